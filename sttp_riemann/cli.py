@@ -1,0 +1,130 @@
+"""The command line."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
+
+from jsonargparse import ArgumentParser, Namespace
+
+from sttp_riemann import recipes
+from sttp_riemann.training.errors import RecipeError, ReportedError
+from sttp_riemann.training.recipe import Recipe
+
+INTERRUPTED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Arguments; those of the process by default.
+
+    Returns
+    -------
+    int
+        Exit status: 0, 1 for a fault while running, 2 for one in what was asked.
+    """
+    try:
+        arguments = _parse(list(sys.argv[1:] if argv is None else argv))
+        COMMANDS[arguments.subcommand](arguments[arguments.subcommand])
+    except ReportedError as error:
+        print(f"sttp-riemann: {_one_line(str(error))}", file=sys.stderr)
+        return error.status
+    except KeyboardInterrupt:
+        print("sttp-riemann: stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        return INTERRUPTED
+    return 0
+
+
+def _compare(arguments: Namespace) -> None:
+    from sttp_riemann.study.compare import compare
+    from sttp_riemann.study.report import markdown_table
+    from sttp_riemann.study.results import tabulate
+
+    recipe = _recipe(arguments)
+    results, report = compare(recipe, _output(recipe))
+    print(f"\n{markdown_table(tabulate(results))}\n\nreport: {report}")
+
+
+def _train(arguments: Namespace) -> None:
+    from sttp_riemann.study.compare import finish
+
+    recipe = _recipe(arguments)
+    folder = _output(recipe) / f"train-{recipe.label}-seed{recipe.seed}" if recipe.output is None else _output(recipe)
+    result = finish(recipe, folder)
+    figures = {k: v for k, v in result["final"].items() if v is not None and k != "step"}
+    print(", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in figures.items()))
+    print(f"run: {folder}")
+
+
+def _recipes(arguments: Namespace) -> None:
+    for name in recipes.names():
+        print(f"{name:12s} {recipes.read(name).get('summary', '')}")
+
+
+COMMANDS = {"compare": _compare, "train": _train, "recipes": _recipes}
+
+
+def _recipe(arguments: Namespace) -> Recipe:
+    """Fields of the recipe named, overridden by what the command line gives."""
+    given = {name: value for name, value in vars(arguments).items() if name != "recipe"}
+    fields = recipes.read(getattr(arguments, "recipe", "digits"))
+    if isinstance(fields.get("network_options"), dict) and "network_options" in given:
+        given["network_options"] = {**fields["network_options"], **given["network_options"]}
+    return Recipe.from_dict({**fields, **given})
+
+
+def _output(recipe: Recipe) -> Path:
+    return Path(recipe.output) if recipe.output is not None else Path("runs") / recipe.name
+
+
+def _parse(argv: list[str]) -> Namespace:
+    parser = ArgumentParser(
+        prog="sttp-riemann", description="Spectral tensor train layers on both paths.", exit_on_error=False
+    )
+    commands = parser.add_subcommands(required=True, metavar="COMMAND")
+    compare = _recipe_parser("Compare methods, frames and seeds; write results.csv, figures and a report.")
+    compare.add_argument("--recipe", type=str, default="digits", help="name of a shipped recipe, or a .yaml file")
+    commands.add_subcommand("compare", compare, help="compare methods, frames and seeds, and write a report")
+    train = _recipe_parser("Train one network as a recipe says.")
+    train.add_argument("recipe", type=str, help="name of a shipped recipe, or a .yaml file")
+    commands.add_subcommand("train", train, help="train one network")
+    commands.add_subcommand("recipes", ArgumentParser(exit_on_error=False), help="list the shipped recipes")
+    try:
+        # Only what is given: a recipe stands between it and the defaults
+        return parser.parse_args(argv, defaults=False)
+    except argparse.ArgumentError as error:
+        raise RecipeError(_readable(str(error))) from error
+
+
+def _recipe_parser(description: str) -> ArgumentParser:
+    """Parser with an option for every field of a recipe."""
+    parser = ArgumentParser(description=description, exit_on_error=False, allow_abbrev=False)
+    hints = get_type_hints(Recipe)
+    for field in dataclasses.fields(Recipe):
+        hint: Any = hints[field.name]
+        many = get_origin(hint) is list
+        extra = {"nargs": "+"} if many else {}
+        kind = get_args(hint)[0] if many else hint
+        parser.add_argument(f"--{field.name}", type=kind, help=field.metadata["help"], **extra)
+    return parser
+
+
+def _readable(message: str) -> str:
+    """Say what jsonargparse says in words of a reader who knows no Python types."""
+    message = re.sub(r'Parser key "([^"]*)"(?: element \d+)?:\s*', r"--\1: ", message)
+    message = re.sub(r"<class '(\w+)'>", r"\1", message)
+    message = re.sub(r"typing\.Literal\[(.*?)\]", r"one of \1", message)
+    return message.replace("Expected a ", "expected ").replace(". Got value: ", ", got ")
+
+
+def _one_line(message: str) -> str:
+    return " ".join(message.split())

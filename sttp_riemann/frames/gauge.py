@@ -1,0 +1,66 @@
+"""Gauge fixing: one sweep from the outer end of a train towards the spectrum, batched over equal trains."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from sttp_riemann.tt import Train, absorb
+
+
+def triangularizing_rotation(block: Tensor) -> Tensor:
+    """Orthogonal Q with ``block @ Q`` upper triangular and its diagonal non-negative.
+
+    Parameters
+    ----------
+    block : Tensor
+        (..., r, r).
+
+    Returns
+    -------
+    Tensor
+        (..., r, r); unique where the block is non-singular.
+
+    Notes
+    -----
+    RQ factorization by QR of the block reversed in both indices.
+    """
+    q, r = torch.linalg.qr(block.mT.flip(-2, -1))
+    sign = torch.where(r.diagonal(dim1=-2, dim2=-1) < 0, -1.0, 1.0).to(block.dtype)
+    return (q * sign.unsqueeze(-2)).flip(-2, -1)
+
+
+def sweep(train: Train, cores: Sequence[Tensor], companions: Sequence[Sequence[Tensor]]) -> Tensor | None:
+    """Bring every core that belongs there into St_U, in place, without changing what the train contracts to.
+
+    Parameters
+    ----------
+    train : Train
+        Shape of the trains.
+    cores : sequence of Tensor
+        Matricized cores (L, rows_k, inner_k), from the outer end to the spectrum; changed in place.
+    companions : sequence of sequence of Tensor
+        For each core, tensors of its shape that move along (an optimizer's momentum); changed in place.
+
+    Returns
+    -------
+    Tensor or None
+        The last rotation (L, rank, rank) where the last core is in St_U, too, and so passes its gauge through the
+        spectrum: the train now contracts to its old value times this rotation. None if nothing is passed on.
+    """
+    move: Tensor | None = None
+    for core, matrix, others in zip(train.cores, cores, companions, strict=True):
+        # A momentum kept in lower precision is moved in the frames' own.
+        moved = [matrix, *(other.to(matrix.dtype) for other in others)]
+        if move is not None:
+            moved = [absorb(train, core, move, m) for m in moved]
+            move = None
+        if core.reduced:
+            move = triangularizing_rotation(moved[0][:, : core.inner])
+            moved = [m @ move for m in moved]
+            moved[0][:, : core.inner].triu_()
+        for target, value in zip((matrix, *others), moved, strict=True):
+            target.copy_(value)
+    return move

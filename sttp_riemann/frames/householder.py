@@ -1,0 +1,149 @@
+"""Frames as products of Householder reflections, in batched compact WY form."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sttp_riemann.frames.bank import Bank
+from sttp_riemann.tt import Core
+
+
+def compact_wy(reflectors: Tensor) -> Tensor:
+    """First r columns of the product of r Householder reflections.
+
+    Parameters
+    ----------
+    reflectors : Tensor
+        (B, d, r), column j unit lower triangular: zero above row j and 1 in row j.
+
+    Returns
+    -------
+    Tensor
+        (B, d, r), orthonormal columns: I_{d x r} - H T H_top^T with T^{-1} = striu(H^T H) + diag(H^T H) / 2.
+
+    Notes
+    -----
+    Schreiber and Van Loan 1989; Joffrain et al. 2006 for T through the Gram matrix. Matrix products and one triangular
+    solve. The backward keeps H and one r x r matrix pair and needs three products of size d r^2.
+    """
+    if torch.compiler.is_compiling() or not reflectors.requires_grad:
+        return _forward(reflectors)[0]
+    return _CompactWY.apply(reflectors)
+
+
+def _forward(h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    r = h.shape[-1]
+    gram = h.mT @ h
+    t_inverse = gram.triu(1) + torch.diag_embed(gram.diagonal(dim1=-2, dim2=-1) / 2)
+    m = torch.linalg.solve_triangular(t_inverse, h[..., :r, :].mT, upper=True)
+    eye = torch.eye(h.shape[-2], r, dtype=h.dtype, device=h.device)
+    return torch.baddbmm(eye.expand_as(h), h, m, alpha=-1), t_inverse, m
+
+
+class _CompactWY(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, h: Tensor) -> Tensor:
+        q, t_inverse, m = _forward(h)
+        ctx.save_for_backward(h, t_inverse, m)
+        return q
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        h, t_inverse, m = ctx.saved_tensors
+        if torch.is_grad_enabled():  # asked for a graph of the gradient: leave it to autograd
+            return torch.autograd.grad(_forward(h)[0], h, grad, create_graph=True)[0]
+        # Q = E - H M, T^{-1} M = H_top^T, T^{-1} = striu(S) + diag(S) / 2, S = H^T H.
+        grad_top = torch.linalg.solve_triangular(t_inverse.mT, h.mT @ grad, upper=False)  # minus that of H_top^T
+        grad_gram = (grad_top @ m.mT).triu()
+        # The diagonal of S counts half in T^{-1} and twice in S + S^T, so it enters once; triu keeps it whole.
+        grad_gram = grad_gram + grad_gram.mT
+        grad_gram.diagonal(dim1=-2, dim2=-1).div_(2)
+        out = torch.baddbmm(grad @ m.mT, h, grad_gram, beta=-1)
+        out[..., : h.shape[-1], :] -= grad_top.mT
+        return out
+
+
+def reflectors_of(frames: Tensor) -> tuple[Tensor, Tensor]:
+    """Reflectors and column signs that reproduce given frames exactly.
+
+    Parameters
+    ----------
+    frames : Tensor
+        (B, d, r), orthonormal columns.
+
+    Returns
+    -------
+    reflectors, signs : Tensor, Tensor
+        (B, d, r) unit lower triangular, and (B, r) of plus or minus one, with
+        ``compact_wy(reflectors) * signs[:, None] == frames``.
+    """
+    packed, tau = torch.geqrf(frames)
+    r = frames.shape[-1]
+    reflectors = packed.tril(-1)
+    reflectors.diagonal(dim1=-2, dim2=-1).fill_(1)
+    diagonal = packed[..., :r, :].diagonal(dim1=-2, dim2=-1)
+    signs = torch.where(diagonal < 0, -1.0, 1.0).to(frames.dtype)
+    # LAPACK leaves a reflection out where there is nothing to annihilate; ours always reflects, which flips the sign.
+    return reflectors, torch.where(tau == 0, -signs, signs)
+
+
+class HouseholderBank(Bank):
+    """Frames as the free entries of their reflectors, and a buffer for the sign of each column.
+
+    ``below`` (B, rows - rank, rank) is the part under the leading block. ``top`` (B, rank (rank - 1) / 2) is the leading
+    block's strictly lower triangle; frames of St_U have the identity there and store none. What has no entries is no
+    parameter, so the numbers kept are exactly the degrees of freedom.
+    """
+
+    canonical = True
+
+    def __init__(self, frames: Tensor, reduced: bool) -> None:
+        super().__init__()
+        batch, rows, rank = frames.shape
+        self.rank, self.reduced = rank, reduced
+        self.below = nn.Parameter(frames.new_empty(batch, rows - rank, rank)) if rows > rank else None
+        entries = 0 if reduced else rank * (rank - 1) // 2
+        self.top = nn.Parameter(frames.new_empty(batch, entries)) if entries else None
+        self.register_buffer("sign", frames.new_empty(batch, rank))
+        self.assign_(frames)
+
+    @staticmethod
+    def key(core: Core) -> Hashable:
+        """Shape and whether the core is in St_U."""
+        return core.rows, core.inner, core.reduced
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        """Signs, then the entries below and in the leading block, as far as there are any."""
+        return tuple(t for t in (self.sign, self.below, self.top) if t is not None)
+
+    def materialize(self, *tensors: Tensor) -> Tensor:
+        """Frames from signs and reflector entries."""
+        sign, entries = tensors[0], list(tensors[1:])
+        below = entries.pop(0) if self.below is not None else None
+        block = torch.eye(self.rank, dtype=sign.dtype, device=sign.device).expand(sign.shape[0], -1, -1)
+        if self.top is not None:
+            block = _with_lower_triangle(block, entries.pop(0))
+        reflectors = block if below is None else torch.cat([block, below], 1)
+        return compact_wy(reflectors) * sign.unsqueeze(1)
+
+    @torch.no_grad()
+    def assign_(self, frames: Tensor) -> None:
+        """Take over frames; those of a reduced bank must be in St_U."""
+        reflectors, sign = reflectors_of(frames)
+        self.sign.copy_(sign)
+        if self.below is not None:
+            self.below.copy_(reflectors[:, self.rank :])
+        if self.top is not None:
+            row, column = torch.tril_indices(self.rank, self.rank, -1, device=frames.device)
+            self.top.copy_(reflectors[:, row, column])
+
+
+def _with_lower_triangle(block: Tensor, entries: Tensor) -> Tensor:
+    rank = block.shape[-1]
+    row, column = torch.tril_indices(rank, rank, -1, device=entries.device)
+    flat = block.reshape(block.shape[0], -1).index_copy(1, row * rank + column, entries)
+    return flat.view_as(block)

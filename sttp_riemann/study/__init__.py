@@ -1,0 +1,1 @@
+"""Studies: several runs, their table, figures and report."""

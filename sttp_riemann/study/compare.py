@@ -1,0 +1,79 @@
+"""The main job: one recipe, several methods and frames, several seeds, one report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tqdm import tqdm
+
+from sttp_riemann.study.report import write_report
+from sttp_riemann.study.results import Result, read_result, title
+from sttp_riemann.training.loop import Trainer
+from sttp_riemann.training.recipe import Recipe
+
+
+def plan(recipe: Recipe) -> list[Recipe]:
+    """List the runs of a comparison: every seed of dense once, and of every low-rank method on every path."""
+    runs = []
+    for method in recipe.methods:
+        # A dense network has no frames, so one path stands for all
+        for frames in recipe.paths[:1] if method == "dense" else recipe.paths:
+            runs.extend(recipe.for_run(method, frames, seed) for seed in recipe.seeds)
+    return runs
+
+
+def run_folder(recipe: Recipe, output: Path) -> Path:
+    """Folder of one run of a comparison."""
+    return output / recipe.label / f"seed{recipe.seed}"
+
+
+def finish(recipe: Recipe, folder: Path) -> Result:
+    """Get the result of a run: read it, or go on where it was cut off, or begin.
+
+    Raises
+    ------
+    ReportedError
+        The run cannot be had; see `Trainer`.
+    """
+    result = read_result(folder)
+    if result is not None and Recipe.from_dict(result["recipe"]).what_matters() == recipe.what_matters():
+        return result
+    return Trainer(recipe, folder).run()
+
+
+def compare(recipe: Recipe, output: Path) -> tuple[list[Result], Path]:
+    """Do all runs of a comparison that are not done yet, and write the report.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        What to compare.
+    output : Path
+        Folder of the study.
+
+    Returns
+    -------
+    list of Result
+        Every run's.
+    Path
+        ``report.html``.
+
+    Raises
+    ------
+    ReportedError
+        A run cannot be had; what was finished stays, and the same command goes on from there.
+    """
+    runs = plan(recipe)
+    results = []
+    with tqdm(total=len(runs), desc="compare", unit="run") as bar:
+        for run in runs:
+            result = finish(run, run_folder(run, output))
+            results.append(result)
+            bar.update()
+            tqdm.write(_line(run, result))
+    return results, write_report(recipe, results, output)
+
+
+def _line(run: Recipe, result: Result) -> str:
+    accuracy, milliseconds = 100 * result["final"]["test_accuracy"], result["median_step_ms"]
+    return f"{title(run.label)}, seed {run.seed}: {accuracy:.2f} % test accuracy, {milliseconds:.1f} ms a step"

@@ -1,0 +1,106 @@
+"""The report of a study: results.csv, figures, report.md and report.html."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+
+from sttp_riemann.study.findings import findings
+from sttp_riemann.study.page import page
+from sttp_riemann.study.plots import figures
+from sttp_riemann.study.results import COLUMNS, Result, Row, cells, tabulate, to_csv
+from sttp_riemann.training.checkpoint import write_atomically
+from sttp_riemann.training.recipe import Recipe
+
+NOTES = (
+    "Accuracy is the mean over seeds ± two standard deviations.",
+    "Z is the size of the whole network relative to the dense one: degrees of freedom of the reparameterized weights "
+    "and all other numbers, batch-norm statistics included.",
+    "Degrees of freedom and stored numbers are those of the weight matrices alone.",
+    "Step time is the median over a run's steps of forward, backward and optimizer, without evaluation, and the "
+    "median over seeds of that.",
+    "Orthogonality error is the largest entry of |XᵀX − I| over all frames, at the worst evaluation of the worst seed.",
+    "The largest singular value is that of the layers as matrices, after training.",
+)
+
+
+def write_report(recipe: Recipe, results: Sequence[Result], folder: Path) -> Path:
+    """Write everything that a study shows.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        The study.
+    results : sequence of Result
+        Its finished runs.
+    folder : Path
+        Where to; made when missing.
+
+    Returns
+    -------
+    Path
+        ``report.html``.
+
+    Raises
+    ------
+    CheckpointError
+        A file cannot be written.
+    """
+    rows = tabulate(results)
+    drawn = figures(results, rows)
+    shown = recipe_text(recipe)
+    machine = results[0]["environment"]
+    told = findings(rows)
+    write_atomically(folder / "results.csv", to_csv(rows).encode())
+    for name, (_, png) in drawn.items():
+        write_atomically(folder / "figures" / f"{name}.png", png)
+    markdown = _markdown(recipe, rows, told, {name: caption for name, (caption, _) in drawn.items()}, shown, machine)
+    write_atomically(folder / "report.md", markdown.encode())
+    html = page(recipe.name, recipe.summary, rows, told, NOTES, drawn, shown, machine)
+    write_atomically(folder / "report.html", html.encode())
+    return folder / "report.html"
+
+
+def recipe_text(recipe: Recipe) -> str:
+    """Write the recipe as YAML, without the folders of this machine."""
+    hidden = ("output", "data_root", "method", "frames", "seed")
+    fields = {k: v for k, v in recipe.to_dict().items() if k not in hidden}
+    if fields["data"].startswith("folder:"):
+        fields["data"] = f"folder:{Path(fields['data']).name}"
+    return yaml.safe_dump(fields, sort_keys=False, default_flow_style=None, width=100)
+
+
+def markdown_table(rows: Sequence[Row]) -> str:
+    """Write the table of a study in Markdown, its columns aligned for a terminal."""
+    lines = [list(COLUMNS), *(cells(r) for r in rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(COLUMNS))]
+
+    def join(line: Sequence[str]) -> str:
+        return "| " + " | ".join(_justify(i, text, widths[i]) for i, text in enumerate(line)) + " |"
+
+    rule = "|" + "|".join("-" * (w + 1) + ("-" if i == 0 else ":") for i, w in enumerate(widths)) + "|"
+    return "\n".join([join(lines[0]), rule, *(join(line) for line in lines[1:])])
+
+
+def _justify(column: int, text: str, width: int) -> str:
+    return text.ljust(width) if column == 0 else text.rjust(width)
+
+
+def _markdown(
+    recipe: Recipe,
+    rows: Sequence[Row],
+    told: Sequence[str],
+    captions: dict[str, str],
+    shown: str,
+    machine: dict[str, object],
+) -> str:
+    parts = [f"# {recipe.name}", recipe.summary, markdown_table(rows), "## What the numbers show"]
+    parts.append("\n".join(f"- {sentence}" for sentence in told))
+    parts.append("## Figures")
+    parts.extend(f"![{name}](figures/{name}.png)\n\n{caption}" for name, caption in captions.items())
+    parts.extend(["## How to read the table", "\n".join(f"- {note}" for note in NOTES)])
+    parts.extend(["## Recipe", f"```yaml\n{shown}```", "## Environment"])
+    parts.append("\n".join(f"- {key}: {value}" for key, value in machine.items()))
+    return "\n\n".join(p for p in parts if p) + "\n"

@@ -1,0 +1,157 @@
+"""Finished runs, and the table that they make."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from sttp_riemann.training.errors import CheckpointError
+from sttp_riemann.training.loop import RESULT
+
+Result = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One variant over all its seeds; its fields are the columns of ``results.csv``.
+
+    Attributes
+    ----------
+    accuracy, accuracy_two_sd : float
+        Test accuracy in percent: mean over seeds, and two standard deviations (NaN for one seed).
+    ratio : float
+        Compression Z in percent.
+    dof, stored : int
+        Degrees of freedom of the weights, and the numbers that are kept for them.
+    step_ms : float
+        Median time of a training step, in milliseconds.
+    orthogonality_error : float or None
+        Largest seen at any evaluation of any seed; None for a dense network.
+    singular_value : float
+        Largest singular value of any layer at the end of any seed.
+    """
+
+    label: str
+    method: str
+    frames: str
+    rank: int | None
+    seeds: int
+    accuracy: float
+    accuracy_two_sd: float
+    accuracy_lowest: float
+    ratio: float
+    dof: int
+    stored: int
+    step_ms: float
+    orthogonality_error: float | None
+    singular_value: float
+
+    @property
+    def title(self) -> str:
+        """Name for a reader."""
+        return title(self.label)
+
+
+def title(label: str) -> str:
+    """Name of a variant for a reader: ``sttp-riemannian`` becomes ``STTP riemannian``."""
+    method, _, frames = label.partition("-")
+    return method if method == "dense" else f"{method.upper()} {frames}"
+
+
+def read_result(folder: Path) -> Result | None:
+    """Read the result in a run's folder; None where the run has not ended.
+
+    Raises
+    ------
+    CheckpointError
+        The file is there and cannot be read.
+    """
+    path = folder / RESULT
+    if not path.exists():
+        return None
+    try:
+        result = json.loads(path.read_text(encoding="utf-8"))
+        return dict(result)
+    except (ValueError, OSError) as error:
+        raise CheckpointError(f"{path} cannot be read: delete it to have it written again ({error})") from error
+
+
+def by_label(results: Sequence[Result]) -> dict[str, list[Result]]:
+    """Results of each variant, in the order of their first."""
+    groups: dict[str, list[Result]] = {}
+    for result in results:
+        groups.setdefault(result["label"], []).append(result)
+    return groups
+
+
+def tabulate(results: Sequence[Result]) -> list[Row]:
+    """Table of finished runs, one row a variant."""
+    return [_row(label, group) for label, group in by_label(results).items()]
+
+
+def _row(label: str, group: Sequence[Result]) -> Row:
+    first, recipe = group[0], group[0]["recipe"]
+    dense = recipe["method"] == "dense"
+    accuracies = [100 * r["final"]["test_accuracy"] for r in group]
+    errors = [r["largest_orthogonality_error"] for r in group]
+    return Row(
+        label=label,
+        method=recipe["method"],
+        frames="" if dense else recipe["frames"],
+        rank=None if dense else recipe["rank"],
+        seeds=len(group),
+        accuracy=statistics.fmean(accuracies),
+        accuracy_two_sd=2 * statistics.stdev(accuracies) if len(group) > 1 else math.nan,
+        accuracy_lowest=min(accuracies),
+        ratio=first["ratio"],
+        dof=first["dof"],
+        stored=first["stored"],
+        step_ms=statistics.median(r["median_step_ms"] for r in group),
+        orthogonality_error=None if dense else max(errors),
+        singular_value=max(r["largest_singular_value"] for r in group),
+    )
+
+
+def to_csv(rows: Sequence[Row]) -> str:
+    """Text of ``results.csv``; empty where there is nothing to tell."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [f.name for f in fields(Row)], lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        values = {k: v for k, v in asdict(row).items() if not (isinstance(v, float) and math.isnan(v))}
+        writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in values.items()})
+    return text.getvalue()
+
+
+COLUMNS = (
+    "method",
+    "test accuracy (%)",
+    "Z (%)",
+    "degrees of freedom",
+    "stored numbers",
+    "step (ms)",
+    "orthogonality error",
+    "largest singular value",
+)
+
+
+def cells(row: Row) -> list[str]:
+    """Write a row as a reader sees it, one text for each of `COLUMNS`."""
+    spread = "" if math.isnan(row.accuracy_two_sd) else f" ± {row.accuracy_two_sd:.2f}"
+    return [
+        row.title,
+        f"{row.accuracy:.2f}{spread}",
+        f"{row.ratio:.2f}",
+        f"{row.dof:,}",
+        f"{row.stored:,}",
+        f"{row.step_ms:.1f}",
+        "–" if row.orthogonality_error is None else f"{row.orthogonality_error:.1e}",
+        f"{row.singular_value:.4f}",
+    ]

@@ -1,0 +1,1 @@
+"""Training: one loop, tasks beside it, checkpoints without pickle."""

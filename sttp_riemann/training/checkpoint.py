@@ -1,0 +1,127 @@
+"""Checkpoints: one safetensors file, its plain values as JSON in the header. Nothing in it can be executed."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from sttp_riemann.training.errors import CheckpointError
+
+FORMAT = "sttp_riemann checkpoint 1"
+
+
+@dataclass
+class Checkpoint:
+    """What is needed to go on: named tensors, and values that JSON can hold."""
+
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    values: dict[str, Any] = field(default_factory=dict)
+
+    def part(self, prefix: str) -> dict[str, Tensor]:
+        """Tensors whose name begins with ``prefix.``, without it."""
+        start = prefix + "."
+        return {name[len(start) :]: t for name, t in self.tensors.items() if name.startswith(start)}
+
+    def add(self, prefix: str, tensors: dict[str, Tensor]) -> None:
+        """Keep tensors under ``prefix.name``."""
+        self.tensors.update({f"{prefix}.{name}": tensor for name, tensor in tensors.items()})
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Put a file in place whole or not at all; what was there stays until then.
+
+    Raises
+    ------
+    CheckpointError
+        The disk is full or the folder cannot be written to.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            # A rename may reach the disk before the content does
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        reason = "the disk is full: free some space and run the same command again" if full else error.strerror
+        kept = "; the previous one is intact" if path.exists() else ""
+        raise CheckpointError(f"could not write {path}{kept}; {reason}") from error
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint beside its place and rename it.
+
+    Raises
+    ------
+    CheckpointError
+        It cannot be written; the previous one is then intact.
+    """
+    # safetensors refuses tensors that share memory, which tied weights do
+    tensors = {name: t.detach().cpu().contiguous().clone() for name, t in checkpoint.tensors.items()}
+    metadata = {"format": FORMAT, "values": json.dumps(checkpoint.values)}
+    write_atomically(path, save(tensors, metadata))
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint of this package.
+
+    Raises
+    ------
+    CheckpointError
+        The file is missing, truncated, no safetensors file (a pickle, say), or not of this package.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"there is no checkpoint {path}")
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != FORMAT:
+                found = metadata.get("format", "no format")
+                raise CheckpointError(f"{path} is not a checkpoint of this package's version: {found}, not {FORMAT!r}")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+            values = json.loads(metadata["values"])
+    except (SafetensorError, json.JSONDecodeError, KeyError, OSError) as error:
+        raise CheckpointError(
+            f"{path} is truncated or not a safetensors file: delete it to begin the run anew ({error})"
+        ) from error
+    return Checkpoint(tensors, values)
+
+
+def load_model(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
+    """Put a checkpoint's tensors into a model, after comparing every name, shape and type.
+
+    Raises
+    ------
+    CheckpointError
+        A tensor is missing, left over, or of another shape or type; nothing is then loaded.
+    """
+    wanted = model.state_dict()
+    for name, tensor in wanted.items():
+        if name not in tensors:
+            raise CheckpointError(f"{path} lacks {name!r}, which the network has")
+        found = tensors[name]
+        if found.shape != tensor.shape or found.dtype != tensor.dtype:
+            raise CheckpointError(
+                f"{path}: {name!r} is {_describe(found)}, and the network's is {_describe(tensor)}: "
+                "the checkpoint is of another network"
+            )
+    left_over = [name for name in tensors if name not in wanted]
+    if left_over:
+        raise CheckpointError(f"{path} has {left_over[0]!r}, which the network has not")
+    model.load_state_dict(tensors)
+
+
+def _describe(tensor: Tensor) -> str:
+    return f"{'x'.join(map(str, tensor.shape)) or 'scalar'} {str(tensor.dtype).removeprefix('torch.')}"

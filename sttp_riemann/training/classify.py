@@ -1,0 +1,119 @@
+"""The classification task: cross entropy, accuracy, a spectral penalty where asked for."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+import sttp_riemann as sr
+from sttp_riemann.data import ImageData, load_dataset
+from sttp_riemann.models import build_model
+from sttp_riemann.training import observe
+from sttp_riemann.training.errors import RecipeError
+from sttp_riemann.training.player import Player
+from sttp_riemann.training.recipe import Recipe
+
+
+class Classification:
+    """Train a network to tell classes of images apart.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Data, network, representation.
+    accelerator : Accelerator
+        Device, precision, processes.
+
+    Raises
+    ------
+    RecipeError
+        Data, network or representation cannot be had as the recipe wants them.
+    """
+
+    def __init__(self, recipe: Recipe, accelerator: Accelerator) -> None:
+        self.recipe, self.accelerator = recipe, accelerator
+        self.data = _data(recipe.data, recipe.data_root, recipe.download, recipe.image_size, recipe.channels)
+        self.classifier = Player(_network(recipe, self.data), recipe, accelerator)
+        self.players = {"classifier": self.classifier}
+        self.size = len(self.data.train_images)
+
+    def step(self, draw: Callable[[], Tensor], lr: float) -> float:
+        """One optimizer step on one batch; its cross entropy."""
+        player = self.classifier
+        player.network.train()
+        images, labels = self._to_device(self.data.batch(draw()))
+        loss = cross_entropy(player.network(images), labels)
+        total = loss
+        if self.recipe.method != "dense" and self.recipe.penalty != "none":
+            penalty = sr.spectral_penalty(player.model, kind=self.recipe.penalty)
+            total = loss + self.recipe.penalty_weight * penalty
+        player.update(total, lr)
+        return total.item() if total is not loss and not torch.isfinite(total) else loss.item()
+
+    @torch.no_grad()
+    def evaluate(self) -> dict[str, float | None]:
+        """Loss and accuracy on the test images, and the orthogonality error of the frames."""
+        player = self.classifier
+        player.model.eval()
+        rank, world = self.accelerator.process_index, self.accelerator.num_processes
+        totals = torch.zeros(3, dtype=torch.float64, device=self.accelerator.device)
+        for indices in torch.arange(rank, len(self.data.test_images), world).split(self.recipe.evaluate_batch_size):
+            images, labels = self._to_device(self.data.batch(indices, train=False))
+            scores = player.model(images)
+            loss = cross_entropy(scores, labels, reduction="sum")
+            hits = (scores.argmax(1) == labels).sum()
+            totals += torch.stack([loss.double(), hits.double(), hits.new_tensor(len(labels)).double()])
+        loss_sum, hits_sum, count = self.accelerator.reduce(totals, "sum").tolist()
+        return {
+            "test_loss": loss_sum / count,
+            "test_accuracy": hits_sum / count,
+            "orthogonality_error": observe.orthogonality(player.model, self.recipe.method),
+        }
+
+    def summary(self) -> dict[str, Any]:
+        """Tell of the finished network: sizes, singular values."""
+        return observe.summary(self.classifier.model, self.recipe.method, self.recipe.exclude)
+
+    def _to_device(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        images, labels = batch
+        return images.to(self.accelerator.device), labels.to(self.accelerator.device)
+
+
+@functools.lru_cache(maxsize=1)
+def _data(name: str, root: str | None, download: bool, image_size: int | None, channels: int | None) -> ImageData:
+    """Load the data once for all runs of a comparison."""
+    try:
+        return load_dataset(name, root=root, download=download, image_size=image_size, channels=channels)
+    except (ValueError, OSError, ImportError) as error:
+        raise RecipeError(f"data {name!r}: {error}") from error
+
+
+def _network(recipe: Recipe, data: ImageData) -> nn.Module:
+    try:
+        model = build_model(
+            recipe.network, num_classes=data.num_classes, in_channels=data.channels, **recipe.network_options
+        )
+    except (ValueError, TypeError) as error:
+        raise RecipeError(f"network {recipe.network!r}: {error}") from error
+    if recipe.method == "dense":
+        return model
+    try:
+        return sr.reparameterize(
+            model,
+            rank=recipe.rank,
+            method=recipe.method,
+            frames=recipe.frames,
+            spectrum=recipe.spectrum,
+            init=recipe.init,
+            exclude=tuple(recipe.exclude),
+            kernel_modes=recipe.kernel_modes,
+            seed=recipe.seed,
+        )
+    except ValueError as error:
+        raise RecipeError(str(error)) from error

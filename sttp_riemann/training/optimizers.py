@@ -1,0 +1,73 @@
+"""The optimizer that a recipe asks for, and its state as tensors and plain values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+import sttp_riemann as sr
+from sttp_riemann.training.recipe import Recipe
+
+
+def build_optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
+    """Optimizer for a model: the Riemannian one where frames are points of a manifold, torch's own otherwise."""
+    parameters = model.parameters()
+    if recipe.optimizer == "adam":
+        adam = sr.RiemannianAdam if recipe.riemannian else torch.optim.Adam
+        betas = (recipe.betas[0], recipe.betas[1])
+        return adam(parameters, lr=recipe.lr, betas=betas, weight_decay=recipe.weight_decay)
+    sgd = sr.RiemannianSGD if recipe.riemannian else torch.optim.SGD
+    return sgd(
+        parameters,
+        lr=recipe.lr,
+        momentum=recipe.momentum,
+        weight_decay=recipe.weight_decay,
+        nesterov=recipe.nesterov,
+    )
+
+
+def set_lr(optimizer: Optimizer, lr: float) -> None:
+    """Take steps with this learning rate from now on."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+
+
+def split_state(optimizer: Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """State of an optimizer as tensors named ``INDEX.KEY``, and the rest as values that JSON can hold."""
+    state = optimizer.state_dict()
+    tensors: dict[str, Tensor] = {}
+    scalars: dict[str, Any] = {}
+    for index, entry in state["state"].items():
+        for key, value in entry.items():
+            (tensors if isinstance(value, Tensor) else scalars)[f"{index}.{key}"] = value
+    groups = [{key: _plain(value) for key, value in group.items()} for group in state["param_groups"]]
+    return tensors, {"scalars": scalars, "groups": groups}
+
+
+def join_state(optimizer: Optimizer, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
+    """Load into an optimizer what `split_state` gave.
+
+    Raises
+    ------
+    ValueError
+        The state is of an optimizer over other parameters.
+    """
+    entries: dict[int, dict[str, Any]] = {}
+    for name, value in {**tensors, **values["scalars"]}.items():
+        index, _, key = name.partition(".")
+        entries.setdefault(int(index), {})[key] = value
+    count = sum(len(group["params"]) for group in optimizer.param_groups)
+    if entries and max(entries) >= count:
+        raise ValueError(f"it holds the state of parameter {max(entries)}, and there are {count}")
+    groups = []
+    for saved, now in zip(values["groups"], optimizer.param_groups, strict=True):
+        # JSON has no tuples, and Adam's betas are one
+        groups.append({k: tuple(v) if isinstance(now.get(k), tuple) else v for k, v in saved.items()})
+    optimizer.load_state_dict({"state": entries, "param_groups": groups})
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, Tensor) else value

@@ -1,0 +1,48 @@
+"""The order in which examples are drawn."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+class DataOrder:
+    """Endless stream of example indices: one random permutation after the other, every batch full.
+
+    Parameters
+    ----------
+    size : int
+        Number of examples.
+    batch_size : int
+        Examples a batch, all processes together.
+    seed : int
+        Seed of the order; independent of the global random state.
+
+    Raises
+    ------
+    ValueError
+        There are no examples.
+    """
+
+    def __init__(self, size: int, batch_size: int, seed: int) -> None:
+        if size < 1:
+            raise ValueError("the data has no training examples")
+        self.size, self.batch_size = size, batch_size
+        self._generator = torch.Generator().manual_seed(seed)
+        self._queue = torch.empty(0, dtype=torch.int64)
+
+    def draw(self) -> Tensor:
+        """Draw the indices of the next batch (batch_size,)."""
+        while len(self._queue) < self.batch_size:
+            self._queue = torch.cat([self._queue, torch.randperm(self.size, generator=self._generator)])
+        batch, self._queue = self._queue[: self.batch_size], self._queue[self.batch_size :]
+        return batch
+
+    def state(self) -> dict[str, Tensor]:
+        """Give what decides the draws from here on, as tensors."""
+        return {"queue": self._queue, "generator": self._generator.get_state()}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Go on from a `state`."""
+        self._queue = state["queue"]
+        self._generator.set_state(state["generator"])

@@ -1,0 +1,175 @@
+"""The recipe: everything that a run is made of, typed and validated."""
+
+# ruff: noqa: RUF009 - option() gives dataclass fields, each with a factory of its own
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_type_hints
+
+from sttp_riemann.training.errors import RecipeError
+from sttp_riemann.training.typecheck import coerce
+
+Method = Literal["dense", "svdp", "sttp"]
+Frames = Literal["riemannian", "householder"]
+
+
+def option(default: Any, help: str, matters: bool = True) -> Any:
+    """Describe a field of the recipe.
+
+    Parameters
+    ----------
+    default : Any
+        Its value where the recipe is silent; a list or dict is copied for each recipe.
+    help : str
+        What the command line's help says of it.
+    matters : bool
+        Whether a run begun with another value is another run, so that it must not be gone on with.
+    """
+    metadata = {"help": help, "matters": matters}
+    if isinstance(default, list | dict):
+        return dataclasses.field(default_factory=lambda: type(default)(default), metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What to train, on what, how, and what to compare.
+
+    Every field has a default, and each is an option of the command line. Validated when made.
+
+    Raises
+    ------
+    RecipeError
+        A field has the wrong type or a value out of range, or two fields contradict each other.
+    """
+
+    name: str = option("study", "title of the study, and its folder under runs/", matters=False)
+    summary: str = option("", "one line on what the study is", matters=False)
+    output: str | None = option(None, "folder to write to (default: runs/NAME)", matters=False)
+
+    task: Literal["classify"] = option("classify", "what is trained")
+    data: str = option("digits", "digits, cifar10, stl10, fake or folder:PATH")
+    data_root: str | None = option(None, "folder with the data", matters=False)
+    download: bool = option(False, "allow the data to be downloaded", matters=False)
+    image_size: int | None = option(None, "side of the images that the network sees (default: as they are)")
+    channels: int | None = option(None, "channels of the images that the network sees (default: as they are)")
+    network: str = option("digits_resnet", "name of the network")
+    network_options: dict[str, Any] = option({}, "options of the network, such as --network_options.width 32")
+
+    methods: list[Method] = option(["dense", "svdp", "sttp"], "compare: which methods", matters=False)
+    paths: list[Frames] = option(["riemannian", "householder"], "compare: which frames", matters=False)
+    seeds: list[int] = option([0, 1, 2], "compare: one run a seed", matters=False)
+
+    method: Method = option("sttp", "train: how weights are represented")
+    frames: Frames = option("riemannian", "train: how orthonormal frames are kept")
+    seed: int = option(0, "train: seed of weights, data order and noise")
+    rank: int = option(64, "largest rank of a layer and of a tensor train bond")
+    spectrum: Literal["identity", "learned", "free"] = option("learned", "singular values of a layer")
+    init: Literal["noisy_identity", "orthogonal", "identity", "dense"] = option("noisy_identity", "where frames start")
+    exclude: list[str] = option([], "layers that stay dense")
+    kernel_modes: Literal["flat", "prime"] = option("flat", "kernel positions as one mode of the train, or factorized")
+    penalty: Literal["none", "d_optimal", "divergence"] = option("none", "spectral penalty of low-rank methods")
+    penalty_weight: float = option(1.0, "weight of the spectral penalty")
+
+    optimizer: Literal["adam", "sgd"] = option("adam", "optimizer; its Riemannian kin on Riemannian frames")
+    lr: float = option(1e-3, "learning rate")
+    decay: Literal["linear", "none"] = option("linear", "learning rate over steps: linearly to zero, or constant")
+    betas: list[float] = option([0.9, 0.999], "Adam: decay of both moments")
+    momentum: float = option(0.9, "SGD: momentum")
+    nesterov: bool = option(False, "SGD: Nesterov's momentum")
+    weight_decay: float = option(0.0, "weight decay")
+    clip: float | None = option(None, "largest norm of the gradient (Riemannian on Riemannian frames)")
+    gauge_fix_every: int = option(0, "steps between gauge fixings of Riemannian frames (0: never)")
+
+    steps: int = option(1000, "optimizer steps")
+    batch_size: int = option(128, "examples a step, all processes together")
+    evaluate_every: int = option(100, "steps between evaluations")
+    evaluate_batch_size: int = option(500, "examples at a time while evaluating", matters=False)
+    checkpoint_every: int = option(500, "steps between checkpoints (0: only at the end)", matters=False)
+    precision: Literal["float32", "bf16", "fp16"] = option("float32", "arithmetic of the network; frames stay float32")
+    device: Literal["auto", "cpu"] = option("auto", "auto takes an accelerator where there is one")
+
+    def __post_init__(self) -> None:
+        hints = get_type_hints(type(self))
+        for field in dataclasses.fields(self):
+            value = coerce(field.name, getattr(self, field.name), hints[field.name])
+            object.__setattr__(self, field.name, value)
+        self._check_ranges()
+        self._check_combinations()
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Recipe:
+        """Recipe with these fields, the others at their defaults.
+
+        Raises
+        ------
+        RecipeError
+            A field is unknown, or the recipe is not valid.
+        """
+        known = [f.name for f in dataclasses.fields(cls)]
+        unknown = [str(name) for name in fields if name not in known]
+        if unknown:
+            raise RecipeError(f"unknown recipe field {unknown[0]!r}: the fields are {', '.join(known)}")
+        return cls(**fields)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every field, as plain values."""
+        return dataclasses.asdict(self)
+
+    def what_matters(self) -> dict[str, Any]:
+        """Give the fields that make this run the run it is; see `option`."""
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.metadata["matters"]}
+
+    def for_run(self, method: Method, frames: Frames, seed: int) -> Recipe:
+        """Give the recipe of one run of a comparison."""
+        return dataclasses.replace(self, method=method, frames=frames, seed=seed)
+
+    @property
+    def riemannian(self) -> bool:
+        """Whether the run trains points of the Stiefel manifold."""
+        return self.method != "dense" and self.frames == "riemannian"
+
+    @property
+    def label(self) -> str:
+        """Name of the run's variant, the same for all seeds."""
+        return self.method if self.method == "dense" else f"{self.method}-{self.frames}"
+
+    def _check_ranges(self) -> None:
+        at_least_one = ("rank", "steps", "batch_size", "evaluate_every", "evaluate_batch_size")
+        for name in (*at_least_one, *(n for n in ("image_size", "channels") if getattr(self, n) is not None)):
+            _require(getattr(self, name) >= 1, f"{name} must be at least 1, not {getattr(self, name)}")
+        for name in ("checkpoint_every", "gauge_fix_every", "weight_decay", "penalty_weight", "seed"):
+            _require(getattr(self, name) >= 0, f"{name} must not be negative, not {getattr(self, name)}")
+        _require(self.lr > 0, f"lr must be positive, not {self.lr:g}")
+        _require(self.clip is None or self.clip > 0, "clip must be positive; leave it out to clip nothing")
+        _require(0 <= self.momentum < 1, f"momentum must be in [0, 1), not {self.momentum:g}")
+        _require(
+            len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas),
+            f"betas must be two numbers in [0, 1), not {self.betas}",
+        )
+        for name in ("methods", "paths", "seeds"):
+            values = getattr(self, name)
+            _require(bool(values), f"{name} must not be empty")
+            _require(len(set(values)) == len(values), f"{name} names the same one twice: {values}")
+        _require(min(self.seeds) >= 0, f"seeds must not be negative: {self.seeds}")
+
+    def _check_combinations(self) -> None:
+        _require(
+            self.penalty == "none" or self.spectrum != "identity",
+            f"penalty {self.penalty!r} has nothing to act on with an identity spectrum: set spectrum to 'learned'",
+        )
+        _require(
+            not self.nesterov or (self.optimizer == "sgd" and self.momentum > 0),
+            "nesterov needs optimizer 'sgd' and a momentum above 0",
+        )
+        _require(
+            self.precision != "fp16" or self.device == "auto",
+            "precision 'fp16' needs an accelerator: set device to 'auto', or precision to 'bf16' or 'float32'",
+        )
+
+
+def _require(holds: bool, message: str) -> None:
+    if not holds:
+        raise RecipeError(message)

@@ -1,0 +1,53 @@
+"""What the loop asks of a task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from accelerate import Accelerator
+from torch import Tensor
+
+from sttp_riemann.training.player import Player
+from sttp_riemann.training.recipe import Recipe
+
+
+class Task(Protocol):
+    """Networks, data and losses of one kind of training.
+
+    Attributes
+    ----------
+    players : dict[str, Player]
+        The networks that are trained, by name.
+    size : int
+        Number of training examples.
+    """
+
+    players: dict[str, Player]
+    size: int
+
+    def step(self, draw: Callable[[], Tensor], lr: float) -> float:
+        """One step of training, on as many batches of indices as the task draws; its loss."""
+        ...
+
+    def evaluate(self) -> dict[str, float | None]:
+        """Measure what goes into the history; consumes no random numbers."""
+        ...
+
+    def summary(self) -> dict[str, Any]:
+        """Tell of the finished networks: sizes, singular values."""
+        ...
+
+
+def build_task(recipe: Recipe, accelerator: Accelerator) -> Task:
+    """Task that a recipe asks for, its networks freshly initialized from the recipe's seed.
+
+    Raises
+    ------
+    RecipeError
+        Data, network or representation cannot be had as the recipe wants them.
+    """
+    # A task imports what only it needs
+    from sttp_riemann.training.classify import Classification
+
+    return {"classify": Classification}[recipe.task](recipe, accelerator)

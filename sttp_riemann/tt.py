@@ -1,0 +1,316 @@
+"""Tensor trains: modes, TT-ranks, degrees of freedom, contraction, and TT-SVD.
+
+A layer's matrix W = U diag(s) V^T is one chain of modes cut at the spectrum. Everything left of the cut is a train of
+cores that contracts to U, everything right of it to V. A plain orthonormal matrix (SVDP) is a train of one core.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Method = Literal["sttp", "svdp"]
+KernelModes = Literal["flat", "prime"]
+METHODS = ("sttp", "svdp")
+KERNEL_MODES = ("flat", "prime")
+
+
+def prime_factors(n: int) -> tuple[int, ...]:
+    """Prime factors of `n`, ascending, with repetition; ``(1,)`` for 1.
+
+    Raises
+    ------
+    ValueError
+        If `n` is not a positive integer.
+    """
+    if n < 1:
+        raise ValueError(f"a dimension must be a positive integer, got {n}")
+    factors, divisor = [], 2
+    while divisor * divisor <= n:
+        while n % divisor == 0:
+            factors.append(divisor)
+            n //= divisor
+        divisor += 1
+    if n > 1 or not factors:
+        factors.append(n)
+    return tuple(factors)
+
+
+def bond_ranks(left: Sequence[int], right: Sequence[int], rank: int) -> tuple[int, ...]:
+    """TT-ranks R_0 .. R_K of the chain ``left + right``: min(product to the left, product to the right, rank).
+
+    Parameters
+    ----------
+    left, right : sequence of int
+        Modes on either side of the spectrum.
+    rank : int
+        Upper bound r of every rank.
+
+    Returns
+    -------
+    tuple of int
+        One rank a bond, the two outer ones being 1; index ``len(left)`` is the bond of the spectrum.
+
+    Notes
+    -----
+    Obukhov et al. 2021, Section 3.
+    """
+    modes = [*left, *right]
+    return tuple(min(math.prod(modes[:k]), math.prod(modes[k:]), rank) for k in range(len(modes) + 1))
+
+
+@dataclass(frozen=True)
+class Core:
+    """One TT core as a frame: its matricization has `rows` rows and `inner` orthonormal columns.
+
+    `outer` is the TT-rank on the side away from the spectrum, `inner` the one towards it. A `reduced` core lives in
+    St_U (leading block upper triangular), any other in St.
+    """
+
+    outer: int
+    mode: int
+    inner: int
+    reduced: bool
+
+    @property
+    def rows(self) -> int:
+        """Rows of the matricization, ``outer * mode``."""
+        return self.outer * self.mode
+
+    @property
+    def dof(self) -> int:
+        """Dimension of St_U(rows, inner) or St(rows, inner)."""
+        if self.reduced:
+            return (self.rows - self.inner) * self.inner
+        return self.rows * self.inner - self.inner * (self.inner + 1) // 2
+
+
+@dataclass(frozen=True)
+class Train:
+    """The shape of an orthonormal `dim` x `rank` matrix held as cores, listed from the outer end to the spectrum.
+
+    A square St_U core is the identity and has no degree of freedom. Such cores stand only at the outer end; they are
+    left out, and the first core kept has their product as its outer rank. A train without cores is the identity.
+    """
+
+    side: Literal["left", "right"]
+    dim: int
+    rank: int
+    cores: tuple[Core, ...]
+
+    @property
+    def dof(self) -> int:
+        """Sum of the cores' dimensions."""
+        return sum(core.dof for core in self.cores)
+
+
+@dataclass(frozen=True)
+class LayerShape:
+    """Where the cores of one layer live: W = U diag(s) V^T with U a `left` train and V a `right` train."""
+
+    d_out: int
+    d_in: int
+    rank: int
+    left: Train
+    right: Train
+    modes: tuple[int, ...]
+    ranks: tuple[int, ...]
+
+    def dof(self, learned_spectrum: bool) -> int:
+        """Degrees of freedom of W; a learned spectrum counts `rank` more."""
+        return self.left.dof + self.right.dof + (self.rank if learned_spectrum else 0)
+
+
+@lru_cache(maxsize=4096)
+def layer_shape(
+    d_out: int,
+    d_in: Sequence[int],
+    rank: int,
+    method: Method = "sttp",
+    identity_spectrum: bool = False,
+    kernel_modes: KernelModes = "flat",
+) -> LayerShape:
+    """Lay the modes of a layer out as one chain and say where each core lives.
+
+    Parameters
+    ----------
+    d_out : int
+        Rows of W.
+    d_in : tuple of int
+        Columns of W: input channels, then the kernel sizes, if any.
+    rank : int
+        Upper bound of every TT-rank and of the layer's rank.
+    method : {"sttp", "svdp"}
+        Tensor trains of prime modes, or one core a side.
+    identity_spectrum : bool
+        With s = 1 the last core of U is in St_U too, as the gauge then passes through the spectrum.
+    kernel_modes : {"flat", "prime"}
+        Kernel positions as one mode, or factorized.
+
+    Returns
+    -------
+    LayerShape
+
+    Raises
+    ------
+    ValueError
+        If the rank is below 1, or `method` or `kernel_modes` is unknown.
+    """
+    if rank < 1:
+        raise ValueError(f"rank must be at least 1, got {rank}")
+    if method not in METHODS:
+        raise ValueError(f"unknown method {method!r}; choose one of {METHODS}")
+    if kernel_modes not in KERNEL_MODES:
+        raise ValueError(f"unknown kernel_modes {kernel_modes!r}; choose one of {KERNEL_MODES}")
+    columns = math.prod(d_in)
+    if method == "svdp":
+        out_modes, in_modes = (d_out,), (columns,)
+    else:
+        positions = math.prod(d_in[1:])
+        kernel = (positions,) if kernel_modes == "flat" else prime_factors(positions)
+        out_modes = prime_factors(d_out)
+        # A mode of size 1 says nothing, except where it is the whole dimension.
+        in_modes = tuple(n for n in (*prime_factors(d_in[0]), *kernel) if n > 1) or (1,)
+    ranks = bond_ranks(out_modes, in_modes, rank)
+    cut = len(out_modes)
+    last_left = cut - 1
+    left = [Core(ranks[k], n, ranks[k + 1], k != last_left or identity_spectrum) for k, n in enumerate(out_modes)]
+    right = [Core(ranks[cut + k + 1], n, ranks[cut + k], k != 0) for k, n in enumerate(in_modes)]
+    return LayerShape(
+        d_out=d_out,
+        d_in=columns,
+        rank=ranks[cut],
+        left=Train("left", d_out, ranks[cut], _without_identities(left)),
+        right=Train("right", columns, ranks[cut], _without_identities(right[::-1])),
+        modes=(*out_modes, *in_modes),
+        ranks=ranks,
+    )
+
+
+def _without_identities(cores: Sequence[Core]) -> tuple[Core, ...]:
+    return tuple(core for core in cores if not (core.reduced and core.rows == core.inner))
+
+
+def absorb(train: Train, core: Core, move: Tensor, matrix: Tensor) -> Tensor:
+    """Apply ``move^T`` (..., outer, outer) to the outer rank index of a matricized core (..., rows, columns)."""
+    shape = matrix.shape
+    if train.side == "left":
+        return (move.mT @ matrix.reshape(*shape[:-2], core.outer, -1)).reshape(shape)
+    split = matrix.reshape(*shape[:-2], core.mode, core.outer, shape[-1])
+    return (move.mT.unsqueeze(-3) @ split).reshape(shape)
+
+
+def contract(train: Train, cores: Sequence[Tensor], like: Tensor) -> Tensor:
+    """Contract a batch of equal trains to orthonormal matrices.
+
+    Parameters
+    ----------
+    train : Train
+        Their common shape.
+    cores : sequence of Tensor
+        Matricized cores (L, rows_k, inner_k), from the outer end to the spectrum.
+    like : Tensor
+        Gives dtype and device where the train has no cores.
+
+    Returns
+    -------
+    Tensor
+        (L, dim, rank), or (1, dim, rank) for a train without cores.
+
+    Notes
+    -----
+    Outer cores first: the partial product then never has more columns than the largest rank, so that every step costs
+    at most dim * r^2, and the last one is the largest.
+    """
+    if not cores:
+        return torch.eye(train.dim, train.rank, dtype=like.dtype, device=like.device).unsqueeze(0)
+    frame = cores[0]
+    for core, matrix in zip(train.cores[1:], cores[1:], strict=True):
+        batch = matrix.shape[0]
+        if train.side == "left":
+            product = frame @ matrix.reshape(batch, core.outer, core.mode * core.inner)
+        else:
+            product = frame.unsqueeze(1) @ matrix.reshape(batch, core.mode, core.outer, core.inner)
+        frame = product.reshape(batch, -1, core.inner)
+    return frame
+
+
+def tt_svd(weight: Tensor, shape: LayerShape) -> tuple[list[Tensor], Tensor, list[Tensor]]:
+    """Approximate a dense matrix by orthonormal cores around a diagonal spectrum.
+
+    Each inner bond is truncated optimally (to the leading singular vectors of the matrix at that bond), then the
+    matrix, projected to what the inner cores span, is cut at the spectrum. Exact where the TT-ranks are large enough.
+
+    Parameters
+    ----------
+    weight : Tensor
+        (d_out, d_in), any floating dtype; the work is done in float64.
+    shape : LayerShape
+        Modes and ranks.
+
+    Returns
+    -------
+    left, spectrum, right : list of Tensor, Tensor (rank,), list of Tensor
+        Float64 matricized cores as `contract` takes them, values descending.
+
+    Raises
+    ------
+    ValueError
+        If the weight holds NaN or infinite values.
+    """
+    if not torch.isfinite(weight).all():
+        raise ValueError("the weight holds NaN or infinite values, so it has no singular value decomposition")
+    weight = weight.detach().double()
+    u, s, vh = torch.linalg.svd(weight, full_matrices=False)
+    u, s, v = u[:, : shape.rank], s[: shape.rank], vh[: shape.rank].mT
+    left = _inner_cores(shape.left, u * s)
+    right = _inner_cores(shape.right, v * s)
+    middle = _project(shape.left, left, weight)
+    middle = _project(shape.right, right, middle.mT).mT
+    u, s, vh = torch.linalg.svd(middle, full_matrices=False)
+    u, s, v = u[:, : shape.rank], s[: shape.rank], vh[: shape.rank].mT
+    if not shape.left.cores:
+        # U is the identity: its rotation moves into V, which an identity spectrum lets through.
+        return left, s, [*right, v @ u.mT]
+    left = [*left, u]
+    return (left, s, [*right, v]) if shape.right.cores else (left, s, right)
+
+
+def _unfold(train: Train, core: Core, matrix: Tensor) -> Tensor:
+    """Split (dims, m) into (rows of `core`, everything else): the outermost dims are the core's rows."""
+    if train.side == "left":
+        return matrix.reshape(core.rows, -1)
+    return matrix.reshape(-1, core.rows, matrix.shape[-1]).movedim(1, 0).reshape(core.rows, -1)
+
+
+def _fold(train: Train, rank: int, matrix: Tensor, columns: int) -> Tensor:
+    """Undo `_unfold` after the core's rows became one rank index."""
+    if train.side == "left":
+        return matrix.reshape(-1, columns)
+    return matrix.reshape(rank, -1, columns).movedim(0, 1).reshape(-1, columns)
+
+
+def _inner_cores(train: Train, matrix: Tensor) -> list[Tensor]:
+    cores, columns = [], matrix.shape[-1]
+    for core in train.cores[:-1]:
+        unfolded = _unfold(train, core, matrix)
+        u = torch.linalg.svd(unfolded, full_matrices=False)[0]
+        if u.shape[1] < core.inner:  # a matrix of low rank spans too little: complete its basis
+            u = torch.linalg.qr(torch.cat([u, torch.eye(core.rows, core.inner, dtype=u.dtype)], 1))[0]
+        frame = u[:, : core.inner]
+        cores.append(frame)
+        matrix = _fold(train, core.inner, frame.mT @ unfolded, columns)
+    return cores
+
+
+def _project(train: Train, cores: Sequence[Tensor], matrix: Tensor) -> Tensor:
+    columns = matrix.shape[-1]
+    for core, frame in zip(train.cores, cores, strict=False):
+        matrix = _fold(train, core.inner, frame.mT @ _unfold(train, core, matrix), columns)
+    return matrix
