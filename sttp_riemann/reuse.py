@@ -64,10 +64,12 @@ class Reusable:
     ----------
     build : callable
         Pure function from tensors to a sequence of tensors.
+    arrange : callable, optional
+        What to hand out instead of the outputs, made of views of them; kept with them.
     """
 
-    def __init__(self, build: Build) -> None:
-        self.build = build
+    def __init__(self, build: Build, arrange: Callable[[tuple[Tensor, ...]], Any] = lambda outputs: outputs) -> None:
+        self.build, self.arrange = build, arrange
         self.clear()
 
     def clear(self) -> None:
@@ -75,20 +77,22 @@ class Reusable:
         self._inputs: tuple[Tensor, ...] = ()
         self._versions: tuple[int, ...] = ()
         self._outputs: tuple[Tensor, ...] = ()
+        self._arranged: Any = None
         self._differentiable = self._inference = False
 
-    def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """Outputs of `build`, differentiable where gradients are on."""
+    def __call__(self, *inputs: Tensor) -> Any:
+        """Outputs of `build`, arranged; differentiable where gradients are on."""
         if in_transform():
-            return tuple(self.build(*inputs))
+            return self.arrange(tuple(self.build(*inputs)))
         differentiable = torch.is_grad_enabled() and any(t.requires_grad for t in inputs)
         if not self._valid(inputs, differentiable):
             self.clear()  # frees the old outputs before the new ones are made
             self._outputs = _Shared.apply(self.build, *inputs) if differentiable else tuple(self.build(*inputs))
+            self._arranged = self.arrange(self._outputs)
             self._inputs = inputs
             self._versions = _versions(inputs + self._outputs)
             self._differentiable, self._inference = differentiable, torch.is_inference_mode_enabled()
-        return self._outputs
+        return self._arranged
 
     def _valid(self, inputs: tuple[Tensor, ...], differentiable: bool) -> bool:
         return (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable
 from typing import ClassVar
 
 import torch
@@ -30,8 +29,8 @@ class Bank(nn.Module, ABC):
 
     @staticmethod
     @abstractmethod
-    def key(core: Core) -> Hashable:
-        """Cores with the same key share a bank."""
+    def key(core: Core) -> str:
+        """Name of the bank that a core belongs to."""
 
     @abstractmethod
     def tensors(self) -> tuple[Tensor, ...]:
@@ -49,9 +48,10 @@ class Bank(nn.Module, ABC):
         """One frame (1, rows, rank), without computing the others."""
         return self.materialize(*(t[index : index + 1] for t in self.tensors()))
 
-    def stored(self) -> int:
-        """Trainable numbers that the bank keeps."""
-        return sum(p.numel() for p in self.parameters())
+    @staticmethod
+    @abstractmethod
+    def numbers(core: Core) -> int:
+        """Trainable numbers that are kept for a core."""
 
 
 def orthogonality_error(frames: Tensor) -> float:

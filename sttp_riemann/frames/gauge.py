@@ -1,4 +1,4 @@
-"""Gauge fixing: one sweep from the outer end of a train towards the spectrum, batched over equal trains."""
+"""Gauge fixing: one sweep from each end of a chain towards the spectrum, batched over equal trains."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from sttp_riemann.layout import Layout
 from sttp_riemann.tt import Train, absorb
 
 
@@ -64,3 +65,37 @@ def sweep(train: Train, cores: Sequence[Tensor], companions: Sequence[Sequence[T
         for target, value in zip((matrix, *others), moved, strict=True):
             target.copy_(value)
     return move
+
+
+@torch.no_grad()
+def fix_gauge(
+    layout: Layout, cores: Sequence[Sequence[Tensor]], companions: Sequence[Sequence[Sequence[Tensor]]]
+) -> None:
+    """Fix the gauge of all layers: a sweep from either end of every chain, leaving every weight as it is.
+
+    Parameters
+    ----------
+    layout : Layout
+        Which layers share which trains.
+    cores : sequence of sequence of Tensor
+        For each group of the layout, its cores as `sweep` takes them; changed in place.
+    companions : sequence of sequence of sequence of Tensor
+        For each core, the tensors that move along; changed in place.
+    """
+    passed: dict[int, Tensor] = {}
+    for group, own, others in zip(layout.groups, cores, companions, strict=True):
+        if group.train.side == "right":
+            _receive([passed.get(layer) for layer in group.layers], own[-1], others[-1])
+        move = sweep(group.train, own, others)
+        if move is not None:
+            passed.update(zip(group.layers, move, strict=True))
+
+
+def _receive(moves: Sequence[Tensor | None], core: Tensor, companions: Sequence[Tensor]) -> None:
+    """Take over what an identity spectrum lets through: W = U V^T = (U Q) (V Q)^T."""
+    if all(move is None for move in moves):
+        return
+    eye = torch.eye(core.shape[-1], dtype=core.dtype, device=core.device)
+    rotation = torch.stack([eye if move is None else move for move in moves])
+    for tensor in (core, *companions):
+        tensor.copy_(tensor.to(core.dtype) @ rotation)

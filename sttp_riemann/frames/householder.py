@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from typing import Any
 
 import torch
@@ -112,9 +111,14 @@ class HouseholderBank(Bank):
         self.assign_(frames)
 
     @staticmethod
-    def key(core: Core) -> Hashable:
-        """Shape and whether the core is in St_U."""
-        return core.rows, core.inner, core.reduced
+    def key(core: Core) -> str:
+        """Shape, and whether the core is in St_U."""
+        return f"{'st_u' if core.reduced else 'st'}_{core.rows}x{core.inner}"
+
+    @staticmethod
+    def numbers(core: Core) -> int:
+        """As many as the frame has degrees of freedom."""
+        return core.dof
 
     def tensors(self) -> tuple[Tensor, ...]:
         """Signs, then the entries below and in the leading block, as far as there are any."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-
 import geoopt
 import torch
 from geoopt.manifolds.stiefel import EuclideanStiefel
@@ -70,9 +68,14 @@ class RiemannianBank(Bank):
         self.point = geoopt.ManifoldParameter(frames.clone(), manifold=PolarStiefel())
 
     @staticmethod
-    def key(core: Core) -> Hashable:
+    def key(core: Core) -> str:
         """Shape alone: a core of St_U is trained as a point of St and brought back by gauge fixing."""
-        return core.rows, core.inner
+        return f"st_{core.rows}x{core.inner}"
+
+    @staticmethod
+    def numbers(core: Core) -> int:
+        """Every entry of the frame."""
+        return core.rows * core.inner
 
     def tensors(self) -> tuple[Tensor, ...]:
         """The point itself."""

@@ -1,0 +1,30 @@
+"""Spectral tensor train layers: W = U diag(s) V^T with frames held on Stiefel manifolds or as Householder reflectors."""
+
+from sttp_riemann.frames import PolarStiefel
+from sttp_riemann.optim import RiemannianAdam, RiemannianSGD
+from sttp_riemann.sizes import compression
+from sttp_riemann.surgery import (
+    canonicalize,
+    convert_frames,
+    decompress,
+    gauge_fix,
+    orthogonality_error,
+    reparameterize,
+    singular_values,
+    spectral_penalty,
+)
+
+__all__ = [
+    "PolarStiefel",
+    "RiemannianAdam",
+    "RiemannianSGD",
+    "canonicalize",
+    "compression",
+    "convert_frames",
+    "decompress",
+    "gauge_fix",
+    "orthogonality_error",
+    "reparameterize",
+    "singular_values",
+    "spectral_penalty",
+]

@@ -1,0 +1,42 @@
+"""What an optimizer keeps for a frame, and how that moves along with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+CARRIED = ("exp_avg", "momentum_buffer")
+PER_MATRIX = ("exp_avg_sq", "max_exp_avg_sq")
+
+
+def no_companions(parameter: Tensor) -> Sequence[Tensor]:
+    """Move nothing along."""
+    return ()
+
+
+def momentum_of(optimizer: Optimizer) -> Callable[[Tensor], Sequence[Tensor]]:
+    """Function from a parameter to its first moments, which turn with the frame when the gauge is fixed.
+
+    A second moment that is one number a matrix is the same in every gauge and stays.
+
+    Raises
+    ------
+    ValueError
+        When called with a parameter whose entries the optimizer scales one by one.
+    """
+
+    def companions(parameter: Tensor) -> Sequence[Tensor]:
+        state = optimizer.state.get(parameter, {})
+        for name in PER_MATRIX:
+            second = state.get(name)
+            if second is not None and not torch.equal(second, second[..., :1, :1].expand_as(second)):
+                raise ValueError(
+                    f"{type(optimizer).__name__} scales the entries of a frame one by one, which depends on the gauge: "
+                    "train Riemannian frames with RiemannianAdam or RiemannianSGD"
+                )
+        return [state[name] for name in CARRIED if state.get(name) is not None]
+
+    return companions

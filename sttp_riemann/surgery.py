@@ -1,0 +1,378 @@
+"""The verbs: turn a model's layers into spectral ones, look at them, move them, and turn them back."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from sttp_riemann.factors import LayerCores, SpectralFactors
+from sttp_riemann.frames import FRAMES
+from sttp_riemann.initialization import INITS, draw, from_weight
+from sttp_riemann.layers import LAYERS, SpectralLayer
+from sttp_riemann.momentum import momentum_of, no_companions
+from sttp_riemann.selection import select_layers
+from sttp_riemann.spectrum import PENALTIES, SPECTRA, SpectrumKind
+from sttp_riemann.tt import KERNEL_MODES, METHODS, KernelModes, LayerShape, Method, layer_shape
+
+Init = Literal["noisy_identity", "orthogonal", "identity", "dense"]
+HOLDER = "spectral_factors"
+"""Name of the shared factors, which the first reparameterized layer holds as a child."""
+
+
+def reparameterize(
+    model: nn.Module,
+    rank: int,
+    method: Method = "sttp",
+    frames: str = "riemannian",
+    spectrum: SpectrumKind = "learned",
+    init: Init = "noisy_identity",
+    exclude: str | Sequence[str] = (),
+    seed: int = 0,
+    *,
+    kernel_modes: KernelModes = "flat",
+    spectral_bound: float | Literal["initial"] | None = None,
+) -> nn.Module:
+    """Write the weight of every Linear, convolution and Embedding as W = U diag(s) V^T, in place.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Changed in place: weights become cores, everything else stays. Make optimizers afterwards.
+    rank : int
+        Largest rank of a layer and of a tensor train bond.
+    method : {"sttp", "svdp"}
+        U and V as tensor trains of orthonormal cores, or as one orthonormal matrix each.
+    frames : {"riemannian", "householder"}
+        Cores as geoopt Stiefel parameters, for `RiemannianAdam`; or as Householder reflectors, for any optimizer.
+    spectrum : {"learned", "identity", "free"}
+        s = S / max|S|, s = 1, or s = S.
+    init : {"noisy_identity", "orthogonal", "identity", "dense"}
+        Where the frames start; "dense" keeps today's weights as well as the ranks allow.
+    exclude : str or sequence of str
+        Layers to leave: names, names of modules that hold them, or patterns with ``*``.
+    seed : int
+        Of the random starts. The same seed gives the same weights for every kind of frame.
+    kernel_modes : {"flat", "prime"}
+        Kernel positions as one mode of the train, or factorized.
+    spectral_bound : float or "initial", optional
+        Largest singular value of a layer with a learned or identity spectrum. 1 by default, and so each layer is
+        1-Lipschitz as a matrix; with ``init="dense"`` and a learned spectrum the default is "initial": what each
+        layer has.
+
+    Returns
+    -------
+    nn.Module
+        The same model.
+
+    Raises
+    ------
+    ValueError
+        If an option is unknown or out of range, a name in `exclude` matches no layer, there is no layer to change, one
+        was reparameterized before, or a weight cannot be replaced. The model is then as it was.
+
+    Notes
+    -----
+    Obukhov et al. 2021, "Spectral Tensor Train Parameterization of Deep Learning Layers".
+
+    Examples
+    --------
+    >>> import torch, sttp_riemann as sr
+    >>> model = sr.reparameterize(torch.nn.Linear(64, 32), rank=4)
+    >>> [round(float(s), 4) for s in sr.singular_values(model)[""]]
+    [1.0, 1.0, 1.0, 1.0]
+    """
+    if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
+        raise ValueError(f"rank must be a whole number of at least 1, got {rank!r}")
+    _check_choice("method", method, METHODS)
+    _check_choice("frames", frames, tuple(FRAMES))
+    _check_choice("spectrum", spectrum, SPECTRA)
+    _check_choice("init", init, INITS)
+    _check_choice("kernel_modes", kernel_modes, KERNEL_MODES)
+    if spectral_bound is None:
+        spectral_bound = "initial" if init == "dense" and spectrum == "learned" else 1.0
+    _check_bound(spectral_bound, init)
+    layers = select_layers(model, exclude)
+    frozen = _all_frozen(layers)
+    shapes = [
+        layer_shape(*LAYERS[type(layer)].matrix_shape(layer), rank, method, spectrum == "identity", kernel_modes)
+        for layer in layers.values()
+    ]
+    cores = _start(layers, shapes, init, seed, spectrum)
+    bounds = _bounds(layers, cores, spectral_bound, spectrum)
+    weight = next(iter(layers.values()))._parameters["weight"]
+    assert weight is not None
+    factors = SpectralFactors(shapes, cores, frames, spectrum, bounds, weight.dtype, weight.device)
+    factors.requires_grad_(not frozen).train(model.training)
+    matrices = [LAYERS[type(layer)].to_matrix(layer.weight).detach() for layer in layers.values()]
+    for index, layer in enumerate(layers.values()):
+        error = _relative_error(factors, index, matrices[index]) if init == "dense" else None
+        LAYERS[type(layer)].adopt(layer, factors, index, error)
+    next(iter(layers.values())).add_module(HOLDER, factors)
+    return model
+
+
+def decompress(model: nn.Module) -> nn.Module:
+    """Copy a model with ordinary layers in place of the reparameterized ones.
+
+    Parameters
+    ----------
+    model : nn.Module
+        A reparameterized model; stays as it is.
+
+    Returns
+    -------
+    nn.Module
+        A new model that computes the same and no longer knows this package.
+
+    Raises
+    ------
+    ValueError
+        If the model has no reparameterized layer.
+    """
+    spectral_layers(model)
+    dense = copy.deepcopy(model)
+    layers = spectral_layers(dense)
+    for layer in layers.values():
+        layer.release()
+    for layer in layers.values():
+        layer._modules.pop(HOLDER, None)
+    return dense
+
+
+def gauge_fix(model: nn.Module, optimizer: Optimizer | None = None) -> nn.Module:
+    """Bring every inner core into St_U, in place; weights stay the same up to rounding.
+
+    Parameters
+    ----------
+    model : nn.Module
+        A reparameterized model. Householder frames are in St_U by construction, and nothing happens to them.
+    optimizer : Optimizer, optional
+        Its momentum is carried along, so that training goes on as if nothing had happened.
+
+    Returns
+    -------
+    nn.Module
+        The same model.
+
+    Raises
+    ------
+    ValueError
+        If the model has no reparameterized layer, or the optimizer treats entries of a frame one by one.
+    """
+    companions = no_companions if optimizer is None else momentum_of(optimizer)
+    for factors in _all_factors(model):
+        factors.fix_gauge(companions)
+    return model
+
+
+def canonicalize(model: nn.Module) -> nn.Module:
+    """Choose one representative of all parameters that give the same weights, in place.
+
+    The gauge is fixed, singular values are non-negative and descending, a learned S has the maximum 1, and in each
+    column of U's last core the largest entry is positive. Networks of equal weights become equal arrays, up to rounding,
+    where singular values are distinct.
+
+    Parameters
+    ----------
+    model : nn.Module
+        A reparameterized model. An optimizer that trains it must be made anew.
+
+    Returns
+    -------
+    nn.Module
+        The same model.
+
+    Raises
+    ------
+    ValueError
+        If the model has no reparameterized layer.
+    """
+    for factors in _all_factors(model):
+        factors.canonicalize()
+    return model
+
+
+def convert_frames(model: nn.Module, frames: str) -> nn.Module:
+    """Keep the same weights in another kind of frame, in place and exactly.
+
+    Parameters
+    ----------
+    model : nn.Module
+        A reparameterized model. An optimizer that trains it must be made anew.
+    frames : {"riemannian", "householder"}
+        The kind to hold from now on.
+
+    Returns
+    -------
+    nn.Module
+        The same model.
+
+    Raises
+    ------
+    ValueError
+        If the kind is unknown, or the model has no reparameterized layer.
+    """
+    _check_choice("frames", frames, tuple(FRAMES))
+    for factors in _all_factors(model):
+        factors.convert(frames)
+    return model
+
+
+def singular_values(model: nn.Module) -> dict[str, Tensor]:
+    """Singular values of every reparameterized layer.
+
+    Parameters
+    ----------
+    model : nn.Module
+        A reparameterized model.
+
+    Returns
+    -------
+    dict[str, Tensor]
+        Layer name to values (rank,), non-negative and descending, detached.
+
+    Raises
+    ------
+    ValueError
+        If the model has no reparameterized layer.
+    """
+    values = {id(f): _values_by_layer(f) for f in _all_factors(model)}
+    return {
+        name: values[id(layer.factors)][layer.index].detach().abs().sort(descending=True).values
+        for name, layer in spectral_layers(model).items()
+    }
+
+
+def spectral_penalty(model: nn.Module, kind: str = "d_optimal") -> Tensor:
+    """Penalty that spreads the singular values of a learned or free spectrum.
+
+    Parameters
+    ----------
+    model : nn.Module
+        A reparameterized model.
+    kind : {"d_optimal", "divergence"}
+        Mean of -log s over all layers' values, or divergence from a half-normal spectrum.
+
+    Returns
+    -------
+    Tensor
+        Scalar, differentiable.
+
+    Raises
+    ------
+    ValueError
+        If the kind is unknown, the spectrum is the identity, or the model has no reparameterized layer.
+
+    Notes
+    -----
+    Obukhov et al. 2021, Section 4; Jiang et al. 2019.
+    """
+    _check_choice("kind", kind, tuple(PENALTIES))
+    found = _all_factors(model)
+    if any(f.spectra.kind == "identity" for f in found):
+        raise ValueError("an identity spectrum has nothing to penalize; reparameterize with spectrum='learned'")
+    values = [v for f in found for v in f.spectra.values()]
+    return PENALTIES[kind](values, torch.cat([f.spectra.bound for f in found]))
+
+
+def orthogonality_error(model: nn.Module) -> float:
+    """Largest entry of abs(X^T X - I) over all cores X.
+
+    Parameters
+    ----------
+    model : nn.Module
+        A reparameterized model.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    ValueError
+        If the model has no reparameterized layer.
+    """
+    return max(factors.orthogonality_error() for factors in _all_factors(model))
+
+
+def spectral_layers(model: nn.Module) -> dict[str, SpectralLayer]:
+    """Reparameterized layers by name.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
+    layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, SpectralLayer)}
+    if not layers:
+        raise ValueError("the model has no reparameterized layer; call reparameterize first")
+    return layers
+
+
+def _all_factors(model: nn.Module) -> list[SpectralFactors]:
+    return list({id(layer.factors): layer.factors for layer in spectral_layers(model).values()}.values())
+
+
+def _values_by_layer(factors: SpectralFactors) -> dict[int, Tensor]:
+    return dict(zip(factors.layout.order, factors.spectra.values(), strict=True))
+
+
+def _check_choice(name: str, value: object, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise ValueError(f"unknown {name} {value!r}; choose one of {', '.join(map(repr, choices))}")
+
+
+def _check_bound(bound: float | str, init: str) -> None:
+    if bound == "initial":
+        if init != "dense":
+            raise ValueError("spectral_bound='initial' needs init='dense'; give a number otherwise")
+    elif isinstance(bound, str) or not 0 < bound < math.inf:
+        raise ValueError(f"spectral_bound must be a positive number or 'initial', got {bound!r}")
+
+
+def _all_frozen(layers: dict[str, nn.Module]) -> bool:
+    frozen = [name for name, layer in layers.items() if not layer._parameters["weight"].requires_grad]  # type: ignore[union-attr]
+    if frozen and len(frozen) < len(layers):
+        raise ValueError(
+            f"layer {frozen[0]!r} is frozen and others are not, and all share their parameters; exclude it or unfreeze it"
+        )
+    return bool(frozen)
+
+
+def _start(
+    layers: dict[str, nn.Module], shapes: Sequence[LayerShape], init: Init, seed: int, spectrum: SpectrumKind
+) -> list[LayerCores]:
+    generator = torch.Generator().manual_seed(seed)
+    if init != "dense":
+        return [draw(shape, init, generator) for shape in shapes]
+    cores = []
+    for (name, layer), shape in zip(layers.items(), shapes, strict=True):
+        try:
+            cores.append(from_weight(shape, LAYERS[type(layer)].to_matrix(layer.weight)))
+        except ValueError as error:
+            raise ValueError(f"layer {name!r}: {error}; mend it, exclude it, or use another init") from error
+    return cores
+
+
+def _bounds(
+    layers: dict[str, nn.Module], cores: Sequence[LayerCores], bound: float | str, spectrum: SpectrumKind
+) -> Tensor:
+    if bound != "initial":
+        return torch.full((len(cores),), float(bound), dtype=torch.float64)
+    largest = torch.stack([core.spectrum.abs().max() for core in cores])
+    for name, value in zip(layers, largest.tolist(), strict=True):
+        if value == 0 and spectrum == "learned":
+            raise ValueError(f"layer {name!r} is all zero, so its spectrum has no scale; exclude it or give a number")
+    return largest
+
+
+def _relative_error(factors: SpectralFactors, index: int, matrix: Tensor) -> float:
+    with torch.no_grad():
+        difference = factors.weight(index).double() - matrix.double()
+        return float(difference.norm() / matrix.double().norm().clamp_min(torch.finfo(torch.float64).tiny))
