@@ -10,7 +10,9 @@ _MAX_STEPS = 60
 
 
 def inverse_sqrt(gram: Tensor) -> Tensor:
-    """Inverse square root of symmetric positive definite matrices near the identity.
+    """Inverse square root of symmetric matrices whose eigenvalues are at least 1/2.
+
+    Those of (X + xi)^T (X + xi) with X orthonormal and xi tangent are at least 1.
 
     Parameters
     ----------
@@ -63,7 +65,7 @@ def _steps(bound: Tensor, dtype: torch.dtype) -> int:
     delta = float(bound.max())
     if not delta < float("inf"):
         raise ValueError("a frame or its step holds NaN or infinite values; lower the learning rate")
-    low, tolerance, steps = (1 / (1 + delta / 2)), torch.finfo(dtype).eps, 1
+    low, tolerance, steps = max(1 - delta, 0.5) / (1 + delta / 2), torch.finfo(dtype).eps, 1
     while steps < _MAX_STEPS:
         low *= ((15 - 10 * low + 3 * low * low) / 8) ** 2
         if 1 - low < tolerance:
@@ -73,12 +75,12 @@ def _steps(bound: Tensor, dtype: torch.dtype) -> int:
 
 
 def polar(x: Tensor) -> Tensor:
-    """Orthonormal polar factor X (X^T X)^{-1/2} of matrices of full column rank.
+    """Orthonormal polar factor X (X^T X)^{-1/2} of a frame moved along a tangent vector.
 
     Parameters
     ----------
     x : Tensor
-        (..., n, r), n >= r.
+        (..., n, r), n >= r, no singular value below 0.71; see `nearest_frame` for any other.
 
     Returns
     -------

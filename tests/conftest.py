@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from sttp_riemann.training.recipe import Recipe
+
+TINY = {
+    "data": "digits",
+    "network_options": {"width": 8, "depth": 1},
+    "rank": 4,
+    "steps": 6,
+    "batch_size": 32,
+    "evaluate_every": 3,
+    "checkpoint_every": 2,
+    "gauge_fix_every": 2,
+    "lr": 1e-2,
+    "device": "cpu",
+    "threads": 1,
+}
+
+
+@pytest.fixture
+def tiny() -> Callable[..., Recipe]:
+    """A recipe of a run that takes a fraction of a second, with any of its fields changed."""
+
+    def make(**changes: Any) -> Recipe:
+        return Recipe.from_dict({**TINY, **changes})
+
+    return make
