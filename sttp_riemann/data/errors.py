@@ -1,0 +1,24 @@
+"""One line for a name that nobody knows, with the nearest ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+
+
+def unknown_name(kind: str, name: str, known: Sequence[str]) -> ValueError:
+    """Make the error that says `name` is no `kind`, what was probably meant, and what there is.
+
+    Parameters
+    ----------
+    kind : str
+        What the name should have named, such as ``"data set"``.
+    name : str
+        As given.
+    known : sequence of str
+        The names that exist. Long lists are left to the documentation.
+    """
+    near = get_close_matches(name, known, n=3)
+    hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
+    listed = f" (known: {', '.join(known) or 'none'})" if len(known) <= 20 else ""
+    return ValueError(f"unknown {kind} {name!r}{hint}{listed}")

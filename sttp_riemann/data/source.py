@@ -1,0 +1,51 @@
+"""What a data set's file asks for and what it gives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user wants of a data set.
+
+    Attributes
+    ----------
+    argument : str
+        What stands behind the colon of ``folder:PATH``.
+    root : Path
+        Folder that holds downloaded data.
+    download : bool
+        Whether missing data may be downloaded.
+    image_size : int or None
+        Side of the images that the network will see; most data sets leave resizing to `ImageData`.
+    """
+
+    argument: str
+    root: Path
+    download: bool
+    image_size: int | None
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set as it is stored.
+
+    Attributes
+    ----------
+    train_images, test_images : Tensor
+        uint8 (N, C, H, H).
+    train_labels, test_labels : Tensor
+        int64 (N,), 0 .. num_classes - 1; all -1 where the data have no labels.
+    num_classes : int
+        0 where the data have no labels.
+    """
+
+    train_images: Tensor
+    train_labels: Tensor
+    test_images: Tensor
+    test_labels: Tensor
+    num_classes: int

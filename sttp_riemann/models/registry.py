@@ -1,0 +1,81 @@
+"""Networks by name: a new one is one file and one row here."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from torch import nn
+
+from sttp_riemann.data.errors import unknown_name
+from sttp_riemann.models.cifar_resnet import CifarResNet
+from sttp_riemann.models.digits_resnet import DigitsResNet
+from sttp_riemann.models.sngan import SNGANDiscriminator, SNGANGenerator
+from sttp_riemann.models.torchvision_zoo import torchvision_network
+from sttp_riemann.models.wide_resnet import WideResNet
+
+NETWORKS: dict[str, Callable[..., nn.Module]] = {
+    "digits_resnet": DigitsResNet,
+    "cifar_resnet": CifarResNet,
+    "wide_resnet": WideResNet,
+    "sngan32_generator": partial(SNGANGenerator, 32),
+    "sngan32_discriminator": partial(SNGANDiscriminator, 32),
+    "sngan48_generator": partial(SNGANGenerator, 48),
+    "sngan48_discriminator": partial(SNGANDiscriminator, 48),
+    "sngan64_generator": partial(SNGANGenerator, 64),
+    "sngan64_discriminator": partial(SNGANDiscriminator, 64),
+    "sngan128_generator": partial(SNGANGenerator, 128),
+    "sngan128_discriminator": partial(SNGANDiscriminator, 128),
+}
+
+
+def build_model(name: str, num_classes: int | None = None, in_channels: int = 3, **options: Any) -> nn.Module:
+    """Build a network with fresh random weights, from torch's global generator.
+
+    Parameters
+    ----------
+    name : str
+        A key of `NETWORKS`, or ``torchvision:NAME`` for one of torchvision's classification networks.
+    num_classes : int or None
+        None: 10 for a classifier, an unconditional network for a GAN.
+    in_channels : int
+        Channels of the images, also of those that a generator makes.
+    **options
+        Further arguments of the network's class, such as ``width``.
+
+    Returns
+    -------
+    nn.Module
+        On the CPU, in training mode.
+
+    Raises
+    ------
+    ValueError
+        If the network, or an option, is unknown, or a number is out of range.
+    ImportError
+        If a network needs torchvision, which is missing.
+    """
+    sizes = {"in_channels": in_channels}
+    if num_classes is not None:
+        sizes["num_classes"] = num_classes
+    _require_positive(sizes)
+    prefix, colon, torchvision_name = name.partition(":")
+    if prefix == "torchvision" and colon:
+        return torchvision_network(torchvision_name, **sizes, **options)
+    if name not in NETWORKS:
+        raise unknown_name("network", name, [*NETWORKS, "torchvision:NAME"])
+    builder = NETWORKS[name]
+    known = [option for option in inspect.signature(builder).parameters if option not in ("num_classes", "in_channels")]
+    for option in options:
+        if option not in known:
+            raise unknown_name(f"option of network {name!r}", option, known)
+    _require_positive(options)
+    return builder(**sizes, **options)
+
+
+def _require_positive(numbers: dict[str, Any]) -> None:
+    for name, number in numbers.items():
+        if isinstance(number, int) and number < 1:
+            raise ValueError(f"{name} must be at least 1, got {number}")

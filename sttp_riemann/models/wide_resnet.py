@@ -1,0 +1,68 @@
+"""Wide residual networks (Zagoruyko and Komodakis 2016, arXiv 1605.07146)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class WideResNet(nn.Module):
+    """Pre-activation residual network with three stages of 16k, 32k and 64k channels; WRN-28-10 by default.
+
+    Parameters
+    ----------
+    num_classes : int
+        Length of the output.
+    in_channels : int
+        Channels of the images.
+    depth : int
+        Layers, 6n + 4.
+    widen_factor : int
+        k.
+
+    Raises
+    ------
+    ValueError
+        If `depth` is not 6n + 4 with n of at least 1.
+
+    Notes
+    -----
+    Convolutions have biases, as in Obukhov et al. 2021.
+    """
+
+    def __init__(self, num_classes: int = 10, in_channels: int = 3, depth: int = 28, widen_factor: int = 10) -> None:
+        super().__init__()
+        if depth < 10 or depth % 6 != 4:
+            raise ValueError(f"depth must be 6n + 4 (10, 16, 22, 28, 40, ...), got {depth}")
+        self.conv1 = nn.Conv2d(in_channels, 16, 3, padding=1)
+        blocks, channels = [], 16
+        for stage in range(3):
+            for index in range(depth // 6):
+                out_channels = widen_factor * (16 << stage)
+                blocks.append(_Block(channels, out_channels, stride=2 if stage and not index else 1))
+                channels = out_channels
+        self.blocks = nn.Sequential(*blocks)
+        self.norm = nn.BatchNorm2d(channels)
+        self.linear = nn.Linear(channels, num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Class scores (N, num_classes) of images (N, in_channels, H, W)."""
+        maps = torch.relu(self.norm(self.blocks(self.conv1(images))))
+        return self.linear(maps.mean((2, 3)))
+
+
+class _Block(nn.Module):
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+        super().__init__()
+        self.norm1 = nn.BatchNorm2d(in_channels)
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride, padding=1)
+        self.norm2 = nn.BatchNorm2d(out_channels)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
+        self.shortcut = nn.Conv2d(in_channels, out_channels, 1, stride) if in_channels != out_channels else None
+
+    def forward(self, maps: Tensor) -> Tensor:
+        active = torch.relu(self.norm1(maps))
+        inner = torch.relu(self.norm2(self.conv1(active)))
+        # A projection sees the activated input, the identity the raw one.
+        shortcut = maps if self.shortcut is None else self.shortcut(active)
+        return shortcut + self.conv2(inner)
