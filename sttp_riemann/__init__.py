@@ -1,4 +1,4 @@
-"""Spectral tensor train layers: W = U diag(s) V^T with frames held on Stiefel manifolds or as Householder reflectors."""
+"""Spectral tensor train layers: W = U diag(s) V^T, frames held on Stiefel manifolds or as Householder reflectors."""
 
 from sttp_riemann.frames import PolarStiefel
 from sttp_riemann.optim import RiemannianAdam, RiemannianSGD

@@ -91,10 +91,12 @@ def _parse(argv: list[str]) -> Namespace:
         prog="sttp-riemann", description="Spectral tensor train layers on both paths.", exit_on_error=False
     )
     commands = parser.add_subcommands(required=True, metavar="COMMAND")
-    compare = _recipe_parser("Compare methods, frames and seeds; write results.csv, figures and a report.")
+    compare = _recipe_parser(
+        "Compare methods, frames and seeds; write results.csv, figures and a report.", ("method", "frames", "seed")
+    )
     compare.add_argument("--recipe", type=str, default="digits", help="name of a shipped recipe, or a .yaml file")
     commands.add_subcommand("compare", compare, help="compare methods, frames and seeds, and write a report")
-    train = _recipe_parser("Train one network as a recipe says.")
+    train = _recipe_parser("Train one network as a recipe says.", ("methods", "paths", "seeds"))
     train.add_argument("recipe", type=str, help="name of a shipped recipe, or a .yaml file")
     commands.add_subcommand("train", train, help="train one network")
     commands.add_subcommand("recipes", ArgumentParser(exit_on_error=False), help="list the shipped recipes")
@@ -105,14 +107,14 @@ def _parse(argv: list[str]) -> Namespace:
         raise RecipeError(_readable(str(error))) from error
 
 
-def _recipe_parser(description: str) -> ArgumentParser:
-    """Parser with an option for every field of a recipe."""
+def _recipe_parser(description: str, unused: Sequence[str]) -> ArgumentParser:
+    """Parser with an option for every field of a recipe but those that the command has no use for."""
     parser = ArgumentParser(description=description, exit_on_error=False, allow_abbrev=False)
     hints = get_type_hints(Recipe)
-    for field in dataclasses.fields(Recipe):
+    for field in (f for f in dataclasses.fields(Recipe) if f.name not in unused):
         hint: Any = hints[field.name]
         many = get_origin(hint) is list
-        extra = {"nargs": "+"} if many else {}
+        extra: dict[str, Any] = {"nargs": "+"} if many else {}
         kind = get_args(hint)[0] if many else hint
         parser.add_argument(f"--{field.name}", type=kind, help=field.metadata["help"], **extra)
     return parser
@@ -121,9 +123,12 @@ def _recipe_parser(description: str) -> ArgumentParser:
 def _readable(message: str) -> str:
     """Say what jsonargparse says in words of a reader who knows no Python types."""
     message = re.sub(r'Parser key "([^"]*)"(?: element \d+)?:\s*', r"--\1: ", message)
-    message = re.sub(r"<class '(\w+)'>", r"\1", message)
     message = re.sub(r"typing\.Literal\[(.*?)\]", r"one of \1", message)
-    return message.replace("Expected a ", "expected ").replace(". Got value: ", ", got ")
+    for kind, words in {"int": "whole number", "float": "number", "dict": "mapping", "bool": "true or false"}.items():
+        message = message.replace(f"<class '{kind}'>", words)
+    message = message.replace("Expected a ", "expected ").replace(". Got value: ", ", got ")
+    message = message.replace("train.recipe", "RECIPE").replace('"subcommand"', "the command")
+    return f"{message.rstrip('.')}; see --help"
 
 
 def _one_line(message: str) -> str:

@@ -97,7 +97,7 @@ class SpectralFactors(nn.Module):
     # -- from parameters to factors -----------------------------------------------------------------------------------
 
     def pair(self, layer: int) -> tuple[Tensor, Tensor]:
-        """``U diag(s)`` (d_out, rank) and ``V`` (d_in, rank) of one layer, so that W is the one times the other's transpose."""
+        """``U diag(s)`` (d_out, rank) and ``V`` (d_in, rank) of one layer."""
         if in_transform():
             return self._pair_alone(layer)
         _, left, right = self._factors(*self._tensors())
@@ -115,11 +115,12 @@ class SpectralFactors(nn.Module):
         return weights
 
     def _tensors(self) -> tuple[Tensor, ...]:
-        banks = [tensor for bank in self._banks() for tensor in bank.tensors()]
+        banks = [tensor for bank in self.named_banks().values() for tensor in bank.tensors()]
         return (self.weight_dtype, *self.spectra.tensors(), *banks)
 
-    def _banks(self) -> Sequence[Bank]:
-        return list(self.banks.values())  # type: ignore[arg-type]
+    def named_banks(self) -> dict[str, Bank]:
+        """Banks by name."""
+        return dict(self.banks.items())  # type: ignore[arg-type]
 
     def _build(self, weight_dtype: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
         """For each group of the layout the stack of its frames, those of U times s."""
@@ -132,7 +133,7 @@ class SpectralFactors(nn.Module):
 
         with _full_precision(weight_dtype):
             spectra = self.spectra.materialize(*take(len(self.spectra.tensors())))
-            frames = {name: bank.materialize(*take(len(bank.tensors()))) for name, bank in self.banks.items()}
+            frames = {name: bank.materialize(*take(len(bank.tensors()))) for name, bank in self.named_banks().items()}
             cores = self.layout.unpack(frames, FRAMES[self.frames].key)
             values = spectra.split([len(group.layers) for group in self.layout.left_groups])
             stacks = []
@@ -165,7 +166,7 @@ class SpectralFactors(nn.Module):
         group, row = at
         train = self.layout.groups[group].train
         banks = (self._first_row[group, c] for c in range(len(train.cores)))
-        cores = [self.banks[name].select(first + row) for name, first in banks]
+        cores = [self.named_banks()[name].select(first + row) for name, first in banks]
         return contract(train, cores, like=self.spectra.bound)[0]
 
     # -- moving along the gauge ---------------------------------------------------------------------------------------
@@ -182,7 +183,7 @@ class SpectralFactors(nn.Module):
         key = FRAMES[self.frames].key
         if FRAMES[self.frames].canonical:
             return
-        points = {name: bank.tensors()[0] for name, bank in self.banks.items()}
+        points = {name: bank.tensors()[0] for name, bank in self.named_banks().items()}
         moved = {name: companions(point) for name, point in points.items()}
         count = max(len(m) for m in moved.values())
         others = [self.layout.unpack({n: m[i] for n, m in moved.items()}, key) for i in range(count)]
@@ -192,7 +193,7 @@ class SpectralFactors(nn.Module):
 
     @torch.no_grad()
     def canonicalize(self) -> None:
-        """Choose one representative of each equivalence class: gauge, order and signs; see `sttp_riemann.canonicalize`."""
+        """Choose one representative of all equal networks: gauge, order and signs; see `sttp_riemann.canonicalize`."""
         cores = self._wide_cores()
         fix_gauge(self.layout, cores, [[()] * len(group) for group in cores])
         values = dict(zip(self.layout.order, (v.double() for v in self.spectra.values()), strict=True))
@@ -204,7 +205,7 @@ class SpectralFactors(nn.Module):
                 values = {layer: value / value[0] for layer, value in values.items()}
             self.spectra.assign_([values[layer] for layer in self.layout.order])
         for name, frames in self.layout.pack(cores, FRAMES[self.frames].key).items():
-            self.banks[name].assign_(frames.to(wide_dtype(self.spectra.bound.dtype)))
+            self.named_banks()[name].assign_(frames.to(wide_dtype(self.spectra.bound.dtype)))
 
     @torch.no_grad()
     def convert(self, frames: str) -> None:
@@ -216,7 +217,7 @@ class SpectralFactors(nn.Module):
         self._reset()
 
     def _wide_cores(self) -> list[list[Tensor]]:
-        frames = {n: bank.materialize(*bank.tensors()).double().clone() for n, bank in self.banks.items()}
+        frames = {n: bank.materialize(*bank.tensors()).double().clone() for n, bank in self.named_banks().items()}
         return self.layout.unpack(frames, FRAMES[self.frames].key)
 
     # -- what is kept -------------------------------------------------------------------------------------------------
@@ -234,7 +235,9 @@ class SpectralFactors(nn.Module):
     @torch.no_grad()
     def orthogonality_error(self) -> float:
         """Largest entry of abs(X^T X - I) over all cores, computed in float64."""
-        return max(orthogonality_error(bank.materialize(*bank.tensors()).double()) for bank in self._banks())
+        return max(
+            orthogonality_error(bank.materialize(*bank.tensors()).double()) for bank in self.named_banks().values()
+        )
 
     # -- being a module -----------------------------------------------------------------------------------------------
 
@@ -290,7 +293,7 @@ def _unbind(weights: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
 
 
 def _order_columns(values: Tensor, left: Tensor, right: Tensor) -> None:
-    """Sort values descending and non-negative, and make the largest entry of each column of `left` positive; in place."""
+    """Make values descending and non-negative, and the largest entry of each column of `left` positive; in place."""
     order = values.abs().argsort(descending=True, stable=True)
     left.copy_(left[:, order])
     right.copy_(torch.where(values < 0, -right, right)[:, order])

@@ -15,7 +15,7 @@ from sttp_riemann.application import Application, Workload, prefers_factored
 from sttp_riemann.factors import SpectralFactors
 
 
-class SpectralLayer(nn.Module):
+class SpectralLayer(nn.Module):  # type: ignore[override, misc]
     """What all reparameterized layers share.
 
     An existing layer becomes one in place (`adopt`): it keeps its bias, hooks, mode and identity, and loses its weight
@@ -88,7 +88,7 @@ class SpectralLayer(nn.Module):
         return prefers_factored(self.application, Workload(shape.d_out, shape.d_in, shape.rank, **places))
 
 
-class SpectralLinear(SpectralLayer, nn.Linear):
+class SpectralLinear(SpectralLayer, nn.Linear):  # type: ignore[override, misc]
     """Linear layer with a spectral weight (out_features, in_features)."""
 
     @staticmethod
@@ -110,7 +110,7 @@ class SpectralLinear(SpectralLayer, nn.Linear):
         return F.linear(F.linear(input, right.mT), left, self.bias)
 
 
-class SpectralEmbedding(SpectralLayer, nn.Embedding):
+class SpectralEmbedding(SpectralLayer, nn.Embedding):  # type: ignore[override, misc]
     """Embedding with a spectral weight (num_embeddings, embedding_dim).
 
     No gradient comes from `padding_idx`. Its vector is a row of W like any other, so it is not zero.
@@ -139,10 +139,26 @@ class SpectralEmbedding(SpectralLayer, nn.Embedding):
         return torch.where((input == self.padding_idx).unsqueeze(-1), vectors.detach(), vectors)
 
 
-class _SpectralConv(SpectralLayer):
-    """Convolution (C_out, C_in / groups, *kernel); the matrix is C_out x (C_in / groups * kernel)."""
+class _Convolution(SpectralLayer):
+    """What plain and transposed convolutions of torch bring along."""
 
     op: ClassVar[Callable[..., Tensor]]
+    in_channels: int
+    out_channels: int
+    groups: int
+    kernel_size: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: Any
+    dilation: tuple[int, ...]
+    padding_mode: str
+    bias: nn.Parameter | None
+    _conv_forward: Callable[..., Tensor]
+    _output_padding: Callable[..., list[int]]
+    _reversed_padding_repeated_twice: list[int]
+
+
+class _SpectralConv(_Convolution):
+    """Convolution (C_out, C_in / groups, *kernel); the matrix is C_out x (C_in / groups * kernel)."""
 
     @staticmethod
     def matrix_shape(layer: Any) -> tuple[int, tuple[int, ...]]:
@@ -183,28 +199,27 @@ class _SpectralConv(SpectralLayer):
         return out if batched else out.squeeze(0)
 
 
-class SpectralConv1d(_SpectralConv, nn.Conv1d):
+class SpectralConv1d(_SpectralConv, nn.Conv1d):  # type: ignore[override, misc]
     """1d convolution with a spectral weight."""
 
     op = staticmethod(F.conv1d)
 
 
-class SpectralConv2d(_SpectralConv, nn.Conv2d):
+class SpectralConv2d(_SpectralConv, nn.Conv2d):  # type: ignore[override, misc]
     """2d convolution with a spectral weight."""
 
     op = staticmethod(F.conv2d)
 
 
-class SpectralConv3d(_SpectralConv, nn.Conv3d):
+class SpectralConv3d(_SpectralConv, nn.Conv3d):  # type: ignore[override, misc]
     """3d convolution with a spectral weight."""
 
     op = staticmethod(F.conv3d)
 
 
-class _SpectralConvTranspose(SpectralLayer):
+class _SpectralConvTranspose(_Convolution):
     """Transposed convolution (C_in, C_out / groups, *kernel); the matrix is C_out / groups x (C_in * kernel)."""
 
-    op: ClassVar[Callable[..., Tensor]]
     transposed_op: ClassVar[Callable[..., Tensor]]
 
     @staticmethod
@@ -229,7 +244,7 @@ class _SpectralConvTranspose(SpectralLayer):
         places = {"positions_in": before, "positions_out": after * self.groups, "dense_positions": before}
         channels = {"channels_in": self.in_channels, "channels_out": self.out_channels // self.groups}
         if not self._prefers_factored(**places, **channels):
-            return super().forward(input, output_size)
+            return super().forward(input, output_size)  # type: ignore[misc, no-any-return]
         space = len(self.kernel_size)
         extra = self._output_padding(
             input, output_size, self.stride, self.padding, self.kernel_size, space, self.dilation
@@ -250,19 +265,19 @@ class _SpectralConvTranspose(SpectralLayer):
         return out if batched else out.squeeze(0)
 
 
-class SpectralConvTranspose1d(_SpectralConvTranspose, nn.ConvTranspose1d):
+class SpectralConvTranspose1d(_SpectralConvTranspose, nn.ConvTranspose1d):  # type: ignore[override, misc]
     """1d transposed convolution with a spectral weight."""
 
     op, transposed_op = staticmethod(F.conv1d), staticmethod(F.conv_transpose1d)
 
 
-class SpectralConvTranspose2d(_SpectralConvTranspose, nn.ConvTranspose2d):
+class SpectralConvTranspose2d(_SpectralConvTranspose, nn.ConvTranspose2d):  # type: ignore[override, misc]
     """2d transposed convolution with a spectral weight."""
 
     op, transposed_op = staticmethod(F.conv2d), staticmethod(F.conv_transpose2d)
 
 
-class SpectralConvTranspose3d(_SpectralConvTranspose, nn.ConvTranspose3d):
+class SpectralConvTranspose3d(_SpectralConvTranspose, nn.ConvTranspose3d):  # type: ignore[override, misc]
     """3d transposed convolution with a spectral weight."""
 
     op, transposed_op = staticmethod(F.conv3d), staticmethod(F.conv_transpose3d)

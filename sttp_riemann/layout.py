@@ -69,7 +69,8 @@ class Layout:
         members: dict[tuple[int, int], list[int]] = {}
         for i in order:
             members.setdefault((self.left_of[i][0], self.right_of[i][0]), []).append(i)
-        self.pairings, self.pairing_of = [], {}
+        self.pairings: list[Pairing] = []
+        self.pairing_of: dict[int, tuple[int, int]] = {}
         for (left, right), layers in members.items():
             first_left, first_right = self.left_of[layers[0]][1], self.right_of[layers[0]][1]
             rows = slice(first_left, first_left + len(layers)), slice(first_right, first_right + len(layers))

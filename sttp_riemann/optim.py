@@ -1,10 +1,11 @@
-"""Riemannian optimizers: frames are stepped bank by bank on their manifold, everything else by torch's own optimizer."""
+"""Riemannian optimizers: frames are stepped bank by bank on their manifold, everything else as torch does it."""
 
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import geoopt
 import torch
@@ -15,10 +16,12 @@ from sttp_riemann.factors import owners
 from sttp_riemann.momentum import momentum_of
 
 
-class _FrameStepper(Optimizer):
+class _FrameStepper:
     """What both optimizers share: who steps what, and the gauge."""
 
     plain_kind: ClassVar[type[Optimizer]]
+    param_groups: list[dict[str, Any]]
+    state: defaultdict[Tensor, Any]
     # Optimizers are copied and pickled by torch without their own attributes.
     gauge_fix_every: int = 0
     _plain: Optimizer | None = None
@@ -37,7 +40,7 @@ class _FrameStepper(Optimizer):
         return (p for group in self.param_groups for p in group["params"])
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Take one step.
 
         Parameters
@@ -64,7 +67,7 @@ class _FrameStepper(Optimizer):
                     steps = int(state["step"])
         self._step_plain()
         if self.gauge_fix_every and steps and steps % self.gauge_fix_every == 0:
-            companions = momentum_of(self)
+            companions = momentum_of(cast(Optimizer, self))
             for factors in owners(self._parameters()):
                 factors.fix_gauge(companions)
         return loss
@@ -107,8 +110,8 @@ class RiemannianAdam(_FrameStepper, geoopt.optim.RiemannianAdam):
     foreach : bool, optional
         Passed on to torch for plain parameters.
     match_adam : bool
-        Scale a frame's step so that its root mean square entry is about `lr`, as Adam's is. Without it a step's Frobenius norm is
-        about `lr`, as in geoopt: sqrt(n r) times shorter.
+        Scale a frame's step so that its root mean square entry is about `lr`, as Adam's is. Without it a step's
+        Frobenius norm is about `lr`, as in geoopt: sqrt(n r) times shorter.
     gauge_fix_every : int
         Steps between gauge fixings, 0 for never.
 

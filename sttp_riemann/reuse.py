@@ -50,7 +50,7 @@ class _Shared(torch.autograd.Function):
 
 
 def in_transform() -> bool:
-    """Whether a compiler or a functorch transform looks at the program, so that nothing may be kept from one call to the next."""
+    """Whether a compiler or a functorch transform looks on, so that nothing may be kept from one call to the next."""
     return torch.compiler.is_compiling() or torch._C._functorch.maybe_current_level() is not None
 
 

@@ -68,7 +68,8 @@ def _warn_of_subclasses(model: nn.Module) -> None:
     left = [name for name, layer in model.named_modules() if isinstance(layer, kinds) and type(layer) not in LAYERS]
     if left:
         warnings.warn(
-            f"layers of own classes are left as they are, as their forward is not known: {', '.join(left)}", stacklevel=4
+            f"layers of own classes are left as they are, as their forward is not known: {', '.join(left)}",
+            stacklevel=4,
         )
 
 

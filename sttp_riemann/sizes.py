@@ -76,10 +76,9 @@ class Compression:
         width = max(5, *(len(layer.name) for layer in self.layers))
         lines = [f"{'layer':{width}s} {'W':>14s} {'rank':>5s} {'dof':>12s} {'stored':>12s} {'dense':>12s}"]
         for layer in self.layers:
-            size = f"{layer.d_out} x {layer.d_in}"
-            lines.append(
-                f"{layer.name:{width}s} {size:>14s} {layer.rank:5d} {layer.dof:12,d} {layer.stored:12,d} {layer.dense:12,d}"
-            )
+            shape = f"{layer.d_out} x {layer.d_in}"
+            counts = f"{layer.dof:12,d} {layer.stored:12,d} {layer.dense:12,d}"
+            lines.append(f"{layer.name:{width}s} {shape:>14s} {layer.rank:5d} {counts}")
         total = f"{'all':{width}s} {'':14s} {'':5s} {self.dof:12,d} {self.stored:12,d} {self.dense:12,d}"
         return "\n".join([*lines, total, f"Z = {self.ratio:.2f} %, counting {self.other:,} other numbers"])
 

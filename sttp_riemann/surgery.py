@@ -103,15 +103,13 @@ def reparameterize(
         layer_shape(*LAYERS[type(layer)].matrix_shape(layer), rank, method, spectrum == "identity", kernel_modes)
         for layer in layers.values()
     ]
-    cores = _start(layers, shapes, init, seed, spectrum)
+    cores = _start(layers, shapes, init, seed)
     bounds = _bounds(layers, cores, spectral_bound, spectrum)
-    weight = next(iter(layers.values()))._parameters["weight"]
-    assert weight is not None
+    weight = _matrix(next(iter(layers.values())))
     factors = SpectralFactors(shapes, cores, frames, spectrum, bounds, weight.dtype, weight.device)
     factors.requires_grad_(not frozen).train(model.training)
-    matrices = [LAYERS[type(layer)].to_matrix(layer.weight).detach() for layer in layers.values()]
     for index, layer in enumerate(layers.values()):
-        error = _relative_error(factors, index, matrices[index]) if init == "dense" else None
+        error = _relative_error(factors, index, _matrix(layer)) if init == "dense" else None
         LAYERS[type(layer)].adopt(layer, factors, index, error)
     next(iter(layers.values())).add_module(HOLDER, factors)
     return model
@@ -175,8 +173,8 @@ def canonicalize(model: nn.Module) -> nn.Module:
     """Choose one representative of all parameters that give the same weights, in place.
 
     The gauge is fixed, singular values are non-negative and descending, a learned S has the maximum 1, and in each
-    column of U's last core the largest entry is positive. Networks of equal weights become equal arrays, up to rounding,
-    where singular values are distinct.
+    column of U's last core the largest entry is positive. Networks of equal weights become equal arrays, up to
+    rounding, where singular values are distinct.
 
     Parameters
     ----------
@@ -340,21 +338,19 @@ def _all_frozen(layers: dict[str, nn.Module]) -> bool:
     frozen = [name for name, layer in layers.items() if not layer._parameters["weight"].requires_grad]  # type: ignore[union-attr]
     if frozen and len(frozen) < len(layers):
         raise ValueError(
-            f"layer {frozen[0]!r} is frozen and others are not, and all share their parameters; exclude it or unfreeze it"
+            f"layer {frozen[0]!r} is frozen and others are not, but all share parameters; exclude it or unfreeze it"
         )
     return bool(frozen)
 
 
-def _start(
-    layers: dict[str, nn.Module], shapes: Sequence[LayerShape], init: Init, seed: int, spectrum: SpectrumKind
-) -> list[LayerCores]:
+def _start(layers: dict[str, nn.Module], shapes: Sequence[LayerShape], init: Init, seed: int) -> list[LayerCores]:
     generator = torch.Generator().manual_seed(seed)
     if init != "dense":
         return [draw(shape, init, generator) for shape in shapes]
     cores = []
     for (name, layer), shape in zip(layers.items(), shapes, strict=True):
         try:
-            cores.append(from_weight(shape, LAYERS[type(layer)].to_matrix(layer.weight)))
+            cores.append(from_weight(shape, _matrix(layer)))
         except ValueError as error:
             raise ValueError(f"layer {name!r}: {error}; mend it, exclude it, or use another init") from error
     return cores
@@ -370,6 +366,12 @@ def _bounds(
         if value == 0 and spectrum == "learned":
             raise ValueError(f"layer {name!r} is all zero, so its spectrum has no scale; exclude it or give a number")
     return largest
+
+
+def _matrix(layer: nn.Module) -> Tensor:
+    weight = layer._parameters["weight"]
+    assert weight is not None
+    return LAYERS[type(layer)].to_matrix(weight.detach())
 
 
 def _relative_error(factors: SpectralFactors, index: int, matrix: Tensor) -> float:

@@ -169,9 +169,9 @@ def layer_shape(
     if kernel_modes not in KERNEL_MODES:
         raise ValueError(f"unknown kernel_modes {kernel_modes!r}; choose one of {KERNEL_MODES}")
     columns = math.prod(d_in)
-    if method == "svdp":
-        out_modes, in_modes = (d_out,), (columns,)
-    else:
+    out_modes: tuple[int, ...] = (d_out,)
+    in_modes: tuple[int, ...] = (columns,)
+    if method == "sttp":
         positions = math.prod(d_in[1:])
         kernel = (positions,) if kernel_modes == "flat" else prime_factors(positions)
         out_modes = prime_factors(d_out)

@@ -1,11 +1,17 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+import torch
 
 from sttp_riemann.training.recipe import Recipe
+
+# Workers with as many threads as there are cores would mostly wait for each other.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    torch.set_num_threads(1)
 
 TINY = {
     "data": "digits",

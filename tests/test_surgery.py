@@ -443,7 +443,7 @@ def test_reparameterizing_twice_is_refused() -> None:
         lambda m: sr.convert_frames(m, "householder"),
     ],
 )
-def test_a_dense_model_is_refused_by_every_verb(verb) -> None:  # noqa: ANN001
+def test_a_dense_model_is_refused_by_every_verb(verb) -> None:
     with pytest.raises(ValueError, match="no reparameterized layer; call reparameterize first"):
         verb(small_network())
 

@@ -88,7 +88,9 @@ def test_contraction_of_orthonormal_cores_is_orthonormal(
         cores = [random_frame(c.rows, c.inner, seed + k, batch=2) for k, c in enumerate(train.cores)]
         frame = contract(train, cores, like=torch.zeros((), dtype=torch.float64))
         assert frame.shape[1:] == (train.dim, train.rank)
-        torch.testing.assert_close(frame.mT @ frame, torch.eye(train.rank, dtype=torch.float64).expand(len(frame), -1, -1))
+        torch.testing.assert_close(
+            frame.mT @ frame, torch.eye(train.rank, dtype=torch.float64).expand(len(frame), -1, -1)
+        )
 
 
 def test_contraction_is_the_entrywise_sum_over_bonds() -> None:
@@ -100,16 +102,16 @@ def test_contraction_is_the_entrywise_sum_over_bonds() -> None:
     torch.testing.assert_close(contract(shape.left, left, left[0])[0], expected)
     right = [random_frame(c.rows, c.inner, k) for k, c in enumerate(shape.right.cores)]
     # modes 2, 2, 2 with ranks 3, 3, 2, 1; the last core is the identity: its mode is the outer rank of the one kept
-    inner, outer = (m[0].reshape(c.mode, c.outer, c.inner) for m, c in zip(right[::-1], shape.right.cores[::-1], strict=True))
+    inner, outer = (
+        m[0].reshape(c.mode, c.outer, c.inner) for m, c in zip(right[::-1], shape.right.cores[::-1], strict=True)
+    )
     assert outer.shape == (2, 2, 3)
     expected = torch.einsum("mai,nba->mnbi", inner, outer).reshape(8, 3)
     torch.testing.assert_close(contract(shape.right, right, right[0])[0], expected)
 
 
 @given(layer_dimensions(12), METHODS, SEEDS)
-def test_tt_svd_is_exact_at_full_rank(
-    dimensions: tuple[int, tuple[int, ...], int], method: str, seed: int
-) -> None:
+def test_tt_svd_is_exact_at_full_rank(dimensions: tuple[int, tuple[int, ...], int], method: str, seed: int) -> None:
     d_out, d_in, _ = dimensions
     shape = layer_shape(d_out, d_in, 10**4, method)
     weight = torch.randn(d_out, math.prod(d_in), dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
@@ -168,7 +170,7 @@ def test_unknown_kernel_modes_are_refused() -> None:
         layer_shape(4, (4,), 2, kernel_modes="square")
 
 
-def _rebuild(shape, left, values, right) -> torch.Tensor:  # noqa: ANN001
+def _rebuild(shape, left, values, right) -> torch.Tensor:
     like = torch.zeros((), dtype=torch.float64)
     u = contract(shape.left, [c.unsqueeze(0) for c in left], like)[0]
     v = contract(shape.right, [c.unsqueeze(0) for c in right], like)[0]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sttp_riemann.frames.bank import Bank
+from sttp_riemann.reuse import in_transform
 from sttp_riemann.tt import Core
 
 
@@ -26,10 +27,10 @@ def compact_wy(reflectors: Tensor) -> Tensor:
 
     Notes
     -----
-    Schreiber and Van Loan 1989; Joffrain et al. 2006 for T through the Gram matrix. Matrix products and one triangular
-    solve. The backward keeps H and one r x r matrix pair and needs three products of size d r^2.
+    Schreiber and Van Loan 1989; Joffrain et al. 2006 for T through the Gram matrix. Matrix products and one
+    triangular solve. The backward keeps H and one r x r matrix pair and needs three products of size d r^2.
     """
-    if torch.compiler.is_compiling() or not reflectors.requires_grad:
+    if in_transform() or not reflectors.requires_grad:
         return _forward(reflectors)[0]
     return _CompactWY.apply(reflectors)
 
@@ -95,12 +96,15 @@ def reflectors_of(frames: Tensor) -> tuple[Tensor, Tensor]:
 class HouseholderBank(Bank):
     """Frames as the free entries of their reflectors, and a buffer for the sign of each column.
 
-    ``below`` (B, rows - rank, rank) is the part under the leading block. ``top`` (B, rank (rank - 1) / 2) is the leading
-    block's strictly lower triangle; frames of St_U have the identity there and store none. What has no entries is no
+    ``below`` (B, rows - rank, rank) is the part under the leading block. ``top`` (B, rank (rank - 1) / 2) is the
+    leading block's strictly lower triangle; frames of St_U have the identity there and store none. What has no entries is no
     parameter, so the numbers kept are exactly the degrees of freedom.
     """
 
     canonical = True
+    below: nn.Parameter | None
+    top: nn.Parameter | None
+    sign: Tensor
 
     def __init__(self, frames: Tensor, reduced: bool) -> None:
         super().__init__()

@@ -26,8 +26,8 @@ def inverse_sqrt(gram: Tensor) -> Tensor:
 
     Notes
     -----
-    Coupled Newton-Schulz of order three (Higham, Functions of Matrices, Section 6.7 and problem 6.26): with Z -> G^{-1/2} and
-    M = Y Z -> I, both are multiplied by (15 I - 10 M + 3 M^2) / 8. The matrix is first scaled into (0, 2), so the
+    Coupled Newton-Schulz of order three (Higham, Functions of Matrices, Section 6.7, problem 6.26): with Z -> G^{-1/2}
+    and M = Y Z -> I, both are multiplied by (15 I - 10 M + 3 M^2) / 8. The matrix is first scaled into (0, 2), so the
     iteration always converges; how many steps it takes is known from the bound on ||G - I||, so no residual is read
     back in the loop. The whole is a symmetric function of G, hence commutes with rotations G -> Q^T G Q.
     """
@@ -59,7 +59,7 @@ def _square(m: Tensor, factor: Tensor) -> Tensor:
 
 
 def _steps(bound: Tensor, dtype: torch.dtype) -> int:
-    """Steps after which the largest deviation from I is below rounding, from scalar iteration at the spectrum's ends."""
+    """Steps until the deviation from I is below rounding, from the scalar iteration at the lower end."""
     if torch.compiler.is_compiling() or bound.numel() == 0:
         return _COMPILED_STEPS
     delta = float(bound.max())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from tqdm import tqdm
@@ -9,17 +10,21 @@ from tqdm import tqdm
 from sttp_riemann.study.report import write_report
 from sttp_riemann.study.results import Result, read_result, title
 from sttp_riemann.training.loop import Trainer
-from sttp_riemann.training.recipe import Recipe
+from sttp_riemann.training.machine import build_accelerator
+from sttp_riemann.training.recipe import Frames, Method, Recipe
+from sttp_riemann.training.task import build_task
 
 
 def plan(recipe: Recipe) -> list[Recipe]:
-    """List the runs of a comparison: every seed of dense once, and of every low-rank method on every path."""
-    runs = []
+    """List the runs of a comparison: in each seed dense once, and every low-rank method on every path.
+
+    Variants take turns, so that a machine that is slower for a while slows all of them.
+    """
+    variants: list[tuple[Method, Frames]] = []
     for method in recipe.methods:
         # A dense network has no frames, so one path stands for all
-        for frames in recipe.paths[:1] if method == "dense" else recipe.paths:
-            runs.extend(recipe.for_run(method, frames, seed) for seed in recipe.seeds)
-    return runs
+        variants.extend((method, frames) for frames in (recipe.paths[:1] if method == "dense" else recipe.paths))
+    return [recipe.for_run(method, frames, seed) for seed in recipe.seeds for method, frames in variants]
 
 
 def run_folder(recipe: Recipe, output: Path) -> Path:
@@ -64,14 +69,21 @@ def compare(recipe: Recipe, output: Path) -> tuple[list[Result], Path]:
         A run cannot be had; what was finished stays, and the same command goes on from there.
     """
     runs = plan(recipe)
+    _rehearse(runs)
     results = []
-    with tqdm(total=len(runs), desc="compare", unit="run") as bar:
+    with tqdm(total=len(runs), desc="compare", unit="run", disable=None) as bar:
         for run in runs:
             result = finish(run, run_folder(run, output))
             results.append(result)
             bar.update()
             tqdm.write(_line(run, result))
     return results, write_report(recipe, results, output)
+
+
+def _rehearse(runs: Sequence[Recipe]) -> None:
+    """Build what each variant trains, so that one that cannot be built is told of before others have run for hours."""
+    for run in (run for run in runs if run.seed == runs[0].seed):
+        build_task(run, build_accelerator(run))
 
 
 def _line(run: Recipe, result: Result) -> str:

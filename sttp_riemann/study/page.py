@@ -26,10 +26,11 @@ th:first-child, td:first-child { text-align: left; }
 tbody tr:last-child td { border-bottom: 0; }
 ul { margin: 0; padding-left: 1.2rem; }
 li + li { margin-top: .35rem; }
-.figures { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); }
-.wide { grid-column: 1 / -1; }
-figure { margin: 0; }
-figure img { display: block; width: 100%; height: auto; max-width: 62rem; margin: 0 auto; }
+.figures { display: flex; flex-wrap: wrap; gap: 1rem; }
+figure { margin: 0; flex: 1 1 min(100%, 26rem); }
+figure img { display: block; width: 100%; height: auto; max-width: 38rem; margin: 0 auto; }
+.wide { flex-basis: 100%; min-width: 0; overflow-x: auto; }
+.wide img { max-width: 62rem; min-width: 44rem; }
 figcaption, .small { color: var(--soft); font-size: .87rem; }
 figcaption { margin-top: .6rem; }
 pre { margin: 0; overflow-x: auto; font: .82rem/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; }

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from sttp_riemann.study.results import Result, Row, by_label, title
 
 COLORS = {"dense": "#6b7280", "svdp": "#2563a8", "sttp": "#d97706"}
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.size": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -27,6 +27,8 @@ STYLE = {
     "axes.axisbelow": True,
     "legend.frameon": False,
 }
+# Both paths have the same Z: their points stand this factor to either side of it
+SIDE = 1.015
 # The paper shows as many in its Figure 5
 VALUES_SHOWN = 32
 
@@ -50,7 +52,11 @@ def figures(results: Sequence[Result], rows: Sequence[Row]) -> dict[str, tuple[s
     drawn = {
         "accuracy": ("Test accuracy over steps: mean of the seeds, and their range.", lambda: _accuracy(groups)),
         "loss": ("Training loss over steps: mean of the seeds, and their range.", lambda: _loss(groups)),
-        "compression": ("Test accuracy over compression Z: mean and two standard deviations.", lambda: _ratio(rows)),
+        "compression": (
+            "Test accuracy over compression Z: mean and two standard deviations. The two paths have the same Z and are "
+            "drawn side by side, each with its rank r.",
+            lambda: _ratio(rows),
+        ),
         "time": ("Median time of a training step: forward, backward and optimizer.", lambda: _time(rows)),
         "orthogonality": ("Largest entry of XᵀX − I over all frames, at each evaluation.", lambda: _errors(groups)),
         "singular_values": (
@@ -79,13 +85,20 @@ def _line(label: str) -> dict[str, Any]:
     return {"color": COLORS[method], "linestyle": "--" if frames == "householder" else "-"}
 
 
+def _legend(axes: Axes) -> None:
+    """Above the axes, where no curve can be."""
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
+
+
 def _over_steps(axes: Axes, groups: dict[str, list[Result]], key: str, scale: float = 1.0) -> None:
     for label, group in groups.items():
         curves = [[(h["step"], h[key]) for h in r["history"] if h.get(key) is not None] for r in group]
         if not curves[0]:
             continue
-        steps = [step for step, _ in curves[0]]
-        values = scale * np.array([[v for _, v in curve] for curve in curves], dtype=float)
+        # A run that stops early ends the curve of its variant
+        common = min(len(curve) for curve in curves)
+        steps = [step for step, _ in curves[0][:common]]
+        values = scale * np.array([[v for _, v in curve[:common]] for curve in curves], dtype=float)
         axes.plot(steps, values.mean(0), label=title(label), linewidth=1.8, **_line(label))
         axes.fill_between(steps, values.min(0), values.max(0), color=_line(label)["color"], alpha=0.12, linewidth=0)
     axes.set_xlabel("step")
@@ -95,7 +108,7 @@ def _accuracy(groups: dict[str, list[Result]]) -> Figure:
     figure, axes = _axes()
     _over_steps(axes, groups, "test_accuracy", 100)
     axes.set_ylabel("test accuracy (%)")
-    axes.legend(loc="lower right")
+    _legend(axes)
     return figure
 
 
@@ -103,7 +116,7 @@ def _loss(groups: dict[str, list[Result]]) -> Figure:
     figure, axes = _axes()
     _over_steps(axes, groups, "train_loss")
     axes.set(ylabel="training loss", yscale="log")
-    axes.legend(loc="upper right")
+    _legend(axes)
     return figure
 
 
@@ -112,7 +125,7 @@ def _errors(groups: dict[str, list[Result]]) -> Figure:
     _over_steps(axes, {k: v for k, v in groups.items() if k != "dense"}, "orthogonality_error")
     axes.set(ylabel="orthogonality error", yscale="log")
     if axes.lines:
-        axes.legend()
+        _legend(axes)
     return figure
 
 
@@ -120,10 +133,11 @@ def _ratio(rows: Sequence[Row]) -> Figure:
     figure, axes = _axes()
     dense = next((r for r in rows if r.method == "dense"), None)
     if dense is not None:
-        axes.axhline(dense.accuracy, color=COLORS["dense"], linestyle="--", linewidth=1.2, label="dense (100 %)")
+        axes.axhline(dense.accuracy, color=COLORS["dense"], linestyle="--", linewidth=1.2, label="dense")
     for row in (r for r in rows if r.method != "dense"):
+        x = row.ratio * (SIDE if row.frames == "householder" else 1 / SIDE)
         axes.errorbar(
-            row.ratio,
+            x,
             row.accuracy,
             yerr=None if np.isnan(row.accuracy_two_sd) else row.accuracy_two_sd,
             fmt="s" if row.frames == "householder" else "o",
@@ -131,11 +145,12 @@ def _ratio(rows: Sequence[Row]) -> Figure:
             markerfacecolor="white" if row.frames == "householder" else COLORS[row.method],
             color=COLORS[row.method],
             capsize=4,
-            label=f"{row.title}, rank {row.rank}",
+            label=row.title,
         )
+        axes.annotate(f"r={row.rank}", (x, row.accuracy), (6, 4), textcoords="offset points", fontsize=8)
     axes.set(xscale="log", xlabel="compression Z (% of the dense network, log axis)", ylabel="test accuracy (%)")
     _percent_ticks(axes, [r.ratio for r in rows if r.method != "dense"])
-    axes.legend(loc="lower right")
+    _legend(axes)
     return figure
 
 
@@ -168,21 +183,21 @@ def _time(rows: Sequence[Row]) -> Figure:
 def _spectra(groups: dict[str, list[Result]]) -> Figure:
     panels = [(label, group[0]["singular_values"]) for label, group in groups.items()]
     layers = max(len(values) for _, values in panels)
-    depth = min(VALUES_SHOWN, max(len(s) for _, values in panels for s in values.values()))
     columns = min(3, len(panels))
     lines = -(-len(panels) // columns)
     figure = Figure(figsize=(1.2 + columns * max(2.2, 0.42 * layers), 3.4 * lines), layout="constrained")
     grid = figure.subplots(lines, columns, squeeze=False)
-    image = None
+    image: Any = None
     for axes, (label, values) in zip(grid.flat, panels, strict=False):
-        image = _heat_map(axes, title(label), values, depth)
+        image = _heat_map(axes, title(label), values)
     for axes in grid.flat[len(panels) :]:
         axes.set_visible(False)
     figure.colorbar(image, ax=grid, label="singular value / layer's largest", shrink=0.7, pad=0.02)
     return figure
 
 
-def _heat_map(axes: Axes, name: str, values: dict[str, list[float]], depth: int) -> Any:
+def _heat_map(axes: Axes, name: str, values: dict[str, list[float]]) -> Any:
+    depth = min(VALUES_SHOWN, max(len(s) for s in values.values()))
     table = np.full((depth, len(values)), np.nan)
     for column, singular in enumerate(values.values()):
         shown = np.array(singular[:depth])

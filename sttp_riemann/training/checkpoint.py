@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -53,11 +54,11 @@ def write_atomically(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         os.replace(partial, path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         reason = "the disk is full: free some space and run the same command again" if full else error.strerror
-        kept = "; the previous one is intact" if path.exists() else ""
-        raise CheckpointError(f"could not write {path}{kept}; {reason}") from error
+        raise CheckpointError(f"could not write {path}; what was written before is intact; {reason}") from error
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -91,8 +92,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
                 found = metadata.get("format", "no format")
                 raise CheckpointError(f"{path} is not a checkpoint of this package's version: {found}, not {FORMAT!r}")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-            values = json.loads(metadata["values"])
-    except (SafetensorError, json.JSONDecodeError, KeyError, OSError) as error:
+            values = dict(json.loads(metadata["values"]))
+    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
         raise CheckpointError(
             f"{path} is truncated or not a safetensors file: delete it to begin the run anew ({error})"
         ) from error

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ import sttp_riemann as sr
 from sttp_riemann.data import ImageData, load_dataset
 from sttp_riemann.models import build_model
 from sttp_riemann.training import observe
+from sttp_riemann.training.augment import Augmentation
 from sttp_riemann.training.errors import RecipeError
 from sttp_riemann.training.player import Player
 from sttp_riemann.training.recipe import Recipe
@@ -39,33 +41,39 @@ class Classification:
     def __init__(self, recipe: Recipe, accelerator: Accelerator) -> None:
         self.recipe, self.accelerator = recipe, accelerator
         self.data = _data(recipe.data, recipe.data_root, recipe.download, recipe.image_size, recipe.channels)
+        self.augment = Augmentation(recipe, self.data.num_classes, self.data.batch(torch.tensor([0]))[0][0])
         self.classifier = Player(_network(recipe, self.data), recipe, accelerator)
         self.players = {"classifier": self.classifier}
         self.size = len(self.data.train_images)
 
     def step(self, draw: Callable[[], Tensor], lr: float) -> float:
         """One optimizer step on one batch; its cross entropy."""
-        player = self.classifier
-        player.network.train()
-        images, labels = self._to_device(self.data.batch(draw()))
-        loss = cross_entropy(player.network(images), labels)
-        total = loss
-        if self.recipe.method != "dense" and self.recipe.penalty != "none":
-            penalty = sr.spectral_penalty(player.model, kind=self.recipe.penalty)
-            total = loss + self.recipe.penalty_weight * penalty
-        player.update(total, lr)
-        return total.item() if total is not loss and not torch.isfinite(total) else loss.item()
+        self.classifier.network.train()
+        batch = self._to_device(self.augment(*self.data.batch(draw())))
+        parts = list(zip(*(tensor.chunk(self.recipe.accumulate) for tensor in batch), strict=True))
+        entropies: list[Tensor] = []
+        total = self.classifier.descend(parts, lambda part: self._loss(part, entropies), lr)
+        # An infinite penalty ends a run as well
+        return torch.stack(entropies).mean().item() if math.isfinite(total) else total
+
+    def _loss(self, part: Sequence[Tensor], entropies: list[Tensor]) -> Tensor:
+        recipe, player, (images, labels) = self.recipe, self.classifier, part
+        entropy = cross_entropy(player.network(images), labels, label_smoothing=recipe.label_smoothing)
+        entropies.append(entropy.detach())
+        if recipe.method == "dense" or recipe.penalty == "none":
+            return entropy
+        return entropy + recipe.penalty_weight * sr.spectral_penalty(player.model, kind=recipe.penalty)
 
     @torch.no_grad()
-    def evaluate(self) -> dict[str, float | None]:
+    def evaluate(self) -> dict[str, float]:
         """Loss and accuracy on the test images, and the orthogonality error of the frames."""
-        player = self.classifier
-        player.model.eval()
+        model = self.classifier.result.eval()
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
         totals = torch.zeros(3, dtype=torch.float64, device=self.accelerator.device)
         for indices in torch.arange(rank, len(self.data.test_images), world).split(self.recipe.evaluate_batch_size):
             images, labels = self._to_device(self.data.batch(indices, train=False))
-            scores = player.model(images)
+            with self.accelerator.autocast():
+                scores = model(images).float()
             loss = cross_entropy(scores, labels, reduction="sum")
             hits = (scores.argmax(1) == labels).sum()
             totals += torch.stack([loss.double(), hits.double(), hits.new_tensor(len(labels)).double()])
@@ -73,12 +81,16 @@ class Classification:
         return {
             "test_loss": loss_sum / count,
             "test_accuracy": hits_sum / count,
-            "orthogonality_error": observe.orthogonality(player.model, self.recipe.method),
+            **observe.orthogonality(model, self.recipe.method),
         }
+
+    def score(self, figures: Mapping[str, float]) -> float:
+        """Accuracy on the test images."""
+        return figures["test_accuracy"]
 
     def summary(self) -> dict[str, Any]:
         """Tell of the finished network: sizes, singular values."""
-        return observe.summary(self.classifier.model, self.recipe.method, self.recipe.exclude)
+        return observe.summary(self.classifier.result, self.recipe.method, self.recipe.exclude)
 
     def _to_device(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         images, labels = batch

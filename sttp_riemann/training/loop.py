@@ -12,22 +12,26 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from sttp_riemann.training.checkpoint import load_checkpoint, save_checkpoint, write_atomically
+from sttp_riemann.training.checkpoint import load_checkpoint, write_atomically
 from sttp_riemann.training.errors import DivergedError
+from sttp_riemann.training.logbook import Logbook
 from sttp_riemann.training.machine import build_accelerator, environment
 from sttp_riemann.training.order import DataOrder
+from sttp_riemann.training.randomness import seed_step
 from sttp_riemann.training.recipe import Recipe
+from sttp_riemann.training.schedule import learning_rate
 from sttp_riemann.training.snapshot import Progress, restore, take
+from sttp_riemann.training.stopping import is_best, is_stuck
+from sttp_riemann.training.storage import checkpoints, save_and_prune, save_best
 from sttp_riemann.training.task import Task, build_task
 
-CHECKPOINT = "checkpoint.safetensors"
 RESULT = "result.json"
 # Enough for a steady median; a long run keeps its last ones
 TIMINGS_KEPT = 2000
 
 
 class Trainer:
-    """Train as a recipe says, into a folder, going on from where the folder's checkpoint stands.
+    """Train as a recipe says, into a folder, going on from the folder's last checkpoint.
 
     A run that is killed at any moment and started again ends, on the CPU, with the same bits as an undisturbed one.
 
@@ -36,14 +40,14 @@ class Trainer:
     recipe : Recipe
         What to train.
     folder : Path
-        Where checkpoint and result are kept; made when missing.
+        Where checkpoints and result are kept; made when missing.
 
     Raises
     ------
     RecipeError
         Data, network or representation cannot be had as the recipe wants them.
     CheckpointError
-        The folder's checkpoint cannot be read, or is of another recipe.
+        The folder's checkpoint cannot be read, or is of another recipe or version.
     """
 
     def __init__(self, recipe: Recipe, folder: Path) -> None:
@@ -53,13 +57,10 @@ class Trainer:
         self.task: Task = build_task(recipe, self.accelerator)
         self.order = DataOrder(self.task.size, recipe.batch_size, recipe.seed)
         self.progress = Progress()
-        if self.checkpoint.exists():
-            restore(self, load_checkpoint(self.checkpoint))
-
-    @property
-    def checkpoint(self) -> Path:
-        """The file that the run goes on from."""
-        return self.folder / CHECKPOINT
+        for path in checkpoints(folder)[-1:]:
+            restore(self, load_checkpoint(path), path)
+        logs = recipe.tensorboard and self.accelerator.is_main_process
+        self.logbook = Logbook(folder, self.progress.step) if logs else None
 
     def run(self) -> dict[str, Any]:
         """Train to the end.
@@ -74,9 +75,22 @@ class Trainer:
         DivergedError
             A loss is not finite.
         CheckpointError
-            A checkpoint cannot be written; the one before it is intact.
+            A checkpoint cannot be written; those before it are intact.
         """
-        bar = tqdm(
+        with self._bar() as bar:
+            while not self._done():
+                self._step()
+                bar.update()
+                if self._due(self.recipe.evaluate_every):
+                    bar.set_postfix(self._evaluate())
+                if self._due(self.recipe.checkpoint_every) or self._done():
+                    self._save()
+        if self.logbook is not None:
+            self.logbook.close()
+        return self._finish()
+
+    def _bar(self) -> tqdm[Any]:
+        return tqdm(
             total=self.recipe.steps,
             initial=self.progress.step,
             desc=f"{self.recipe.label} seed {self.recipe.seed}",
@@ -84,22 +98,23 @@ class Trainer:
             leave=False,
             disable=None if self.accelerator.is_main_process else True,
         )
-        with bar:
-            while self.progress.step < self.recipe.steps:
-                self._step()
-                bar.update()
-                if self._due(self.recipe.evaluate_every):
-                    bar.set_postfix(self._evaluate())
-                if self._due(self.recipe.checkpoint_every):
-                    self._save()
-        return self._finish()
+
+    def _done(self) -> bool:
+        return self.progress.step >= self.recipe.steps or is_stuck(self._scores(), self.recipe.patience)
+
+    def _scores(self) -> list[float]:
+        return [self.task.score(row) for row in self.progress.history]
+
+    def _due(self, every: int) -> bool:
+        step = self.progress.step
+        return step == self.recipe.steps or bool(every and step % every == 0)
 
     def _step(self) -> None:
         progress, recipe = self.progress, self.recipe
-        lr = recipe.lr * (1 - progress.step / recipe.steps) if recipe.decay == "linear" else recipe.lr
+        seed_step(recipe.seed, progress.step, self.accelerator.process_index)
         start = time.perf_counter()
         # The loss as a number waits for the device, so the time is the step's
-        loss = self.task.step(self._draw, lr)
+        loss = self.task.step(self._draw, learning_rate(recipe, progress.step))
         progress.timings.append(time.perf_counter() - start)
         del progress.timings[:-TIMINGS_KEPT]
         progress.step += 1
@@ -118,33 +133,32 @@ class Trainer:
         batch = self.order.draw()
         return batch[self.accelerator.process_index :: self.accelerator.num_processes]
 
-    def _due(self, every: int) -> bool:
-        step = self.progress.step
-        return step == self.recipe.steps or bool(every and step % every == 0)
-
-    def _evaluate(self) -> dict[str, float | None]:
+    def _evaluate(self) -> dict[str, float]:
         progress = self.progress
-        figures = self.task.evaluate()
-        train_loss = statistics.fmean(progress.losses)
-        progress.history.append({"step": progress.step, "train_loss": train_loss, **figures})
+        loss = torch.tensor(statistics.fmean(progress.losses), device=self.accelerator.device)
+        figures = {"train_loss": float(self.accelerator.reduce(loss, "mean")), **self.task.evaluate()}
+        progress.history.append({"step": progress.step, **figures})
         progress.losses = []
+        if self.logbook is not None:
+            self.logbook.write(progress.step, figures)
+        if self.recipe.keep_best and is_best(self._scores()) and self.accelerator.is_main_process:
+            save_best(self.folder, take(self))
         return figures
 
     def _save(self) -> None:
         if self.accelerator.is_main_process:
-            save_checkpoint(self.checkpoint, take(self))
+            save_and_prune(self.folder, self.progress.step, take(self), self.recipe.keep)
         self.accelerator.wait_for_everyone()
 
     def _finish(self) -> dict[str, Any]:
-        history, last = self.progress.history, self.progress.history[-1]
-        errors = [row["orthogonality_error"] for row in history if row.get("orthogonality_error") is not None]
+        history = self.progress.history
         result = {
             "label": self.recipe.label,
             "recipe": self.recipe.to_dict(),
             "environment": environment(),
-            "final": last,
+            "final": history[-1],
             "median_step_ms": 1000 * statistics.median(self.progress.timings),
-            "largest_orthogonality_error": max(errors, default=None),
+            "largest_orthogonality_error": max((row.get("orthogonality_error", 0.0) for row in history), default=0.0),
             **self.task.summary(),
             "history": history,
         }

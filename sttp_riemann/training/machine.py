@@ -23,23 +23,32 @@ def build_accelerator(recipe: Recipe) -> Accelerator:
     RecipeError
         The device or the number of processes does not do what the recipe asks.
     """
+    if recipe.threads is not None:
+        torch.set_num_threads(recipe.threads)
     # accelerate keeps one precision a process, and a study may have several
     AcceleratorState._reset_state(reset_partial_state=False)
     precision = {"float32": "no"}.get(recipe.precision, recipe.precision)
     accelerator = Accelerator(cpu=recipe.device == "cpu", mixed_precision=precision)
     if recipe.precision == "fp16" and accelerator.device.type == "cpu":
         raise RecipeError("precision 'fp16' needs an accelerator, and there is none: set precision to 'bf16'")
-    if recipe.batch_size % accelerator.num_processes:
+    shares = recipe.accumulate * accelerator.num_processes
+    if recipe.batch_size % shares:
         raise RecipeError(
-            f"batch_size {recipe.batch_size} cannot be shared by {accelerator.num_processes} processes equally"
+            f"batch_size {recipe.batch_size} cannot be shared equally by {accelerator.num_processes} processes "
+            f"in {recipe.accumulate} parts each: make it a multiple of {shares}"
         )
     return accelerator
+
+
+def code_version() -> str:
+    """Version of the package that is installed."""
+    return version("sttp-riemann")
 
 
 def environment() -> dict[str, Any]:
     """Versions and threads that results depend on; nothing that identifies the machine."""
     return {
-        "sttp_riemann": version("sttp-riemann"),
+        "sttp_riemann": code_version(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "geoopt": version("geoopt"),

@@ -44,9 +44,9 @@ def spectra(model: nn.Module, method: str, exclude: Sequence[str] = ()) -> dict[
 
 
 @torch.no_grad()
-def orthogonality(model: nn.Module, method: str) -> float | None:
-    """Largest entry of ``X^T X - I`` over all frames; None for a dense network, which has none."""
-    return None if method == "dense" else float(sr.orthogonality_error(model))
+def orthogonality(model: nn.Module, method: str) -> dict[str, float]:
+    """Largest entry of ``X^T X - I`` over all frames; nothing of a dense network, which has none."""
+    return {} if method == "dense" else {"orthogonality_error": float(sr.orthogonality_error(model))}
 
 
 def summary(model: nn.Module, method: str, exclude: Sequence[str] = ()) -> dict[str, Any]:

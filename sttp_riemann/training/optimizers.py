@@ -59,14 +59,28 @@ def join_state(optimizer: Optimizer, tensors: dict[str, Tensor], values: dict[st
     for name, value in {**tensors, **values["scalars"]}.items():
         index, _, key = name.partition(".")
         entries.setdefault(int(index), {})[key] = value
-    count = sum(len(group["params"]) for group in optimizer.param_groups)
-    if entries and max(entries) >= count:
-        raise ValueError(f"it holds the state of parameter {max(entries)}, and there are {count}")
+    _check_entries(entries, [p for group in optimizer.param_groups for p in group["params"]])
     groups = []
     for saved, now in zip(values["groups"], optimizer.param_groups, strict=True):
         # JSON has no tuples, and Adam's betas are one
         groups.append({k: tuple(v) if isinstance(now.get(k), tuple) else v for k, v in saved.items()})
     optimizer.load_state_dict({"state": entries, "param_groups": groups})
+
+
+def _check_entries(entries: dict[int, dict[str, Any]], parameters: list[Tensor]) -> None:
+    for index, entry in entries.items():
+        if not 0 <= index < len(parameters):
+            raise ValueError(f"it holds the state of parameter {index}, and there are {len(parameters)}")
+        shape = parameters[index].shape
+        for key, value in entry.items():
+            if isinstance(value, Tensor) and not _fits(value.shape, shape):
+                raise ValueError(f"{key!r} of parameter {index} is {tuple(value.shape)}, and that is {tuple(shape)}")
+
+
+def _fits(shape: torch.Size, wanted: torch.Size) -> bool:
+    """Whether it broadcasts: some states are kept once a matrix, or once a parameter."""
+    pairs = zip(reversed(shape), reversed(wanted), strict=False)
+    return len(shape) <= len(wanted) and all(a in (1, b) for a, b in pairs)
 
 
 def _plain(value: Any) -> Any:

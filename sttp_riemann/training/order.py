@@ -43,6 +43,15 @@ class DataOrder:
         return {"queue": self._queue, "generator": self._generator.get_state()}
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Go on from a `state`."""
-        self._queue = state["queue"]
+        """Go on from a `state`.
+
+        Raises
+        ------
+        ValueError
+            It is of other data.
+        """
+        queue = state["queue"]
+        if queue.dtype != torch.int64 or queue.ndim != 1 or bool(((queue < 0) | (queue >= self.size)).any()):
+            raise ValueError(f"the data order is not one of {self.size} examples")
+        self._queue = queue
         self._generator.set_state(state["generator"])

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import TypeVar
+
 import geoopt
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-import sttp_riemann as sr
+from sttp_riemann.factors import owners
+from sttp_riemann.momentum import momentum_of
+from sttp_riemann.training.average import Average
 from sttp_riemann.training.optimizers import build_optimizer, set_lr
 from sttp_riemann.training.recipe import Recipe
+
+Part = TypeVar("Part")
 
 
 class Player:
@@ -20,7 +28,7 @@ class Player:
     model : nn.Module
         The network; moved to the device in place.
     recipe : Recipe
-        Optimizer, learning rate, clipping.
+        Optimizer, learning rate, clipping, averaging.
     accelerator : Accelerator
         Device, precision, processes.
 
@@ -30,34 +38,65 @@ class Player:
         The network itself, whatever wraps it.
     network : nn.Module
         What to call: the network in the recipe's precision, its gradients shared between processes.
+    average : Average or None
+        Its running average, where the recipe asks for one.
     """
 
     def __init__(self, model: nn.Module, recipe: Recipe, accelerator: Accelerator) -> None:
         self.recipe, self.accelerator = recipe, accelerator
         self.model = model.to(accelerator.device)
+        # Copied before accelerate changes the model's forward
+        self.average = Average(self.model, recipe.ema) if recipe.ema else None
         self.optimizer = build_optimizer(self.model, recipe)
         self.network, self._stepper = accelerator.prepare(self.model, self.optimizer)
 
-    def update(self, loss: Tensor, lr: float) -> None:
-        """One optimizer step down a loss.
+    @property
+    def result(self) -> nn.Module:
+        """The network that training is for: the average where there is one."""
+        return self.model if self.average is None else self.average.model
+
+    def descend(self, parts: Sequence[Part], loss: Callable[[Part], Tensor], lr: float) -> float:
+        """One optimizer step down the mean of a loss over equal parts of a batch.
 
         Parameters
         ----------
-        loss : Tensor
-            Scalar.
+        parts : sequence
+            Of the batch, computed one after the other.
+        loss : callable
+            From a part to a scalar.
         lr : float
             Learning rate of this step.
+
+        Returns
+        -------
+        float
+            The mean.
         """
         set_lr(self.optimizer, lr)
         self._stepper.zero_grad()
-        self.accelerator.backward(loss)
+        total = torch.zeros((), device=self.accelerator.device)
+        for number, part in enumerate(parts, start=1):
+            with self._sharing(number == len(parts)):
+                share = loss(part) / len(parts)
+                self.accelerator.backward(share)
+            total += share.detach()
         if self.recipe.clip is not None:
             self._clip(self.recipe.clip)
         self._stepper.step()
+        if self.average is not None:
+            self.average.update(self.model)
+        return total.item()
 
     def fix_gauge(self) -> None:
-        """Bring Riemannian frames into their gauge, momentum with them."""
-        sr.gauge_fix(self.model, self.optimizer)
+        """Bring Riemannian frames into their gauge; their momentum and average turn with them."""
+        momentum = momentum_of(self.optimizer)
+        average = {} if self.average is None else self.average.twins(self.model)
+        for factors in owners(self.model.parameters()):
+            factors.fix_gauge(lambda point: [*momentum(point), *average.get(point, ())])
+
+    def _sharing(self, last: bool) -> AbstractContextManager[None]:
+        """Share gradients between processes once a step, after its last part."""
+        return nullcontext() if last else self.accelerator.no_sync(self.network)
 
     def _clip(self, largest: float) -> None:
         self.accelerator.unscale_gradients(self._stepper)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_type_hints
 
+from sttp_riemann.training.checks import check_combinations, check_ranges
 from sttp_riemann.training.errors import RecipeError
 from sttp_riemann.training.typecheck import coerce
 
@@ -58,13 +59,13 @@ class Recipe:
     network: str = option("digits_resnet", "name of the network")
     network_options: dict[str, Any] = option({}, "options of the network, such as --network_options.width 32")
 
-    methods: list[Method] = option(["dense", "svdp", "sttp"], "compare: which methods", matters=False)
-    paths: list[Frames] = option(["riemannian", "householder"], "compare: which frames", matters=False)
-    seeds: list[int] = option([0, 1, 2], "compare: one run a seed", matters=False)
+    methods: list[Method] = option(["dense", "svdp", "sttp"], "which methods are compared", matters=False)
+    paths: list[Frames] = option(["riemannian", "householder"], "which frames are compared", matters=False)
+    seeds: list[int] = option([0, 1, 2], "one run a seed", matters=False)
 
-    method: Method = option("sttp", "train: how weights are represented")
-    frames: Frames = option("riemannian", "train: how orthonormal frames are kept")
-    seed: int = option(0, "train: seed of weights, data order and noise")
+    method: Method = option("sttp", "how weights are represented")
+    frames: Frames = option("riemannian", "how orthonormal frames are kept")
+    seed: int = option(0, "seed of weights, data order and noise")
     rank: int = option(64, "largest rank of a layer and of a tensor train bond")
     spectrum: Literal["identity", "learned", "free"] = option("learned", "singular values of a layer")
     init: Literal["noisy_identity", "orthogonal", "identity", "dense"] = option("noisy_identity", "where frames start")
@@ -75,29 +76,41 @@ class Recipe:
 
     optimizer: Literal["adam", "sgd"] = option("adam", "optimizer; its Riemannian kin on Riemannian frames")
     lr: float = option(1e-3, "learning rate")
-    decay: Literal["linear", "none"] = option("linear", "learning rate over steps: linearly to zero, or constant")
+    decay: Literal["linear", "cosine", "steps", "none"] = option("linear", "learning rate over steps")
+    milestones: list[float] = option([0.3, 0.6, 0.8], "decay 'steps': fractions of the run after which lr falls")
+    decay_factor: float = option(0.2, "decay 'steps': what lr is multiplied with at each milestone")
     betas: list[float] = option([0.9, 0.999], "Adam: decay of both moments")
     momentum: float = option(0.9, "SGD: momentum")
     nesterov: bool = option(False, "SGD: Nesterov's momentum")
     weight_decay: float = option(0.0, "weight decay")
     clip: float | None = option(None, "largest norm of the gradient (Riemannian on Riemannian frames)")
     gauge_fix_every: int = option(0, "steps between gauge fixings of Riemannian frames (0: never)")
+    label_smoothing: float = option(0.0, "share of each label that is spread over all classes")
+    mixup: float = option(0.0, "mix pairs of examples; parameter of the Beta distribution of the shares (0: off)")
+    augment: dict[str, Any] = option({}, "transforms of torchvision v2 with their options, applied in order")
+    ema: float = option(0.0, "decay of a running average of the network, which is then what is evaluated (0: off)")
 
     steps: int = option(1000, "optimizer steps")
-    batch_size: int = option(128, "examples a step, all processes together")
+    batch_size: int = option(128, "examples a step, all processes and parts together")
+    accumulate: int = option(1, "parts that a step's batch is computed in, to save memory")
     evaluate_every: int = option(100, "steps between evaluations")
     evaluate_batch_size: int = option(500, "examples at a time while evaluating", matters=False)
+    patience: int = option(0, "evaluations without a better score after which a run ends (0: never)")
     checkpoint_every: int = option(500, "steps between checkpoints (0: only at the end)", matters=False)
+    keep: int = option(1, "how many of the last checkpoints are kept", matters=False)
+    keep_best: bool = option(False, "also keep the checkpoint of the best evaluation", matters=False)
+    tensorboard: bool = option(False, "write the history for tensorboard, too", matters=False)
     precision: Literal["float32", "bf16", "fp16"] = option("float32", "arithmetic of the network; frames stay float32")
     device: Literal["auto", "cpu"] = option("auto", "auto takes an accelerator where there is one")
+    threads: int | None = option(None, "processor threads to compute with (default: as many as torch takes)")
 
     def __post_init__(self) -> None:
         hints = get_type_hints(type(self))
         for field in dataclasses.fields(self):
             value = coerce(field.name, getattr(self, field.name), hints[field.name])
             object.__setattr__(self, field.name, value)
-        self._check_ranges()
-        self._check_combinations()
+        check_ranges(self)
+        check_combinations(self)
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Recipe:
@@ -135,41 +148,3 @@ class Recipe:
     def label(self) -> str:
         """Name of the run's variant, the same for all seeds."""
         return self.method if self.method == "dense" else f"{self.method}-{self.frames}"
-
-    def _check_ranges(self) -> None:
-        at_least_one = ("rank", "steps", "batch_size", "evaluate_every", "evaluate_batch_size")
-        for name in (*at_least_one, *(n for n in ("image_size", "channels") if getattr(self, n) is not None)):
-            _require(getattr(self, name) >= 1, f"{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("checkpoint_every", "gauge_fix_every", "weight_decay", "penalty_weight", "seed"):
-            _require(getattr(self, name) >= 0, f"{name} must not be negative, not {getattr(self, name)}")
-        _require(self.lr > 0, f"lr must be positive, not {self.lr:g}")
-        _require(self.clip is None or self.clip > 0, "clip must be positive; leave it out to clip nothing")
-        _require(0 <= self.momentum < 1, f"momentum must be in [0, 1), not {self.momentum:g}")
-        _require(
-            len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas),
-            f"betas must be two numbers in [0, 1), not {self.betas}",
-        )
-        for name in ("methods", "paths", "seeds"):
-            values = getattr(self, name)
-            _require(bool(values), f"{name} must not be empty")
-            _require(len(set(values)) == len(values), f"{name} names the same one twice: {values}")
-        _require(min(self.seeds) >= 0, f"seeds must not be negative: {self.seeds}")
-
-    def _check_combinations(self) -> None:
-        _require(
-            self.penalty == "none" or self.spectrum != "identity",
-            f"penalty {self.penalty!r} has nothing to act on with an identity spectrum: set spectrum to 'learned'",
-        )
-        _require(
-            not self.nesterov or (self.optimizer == "sgd" and self.momentum > 0),
-            "nesterov needs optimizer 'sgd' and a momentum above 0",
-        )
-        _require(
-            self.precision != "fp16" or self.device == "auto",
-            "precision 'fp16' needs an accelerator: set device to 'auto', or precision to 'bf16' or 'float32'",
-        )
-
-
-def _require(holds: bool, message: str) -> None:
-    if not holds:
-        raise RecipeError(message)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import torch
 
 from sttp_riemann.training.checkpoint import Checkpoint, load_model
 from sttp_riemann.training.errors import CheckpointError
+from sttp_riemann.training.machine import code_version
 from sttp_riemann.training.optimizers import join_state, split_state
 
 if TYPE_CHECKING:
@@ -38,52 +38,56 @@ class Progress:
 
 
 def take(run: Trainer) -> Checkpoint:
-    """Everything that the rest of a run depends on."""
-    checkpoint = Checkpoint(values={"recipe": run.recipe.what_matters(), "progress": vars(run.progress)})
+    """Everything that the rest of a run depends on; its random numbers follow from the recipe's seed."""
+    values = {"code": code_version(), "recipe": run.recipe.what_matters(), "progress": vars(run.progress)}
+    checkpoint = Checkpoint(values=values)
     for name, player in run.task.players.items():
-        tensors, values = split_state(player.optimizer)
+        tensors, settings = split_state(player.optimizer)
         checkpoint.add(f"model.{name}", player.model.state_dict())
         checkpoint.add(f"optimizer.{name}", tensors)
-        checkpoint.values[f"optimizer.{name}"] = values
+        checkpoint.values[f"optimizer.{name}"] = settings
+        if player.average is not None:
+            checkpoint.add(f"average.{name}", player.average.state_dict())
     checkpoint.add("order", run.order.state())
-    checkpoint.add("random", {"cpu": torch.get_rng_state()})
-    if run.accelerator.device.type == "cuda":
-        checkpoint.add("random", {"cuda": torch.cuda.get_rng_state()})
     if run.accelerator.scaler is not None:
         checkpoint.values["scaler"] = run.accelerator.scaler.state_dict()
     return checkpoint
 
 
-def restore(run: Trainer, checkpoint: Checkpoint) -> None:
+def restore(run: Trainer, checkpoint: Checkpoint, path: Path) -> None:
     """Put a run where a checkpoint was taken.
 
     Raises
     ------
     CheckpointError
-        The checkpoint is of another recipe, or does not fit the run's networks.
+        The checkpoint is of another recipe or version, or does not fit the run's networks.
     """
-    _check_recipe(run, checkpoint.values.get("recipe", {}))
+    _check_origin(run, checkpoint.values)
     for name, player in run.task.players.items():
-        load_model(player.model, checkpoint.part(f"model.{name}"), run.checkpoint)
-        try:
+        load_model(player.model, checkpoint.part(f"model.{name}"), path)
+        if player.average is not None:
+            load_model(player.average, checkpoint.part(f"average.{name}"), path)
+    try:
+        for name, player in run.task.players.items():
             join_state(player.optimizer, checkpoint.part(f"optimizer.{name}"), checkpoint.values[f"optimizer.{name}"])
-        except (KeyError, ValueError) as error:
-            raise CheckpointError(f"{run.checkpoint}: the optimizer's state does not fit: {error}") from error
-    run.order.restore(checkpoint.part("order"))
-    random = checkpoint.part("random")
-    torch.set_rng_state(random["cpu"])
-    if "cuda" in random and run.accelerator.device.type == "cuda":
-        torch.cuda.set_rng_state(random["cuda"])
-    if "scaler" in checkpoint.values and run.accelerator.scaler is not None:
-        run.accelerator.scaler.load_state_dict(checkpoint.values["scaler"])
-    run.progress = Progress(**checkpoint.values["progress"])
+        run.order.restore(checkpoint.part("order"))
+        if run.accelerator.scaler is not None:
+            run.accelerator.scaler.load_state_dict(checkpoint.values["scaler"])
+        run.progress = Progress(**checkpoint.values["progress"])
+    except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        raise CheckpointError(f"{path} does not fit this run, delete it to begin anew: {error!r}") from error
 
 
-def _check_recipe(run: Trainer, before: dict[str, Any]) -> None:
-    now = run.recipe.what_matters()
+def _check_origin(run: Trainer, values: dict[str, Any]) -> None:
+    now, before = run.recipe.what_matters(), values.get("recipe") or {}
     changed = [f"{name} was {before.get(name)!r} and is {now[name]!r}" for name in now if before.get(name) != now[name]]
     if changed:
         raise CheckpointError(
             f"{run.folder} holds a run of another recipe ({'; '.join(changed)}): "
             "choose another folder with --output, or delete this one"
+        )
+    if values.get("code") != code_version():
+        raise CheckpointError(
+            f"{run.folder} holds a run of version {values.get('code')} and this is {code_version()}: "
+            "install that version to go on, or choose another folder with --output"
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from accelerate import Accelerator
@@ -30,8 +30,12 @@ class Task(Protocol):
         """One step of training, on as many batches of indices as the task draws; its loss."""
         ...
 
-    def evaluate(self) -> dict[str, float | None]:
-        """Measure what goes into the history; consumes no random numbers."""
+    def evaluate(self) -> dict[str, float]:
+        """Measure what goes into the history."""
+        ...
+
+    def score(self, figures: Mapping[str, float]) -> float:
+        """Tell which evaluation is the best; the higher the better."""
         ...
 
     def summary(self) -> dict[str, Any]:

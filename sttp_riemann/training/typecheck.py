@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import types
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -49,6 +50,8 @@ def coerce(name: str, value: Any, hint: Any) -> Any:
     if not isinstance(value, plain) or (plain is not bool and isinstance(value, bool)):
         wanted = {int: "a whole number", float: "a number", bool: "true or false", str: "text", dict: "a mapping"}
         raise RecipeError(f"{name} must be {wanted[plain]}, not {value!r}")
+    if plain is float and not math.isfinite(value):
+        raise RecipeError(f"{name} must be a finite number, not {value!r}")
     return value
 
 

@@ -1,0 +1,93 @@
+"""What values a recipe's fields may have, alone and together."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sttp_riemann.training.errors import RecipeError
+
+if TYPE_CHECKING:
+    from sttp_riemann.training.recipe import Recipe
+
+AT_LEAST_ONE = ("rank", "steps", "batch_size", "accumulate", "evaluate_every", "evaluate_batch_size", "keep")
+AT_LEAST_ONE_IF_GIVEN = ("image_size", "channels", "threads")
+NOT_NEGATIVE = (
+    "seed", "checkpoint_every", "gauge_fix_every", "patience", "weight_decay", "penalty_weight", "mixup"
+)  # fmt: skip
+POSITIVE = ("lr", "clip", "decay_factor")
+FRACTIONS = ("momentum", "label_smoothing", "ema")
+# torch's generators take no larger one
+LARGEST_SEED = 2**63 - 1
+
+
+def check_ranges(recipe: Recipe) -> None:
+    """Refuse a field whose value is out of range.
+
+    Raises
+    ------
+    RecipeError
+        The message names the field, the range and the value.
+    """
+    for name in (*AT_LEAST_ONE, *(n for n in AT_LEAST_ONE_IF_GIVEN if getattr(recipe, n) is not None)):
+        _require(getattr(recipe, name) >= 1, f"{name} must be at least 1, not {getattr(recipe, name)}")
+    for name in NOT_NEGATIVE:
+        _require(getattr(recipe, name) >= 0, f"{name} must not be negative, not {getattr(recipe, name)}")
+    for name in POSITIVE:
+        value = getattr(recipe, name)
+        _require(value is None or value > 0, f"{name} must be positive, not {value}")
+    for name in FRACTIONS:
+        _require(0 <= getattr(recipe, name) < 1, f"{name} must be in [0, 1), not {getattr(recipe, name)}")
+    _check_lists(recipe)
+
+
+def _check_lists(recipe: Recipe) -> None:
+    _require(
+        len(recipe.betas) == 2 and all(0 <= b < 1 for b in recipe.betas),
+        f"betas must be two numbers in [0, 1), not {recipe.betas}",
+    )
+    _require(
+        all(0 < m < 1 for m in recipe.milestones) and recipe.milestones == sorted(recipe.milestones),
+        f"milestones must be ascending fractions of the run between 0 and 1, not {recipe.milestones}",
+    )
+    for name in ("methods", "paths", "seeds"):
+        values = getattr(recipe, name)
+        _require(bool(values), f"{name} must not be empty")
+        _require(len(set(values)) == len(values), f"{name} names the same one twice: {values}")
+    for seed in (recipe.seed, *recipe.seeds):
+        _require(0 <= seed <= LARGEST_SEED, f"a seed must be between 0 and {LARGEST_SEED}, not {seed}")
+
+
+def check_combinations(recipe: Recipe) -> None:
+    """Refuse fields that contradict each other.
+
+    Raises
+    ------
+    RecipeError
+        The message names the fields and what to change.
+    """
+    _require(
+        recipe.penalty == "none" or recipe.spectrum != "identity",
+        f"penalty {recipe.penalty!r} has nothing to act on with an identity spectrum: set spectrum to 'learned'",
+    )
+    _require(
+        not recipe.nesterov or (recipe.optimizer == "sgd" and recipe.momentum > 0),
+        "nesterov needs optimizer 'sgd' and a momentum above 0",
+    )
+    _require(
+        recipe.precision != "fp16" or recipe.device == "auto",
+        "precision 'fp16' needs an accelerator: set device to 'auto', or precision to 'bf16' or 'float32'",
+    )
+    _require(
+        recipe.batch_size % recipe.accumulate == 0,
+        f"batch_size {recipe.batch_size} cannot be computed in {recipe.accumulate} equal parts: change accumulate",
+    )
+    for name, options in recipe.augment.items():
+        _require(
+            isinstance(options, dict),
+            f"augment needs a mapping of options for {name!r}, {{}} where there are none, not {options!r}",
+        )
+
+
+def _require(holds: bool, message: str) -> None:
+    if not holds:
+        raise RecipeError(message)

@@ -1,0 +1,34 @@
+"""The history of a run as tensorboard reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+
+class Logbook:
+    """Scalars of a run under ``tensorboard/`` in its folder.
+
+    Parameters
+    ----------
+    folder : Path
+        The run's folder.
+    step : int
+        Where the run begins or goes on; what an earlier process logged beyond it is hidden.
+    """
+
+    def __init__(self, folder: Path, step: int) -> None:
+        # Slow to import, and few runs want it
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer = SummaryWriter(folder / "tensorboard", purge_step=step + 1)
+
+    def write(self, step: int, figures: Mapping[str, float]) -> None:
+        """Log figures of a step."""
+        for name, value in figures.items():
+            self._writer.add_scalar(name, value, step)
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Finish the file."""
+        self._writer.close()

@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from sttp_riemann import cli
+from sttp_riemann.training.loop import Trainer
+from tests.conftest import TINY
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    path = tmp_path / "tiny.yaml"
+    path.write_text(yaml.safe_dump({**TINY, "name": "tiny", "seeds": [0], "network_options": {"width": 8, "depth": 1}}))
+    return str(path)
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def test_compare_prints_the_table_and_where_the_report_is(recipe, tmp_path, capsys):
+    assert cli.main(["compare", "--recipe", recipe, "--methods", "dense", "sttp", "--paths", "riemannian"]) == 0
+    out = capsys.readouterr().out
+    assert "| dense " in out
+    assert "| STTP riemannian " in out
+    assert "report: runs/tiny/report.html" in out
+    assert (tmp_path / "runs" / "tiny" / "report.html").exists()
+
+
+def test_train_prints_the_figures_and_where_the_run_is(recipe, tmp_path, capsys):
+    assert cli.main(["train", recipe, "--frames", "householder", "--seed", "3"]) == 0
+    out = capsys.readouterr().out
+    assert "test accuracy 0." in out
+    assert "run: runs/tiny/train-sttp-householder-seed3" in out
+    assert (tmp_path / "runs/tiny/train-sttp-householder-seed3/result.json").exists()
+
+
+def test_recipes_lists_the_shipped_ones(capsys):
+    assert cli.main(["recipes"]) == 0
+    assert "digits       dense, SVDP and STTP on both paths" in capsys.readouterr().out
+
+
+def test_the_command_line_overrides_the_recipe_and_leaves_the_rest(recipe, monkeypatch):
+    seen = []
+    monkeypatch.setattr(Trainer, "__init__", lambda self, recipe, folder: seen.append(recipe))
+    monkeypatch.setattr(Trainer, "run", lambda self: {"final": {"step": 1}})
+    options = ["--lr", "5e-3", "--betas", "0.5", "0.6", "--clip", "null", "--network_options.width", "16"]
+    assert cli.main(["train", recipe, *options, "--augment.RandomHorizontalFlip", "{}", "--output", "here"]) == 0
+    assert seen[0].lr == 5e-3
+    assert seen[0].betas == [0.5, 0.6]
+    assert seen[0].clip is None
+    assert seen[0].network_options == {"width": 16, "depth": 1}
+    assert seen[0].augment == {"RandomHorizontalFlip": {}}
+    assert seen[0].steps == TINY["steps"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "expected the command to be one of {compare,train,recipes}"),
+        (["frob"], "invalid choice: 'frob' (choose from 'compare', 'train', 'recipes')"),
+        (["train"], "the following arguments are required: RECIPE"),
+        (["train", "nope"], "unknown recipe 'nope': give one of digits"),
+        (["train", "nope.yaml"], "unknown recipe 'nope.yaml'"),
+        (["train", "digits", "--methods", "dense"], "unrecognized arguments: --methods dense"),
+        (["compare", "--seed", "1"], "unrecognized arguments: --seed 1"),
+        (["compare", "--rnk", "3"], "unrecognized arguments: --rnk 3; see --help"),
+        (["compare", "--rank", "many"], "--rank: expected whole number, got many"),
+        (["compare", "--rank", "0"], "rank must be at least 1, not 0"),
+        (["compare", "--methods", "cp"], "--methods: expected one of 'dense', 'svdp', 'sttp', got cp"),
+        (["compare", "--network", "lenet"], "network 'lenet': unknown network 'lenet'"),
+        (["compare", "--network_options.wide", "3"], "unknown option of network 'digits_resnet' 'wide'"),
+        (["compare", "--exclude", "conv9"], "conv9"),
+        (["compare", "--data", "cifar10"], "data 'cifar10': cifar10 is not in"),
+        (["compare", "--spectrum", "identity", "--penalty", "d_optimal"], "set spectrum to 'learned'"),
+    ],
+)
+def test_what_cannot_be_done_is_one_clear_line_and_status_2(arguments, message, capsys):
+    assert cli.main(arguments) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert err.startswith("sttp-riemann: ")
+    assert message in err
+
+
+def test_a_fault_while_running_is_one_line_and_status_1(recipe, capsys):
+    assert cli.main(["train", recipe, "--output", "here"]) == 0
+    assert cli.main(["train", recipe, "--output", "here", "--rank", "3"]) == 1
+    assert "here holds a run of another recipe (rank was 4 and is 3)" in capsys.readouterr().err
+
+
+def test_an_interruption_says_how_to_go_on(recipe, monkeypatch, capsys):
+    def interrupt(self):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Trainer, "run", interrupt)
+    assert cli.main(["train", recipe]) == 130
+    assert "goes on from the last checkpoint" in capsys.readouterr().err
+
+
+def test_help_describes_every_option(capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["train", "--help"])
+    assert stop.value.code == 0
+    assert "largest rank of a layer and of a tensor train bond" in capsys.readouterr().out
+
+
+def test_the_package_installs_the_command():
+    found = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import sys; from sttp_riemann.cli import main; sys.exit(main(['compare', '--rank', '0']))",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert found.returncode == 2
+    assert "Traceback" not in found.stderr

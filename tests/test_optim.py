@@ -1,0 +1,329 @@
+"""Riemannian optimizers: against torch's own, against geoopt's, and along the gauge."""
+
+from __future__ import annotations
+
+import copy
+
+import geoopt
+import pytest
+import torch
+from torch import nn
+
+import sttp_riemann as sr
+from sttp_riemann.frames import PolarStiefel, RiemannianBank
+from sttp_riemann.surgery import spectral_layers
+from tests.strategies import random_frame, small_network
+
+
+def _train(model: nn.Module, optimizer: torch.optim.Optimizer, steps: int, x: torch.Tensor, y: torch.Tensor) -> float:
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss = (model(x) - y).square().mean()
+        loss.backward()
+        optimizer.step()
+    return float(loss.detach())
+
+
+PLAIN_ADAM = [
+    {},
+    {"betas": (0.0, 0.9)},
+    {"weight_decay": 0.1},
+    {"amsgrad": True},
+    {"maximize": True},
+    {"foreach": True},
+]
+PLAIN_SGD = [
+    {},
+    {"momentum": 0.9},
+    {"momentum": 0.9, "nesterov": True},
+    {"momentum": 0.5, "dampening": 0.2, "weight_decay": 0.1},
+    {"maximize": True, "foreach": False},
+]
+
+
+@pytest.mark.parametrize(
+    ("ours", "torchs", "options"),
+    [(sr.RiemannianAdam, torch.optim.Adam, o) for o in PLAIN_ADAM]
+    + [(sr.RiemannianSGD, torch.optim.SGD, o) for o in PLAIN_SGD],
+)
+def test_plain_parameters_move_exactly_as_torch_moves_them(ours: type, torchs: type, options: dict) -> None:
+    dense = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3))
+    x, y = torch.randn(16, 6), torch.randn(16, 3)
+    models = []
+    for kind in (ours, torchs):
+        model = copy.deepcopy(dense)
+        groups = [{"params": model[0].parameters()}, {"params": model[2].parameters(), "lr": 3e-3}]
+        _train(model, kind(groups, lr=1e-2, **options), 10, x, y)
+        models.append(model)
+    for a, b in zip(*(m.parameters() for m in models), strict=True):
+        assert torch.equal(a, b)
+
+
+def _one_frame(steps: int = 5, **options: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """A frame under fixed gradients, by our Adam and by geoopt's."""
+    start = random_frame(9, 4, 0, batch=3)
+    gradients = torch.randn(steps, 3, 9, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    ends = []
+    for kind, extra in ((sr.RiemannianAdam, {"match_adam": False}), (geoopt.optim.RiemannianAdam, {})):
+        point = geoopt.ManifoldParameter(start.clone(), manifold=PolarStiefel())
+        optimizer = kind([point], lr=0.1, **options, **extra)
+        for gradient in gradients:
+            point.grad = gradient.clone()
+            optimizer.step()
+        ends.append(point.detach())
+    return ends[0], ends[1]
+
+
+@pytest.mark.parametrize("options", [{}, {"betas": (0.0, 0.9)}, {"amsgrad": True}, {"eps": 1e-3}])
+def test_without_matching_a_frame_moves_as_geoopts_adam_moves_it(options: dict) -> None:
+    torch.testing.assert_close(*_one_frame(**options))
+
+
+def test_sgd_with_momentum_moves_a_frame_as_geoopts_does() -> None:
+    start, gradients = random_frame(9, 4, 0), torch.randn(6, 1, 9, 4, dtype=torch.float64)
+    ends = []
+    for kind in (sr.RiemannianSGD, geoopt.optim.RiemannianSGD):
+        point = geoopt.ManifoldParameter(start.clone(), manifold=PolarStiefel())
+        # geoopt begins its momentum with the Euclidean gradient, so hand it the Riemannian one first
+        optimizer = kind([point], lr=0.05, momentum=0.0)
+        for gradient in gradients:
+            point.grad = gradient.clone()
+            optimizer.step()
+        ends.append(point.detach())
+    torch.testing.assert_close(*ends)
+
+
+def test_sgd_momentum_is_the_definition() -> None:
+    manifold, start = PolarStiefel(), random_frame(9, 4, 0)
+    gradients = torch.randn(6, 1, 9, 4, dtype=torch.float64)
+    point = geoopt.ManifoldParameter(start.clone(), manifold=manifold)
+    optimizer = sr.RiemannianSGD([point], lr=0.05, momentum=0.9)
+    x, buffer = start.clone(), None
+    for gradient in gradients:
+        point.grad = gradient.clone()
+        optimizer.step()
+        tangent = manifold.proju(x, gradient)
+        buffer = tangent if buffer is None else 0.9 * buffer + tangent
+        moved = manifold.retr(x, -0.05 * buffer)
+        x, buffer = moved, manifold.proju(moved, buffer)
+    torch.testing.assert_close(point.detach(), x)
+
+
+@pytest.mark.parametrize("shape", [(2, 8, 3), (2, 200, 20)])
+def test_matching_makes_the_first_step_as_long_as_adams(shape: tuple[int, int, int]) -> None:
+    lengths = []
+    start = random_frame(shape[1], shape[2], 0, batch=2)
+    gradient = torch.randn(shape, dtype=torch.float64)
+    for match in (True, False):
+        point = geoopt.ManifoldParameter(start.clone(), manifold=PolarStiefel())
+        optimizer = sr.RiemannianAdam([point], lr=1e-4, match_adam=match)
+        point.grad = gradient.clone()
+        optimizer.step()
+        lengths.append((point.detach() - start).square().mean().sqrt().item() / 1e-4)
+    assert abs(lengths[0] - 1) < 0.01
+    assert abs(lengths[0] / lengths[1] - (shape[1] * shape[2]) ** 0.5) < 0.01 * (shape[1] * shape[2]) ** 0.5
+
+
+def test_gradients_are_left_as_they_are() -> None:
+    model = sr.reparameterize(nn.Linear(8, 8), 4)
+    model(torch.randn(4, 8)).square().sum().backward()
+    before = [p.grad.clone() for p in model.parameters()]
+    sr.RiemannianAdam(model.parameters(), weight_decay=0.1, maximize=True).step()
+    assert all(torch.equal(p.grad, g) for p, g in zip(model.parameters(), before, strict=True))
+
+
+def test_maximize_ascends_along_frames() -> None:
+    model = sr.reparameterize(nn.Linear(8, 8, bias=False), 4, spectrum="identity", init="orthogonal")
+    target = torch.randn(8, 8)
+    optimizer = sr.RiemannianAdam(model.parameters(), lr=1e-2, maximize=True)
+    values = []
+    for _ in range(50):
+        optimizer.zero_grad()
+        value = (model.weight * target).sum()
+        value.backward()
+        optimizer.step()
+        values.append(float(value.detach()))
+    assert values[-1] > values[0] + 1
+
+
+@pytest.mark.parametrize("option", ["fused", "capturable", "differentiable", "stabilize"])
+def test_options_that_are_not_honoured_are_refused(option: str) -> None:
+    model = sr.reparameterize(nn.Linear(8, 8), 4)
+    with pytest.raises(TypeError, match=option):
+        sr.RiemannianAdam(model.parameters(), **{option: True})
+
+
+# -- the gauge --------------------------------------------------------------------------------------------------------
+
+OPTIMIZERS = {
+    "adam": lambda p, **o: sr.RiemannianAdam(p, lr=2e-2, betas=(0.9, 0.999), **o),
+    "amsgrad": lambda p, **o: sr.RiemannianAdam(p, lr=2e-2, amsgrad=True, **o),
+    "sgd": lambda p, **o: sr.RiemannianSGD(p, lr=0.02, momentum=0.9, **o),
+    "nesterov": lambda p, **o: sr.RiemannianSGD(p, lr=0.02, momentum=0.9, nesterov=True, **o),
+    "geoopt adam": lambda p: geoopt.optim.RiemannianAdam(p, lr=5e-2),
+    "geoopt sgd": lambda p: geoopt.optim.RiemannianSGD(p, lr=0.02, momentum=0.9),
+}
+
+
+def _fit(dtype: torch.dtype, optimizer_name: str, fix_at: tuple[int, ...], steps: int, spectrum: str, **options: int):
+    """Least squares on a target matrix, gauge fixed before the given steps; the weight at the end."""
+    torch.manual_seed(0)
+    target = torch.randn(24, 36, dtype=torch.float64).to(dtype) / 8
+    layer = sr.reparameterize(nn.Linear(36, 24, bias=False).to(dtype), 6, init="orthogonal", spectrum=spectrum)
+    optimizer = OPTIMIZERS[optimizer_name](layer.parameters(), **options)
+    for step in range(steps):
+        if step in fix_at:
+            sr.gauge_fix(layer, optimizer)
+        optimizer.zero_grad()
+        (layer.weight - target).square().sum().backward()
+        optimizer.step()
+    return layer.weight.detach()
+
+
+@pytest.mark.parametrize("spectrum", ["learned", "identity", "free"])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_gauge_fixing_leaves_the_whole_future_of_w_unchanged(name: str, spectrum: str) -> None:
+    fixed, free = (_fit(torch.float64, name, at, 260, spectrum) for at in ((60, 100, 101), ()))
+    assert float((fixed - free).abs().max()) < 1e-9
+    assert float((fixed - _fit(torch.float64, name, (), 60, spectrum)).norm()) > 1e-3
+
+
+@pytest.mark.parametrize("spectrum", ["learned", "identity", "free"])
+def test_in_float32_too_up_to_rounding(spectrum: str) -> None:
+    fixed, free = (_fit(torch.float32, "adam", at, 260, spectrum) for at in ((60,), ()))
+    assert float((fixed - free).abs().max()) < 1e-4
+
+
+@pytest.mark.parametrize("name", ["adam", "sgd"])
+def test_the_optimizer_fixes_the_gauge_by_itself(name: str) -> None:
+    torch.manual_seed(0)
+    layer = sr.reparameterize(nn.Linear(36, 24), 6, init="orthogonal")
+    optimizer = OPTIMIZERS[name](layer.parameters(), gauge_fix_every=5)
+    x, y = torch.randn(32, 36), torch.randn(32, 24)
+    below = []
+    for _ in range(10):
+        _train(layer, optimizer, 1, x, y)
+        below.append(_largest_below_diagonal(layer))
+    assert below[4] < 1e-6
+    assert below[9] < 1e-6
+    assert min(below[:4] + below[5:9]) > 1e-4
+    fixed, free = (_fit(torch.float64, name, (), 100, "learned", gauge_fix_every=k) for k in (7, 0))
+    assert float((fixed - free).abs().max()) < 1e-9
+
+
+def _largest_below_diagonal(layer: nn.Module) -> float:
+    factors, largest = layer.factors, 0.0
+    cores = factors.layout.unpack({n: b.point.detach() for n, b in factors.banks.items()}, RiemannianBank.key)
+    for group, own in zip(factors.layout.groups, cores, strict=True):
+        for core, matrix in zip(group.train.cores, own, strict=True):
+            if core.reduced:
+                largest = max(largest, float(matrix[:, : core.inner].tril(-1).abs().max()))
+    return largest
+
+
+def test_gauge_fixing_refuses_an_optimizer_that_looks_at_single_entries() -> None:
+    layer = sr.reparameterize(nn.Linear(36, 24), 6, init="orthogonal")
+    optimizer = torch.optim.Adam(layer.parameters())
+    _train(layer, optimizer, 1, torch.randn(4, 36), torch.randn(4, 24))
+    with pytest.raises(ValueError, match="Adam scales the entries of a frame one by one"):
+        sr.gauge_fix(layer, optimizer)
+
+
+def test_gauge_fixing_every_so_many_steps_needs_a_reparameterized_model() -> None:
+    with pytest.raises(ValueError, match="these belong to none"):
+        sr.RiemannianAdam(nn.Linear(3, 3).parameters(), gauge_fix_every=5)
+    with pytest.raises(ValueError, match="gauge_fix_every must be a whole number"):
+        sr.RiemannianSGD(sr.reparameterize(nn.Linear(3, 3), 2).parameters(), gauge_fix_every=-1)
+
+
+# -- state ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("make", [OPTIMIZERS["adam"], OPTIMIZERS["amsgrad"], OPTIMIZERS["nesterov"]])
+def test_a_state_dict_round_trip_goes_on_bit_for_bit(make) -> None:
+    torch.manual_seed(0)
+    x, y = torch.randn(16, 3, 8, 8), torch.randn(16, 10)
+    model = sr.reparameterize(small_network(), 4)
+    optimizer = make(model.parameters())
+    _train(model, optimizer, 5, x, y)
+    other = sr.reparameterize(small_network(), 4, seed=7)
+    other.load_state_dict(copy.deepcopy(model.state_dict()))
+    resumed = make(other.parameters())
+    resumed.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    assert _train(model, optimizer, 5, x, y) == _train(other, resumed, 5, x, y)
+    for a, b in zip(model.parameters(), other.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_an_optimizer_can_be_copied_with_its_model() -> None:
+    model = sr.reparameterize(nn.Linear(8, 8), 4)
+    optimizer = sr.RiemannianAdam(model.parameters(), lr=1e-2)
+    x, y = torch.randn(4, 8), torch.randn(4, 8)
+    _train(model, optimizer, 3, x, y)
+    twin, twin_optimizer = copy.deepcopy((model, optimizer))
+    _train(model, optimizer, 3, x, y)
+    _train(twin, twin_optimizer, 3, x, y)
+    assert torch.equal(model.weight, twin.weight)
+
+
+def test_schedulers_and_closures_work() -> None:
+    model = sr.reparameterize(nn.Linear(8, 8), 4)
+    optimizer = sr.RiemannianAdam(model.parameters(), lr=1e-2)
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1)
+    x = torch.randn(4, 8)
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        loss = model(x).square().sum()
+        loss.backward()
+        return loss
+
+    first = float(optimizer.step(closure).detach())
+    scheduler.step()
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(1e-3)
+    assert float(optimizer.step(closure).detach()) < first
+
+
+@pytest.mark.parametrize("name", ["geoopt adam", "geoopt sgd"])
+def test_geoopts_own_optimizers_train_a_reparameterized_model(name: str) -> None:
+    torch.manual_seed(0)
+    model = sr.reparameterize(small_network(), 4, init="orthogonal")
+    frames = [p for layer in spectral_layers(model).values() for p in layer.factors.banks.parameters()]
+    assert frames
+    assert all(isinstance(p, geoopt.ManifoldParameter) for p in frames)
+    x, y = torch.randn(16, 3, 8, 8), torch.randn(16, 10)
+    optimizer = OPTIMIZERS[name](model.parameters())
+    first = _train(model, optimizer, 1, x, y)
+    assert _train(model, optimizer, 60, x, y) < 0.9 * first
+    for p in frames:
+        p.manifold.assert_check_point_on_manifold(p.double(), atol=1e-5)
+    assert sr.orthogonality_error(model) < 1e-5
+
+
+def test_twenty_thousand_float32_steps_stay_orthonormal_without_an_svd(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    layer = sr.reparameterize(nn.Linear(12, 8, bias=False), 4, init="orthogonal")
+    optimizer = sr.RiemannianAdam(layer.parameters(), lr=1e-2)
+    monkeypatch.setattr(torch.linalg, "svd", _forbidden)
+    monkeypatch.setattr(torch, "svd", _forbidden)
+    target = torch.randn(8, 12)
+    largest = 0.0
+    for step in range(20_000):
+        optimizer.zero_grad()
+        (layer.weight - target * torch.randn(8, 12)).square().sum().backward()
+        optimizer.step()
+        if step % 100 == 99:
+            largest = max(largest, sr.orthogonality_error(layer))
+    assert largest < 1e-5
+
+
+def _forbidden(*_: object, **__: object) -> None:
+    raise AssertionError("an SVD was called")
+
+
+def test_a_step_that_is_not_finite_is_named() -> None:
+    layer = sr.reparameterize(nn.Linear(12, 8), 4)
+    for p in layer.parameters():
+        p.grad = torch.full_like(p, float("nan"))
+    with pytest.raises(ValueError, match="NaN or infinite values; lower the learning rate"):
+        sr.RiemannianAdam(layer.parameters()).step()

@@ -1,0 +1,104 @@
+"""Spectra and their penalties."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+import sttp_riemann as sr
+from sttp_riemann.spectrum import Spectra, d_optimal, divergence
+
+
+def _spectra(kind: str, values: list[list[float]], bounds: list[float]) -> Spectra:
+    spectra = Spectra([len(v) for v in values], kind, torch.tensor(bounds, dtype=torch.float64))
+    spectra.assign_([torch.tensor(v, dtype=torch.float64) for v in values])
+    return spectra
+
+
+VALUES = [[2.0, -4.0, 1.0], [0.5], [3.0, 3.0]]
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("identity", [[1.0, 1.0, 1.0], [2.0], [1.0, 1.0]]),
+        ("learned", [[0.5, -1.0, 0.25], [2.0], [1.0, 1.0]]),
+        ("free", VALUES),
+    ],
+)
+def test_values_are_the_definition(kind: str, expected: list[list[float]]) -> None:
+    for value, right in zip(_spectra(kind, VALUES, [1.0, 2.0, 1.0]).values(), expected, strict=True):
+        torch.testing.assert_close(value.detach(), torch.tensor(right, dtype=torch.float64))
+
+
+def test_padding_is_zero_and_takes_no_part() -> None:
+    spectra = _spectra("learned", VALUES, [1.0, 2.0, 1.0])
+    padded = spectra.materialize(*spectra.tensors())
+    assert padded.shape == (3, 3)
+    assert padded[1, 1:].abs().max() == 0
+    assert sum(p.numel() for p in spectra.parameters()) == 6
+
+
+def test_an_identity_spectrum_has_no_parameters() -> None:
+    assert list(_spectra("identity", VALUES, [1.0, 1.0, 1.0]).parameters()) == []
+
+
+def test_d_optimal_is_the_mean_of_minus_log() -> None:
+    model = sr.reparameterize(nn.Sequential(nn.Linear(6, 4), nn.Linear(8, 12)), 4, "svdp")
+    (s,) = (p for n, p in model.named_parameters() if n.endswith("S"))
+    with torch.no_grad():
+        s.copy_(torch.tensor([1.0, 0.5, 0.25, 0.125, 2.0, 1.0, 0.5, 0.5]))
+    expected = (math.log(2) * (0 + 1 + 2 + 3) + math.log(2) * (0 + 1 + 2 + 2)) / 8
+    torch.testing.assert_close(sr.spectral_penalty(model).item(), expected)
+
+
+def test_d_optimal_spreads_collapsed_values_and_is_least_for_equal_ones() -> None:
+    s = torch.tensor([1.0, 0.1], requires_grad=True)
+    d_optimal([s], torch.ones(1)).backward()
+    assert s.grad[1] < 0
+    assert d_optimal([torch.ones(4)], torch.ones(1)).item() == 0
+
+
+def test_d_optimal_of_a_vanishing_value_is_finite() -> None:
+    s = torch.tensor([1.0, 0.0], requires_grad=True)
+    loss = d_optimal([s], torch.ones(1))
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert torch.isfinite(s.grad).all()
+
+
+def test_divergence_prefers_the_reference_density_to_a_collapsed_and_to_a_flat_spectrum() -> None:
+    """Quantiles of the half-normal with mode 1 are the best; a collapsed spectrum is the worst."""
+    n, width = 64, 0.1
+    quantiles = 1 - torch.special.erfinv(torch.linspace(0.01, 0.9, n, dtype=torch.float64)) * math.sqrt(2 * width)
+    bounds = torch.ones(1, dtype=torch.float64)
+    best = divergence([quantiles], bounds)
+    assert best < divergence([torch.linspace(1, 0.02, n, dtype=torch.float64)], bounds)
+    assert best < divergence([torch.linspace(1, 0.02, n, dtype=torch.float64) ** 8], bounds)
+
+
+def test_divergence_is_relative_to_the_bound_and_has_a_finite_gradient_at_equal_values() -> None:
+    s = torch.tensor([1.0, 0.7, 0.2])
+    torch.testing.assert_close(divergence([s], torch.ones(1)), divergence([3 * s], torch.full((1,), 3.0)))
+    ones = torch.ones(4, requires_grad=True)
+    divergence([ones], torch.ones(1)).backward()
+    assert torch.isfinite(ones.grad).all()
+    assert ones.grad.abs().max() > 0
+
+
+@pytest.mark.parametrize("kind", ["d_optimal", "divergence"])
+def test_training_on_the_penalty_alone_lowers_it(kind: str) -> None:
+    torch.manual_seed(0)
+    model = sr.reparameterize(nn.Linear(32, 32), 16, init="dense")
+    optimizer = sr.RiemannianAdam(model.parameters(), lr=2e-2)
+    losses = []
+    for _ in range(40):
+        optimizer.zero_grad()
+        loss = sr.spectral_penalty(model, kind)
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < losses[0] - 0.05

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import pytest
+
+from sttp_riemann.training.checks import AT_LEAST_ONE, FRACTIONS, NOT_NEGATIVE
+from sttp_riemann.training.errors import RecipeError
+from sttp_riemann.training.recipe import Recipe
+
+
+@pytest.mark.parametrize("name", [*AT_LEAST_ONE, "image_size", "channels", "threads"])
+def test_counts_below_one_are_refused(name):
+    with pytest.raises(RecipeError, match=f"^{name} must be at least 1, not 0$"):
+        Recipe.from_dict({name: 0})
+
+
+@pytest.mark.parametrize("name", NOT_NEGATIVE)
+def test_negative_numbers_are_refused(name):
+    with pytest.raises(RecipeError, match=f"^{name} must not be negative, not -1"):
+        Recipe.from_dict({name: -1})
+
+
+@pytest.mark.parametrize("name", FRACTIONS)
+@pytest.mark.parametrize("value", [-0.1, 1.0])
+def test_fractions_outside_zero_to_one_are_refused(name, value):
+    with pytest.raises(RecipeError, match=rf"^{name} must be in \[0, 1\), not "):
+        Recipe.from_dict({name: value})
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"lr": 0}, "lr must be positive, not 0.0"),
+        ({"clip": 0}, "clip must be positive, not 0.0"),
+        ({"betas": [0.9]}, "betas must be two numbers"),
+        ({"betas": [0.9, 1]}, "betas must be two numbers"),
+        ({"milestones": [0.6, 0.3]}, "milestones must be ascending"),
+        ({"milestones": [30, 60]}, "milestones must be ascending fractions"),
+        ({"methods": []}, "methods must not be empty"),
+        ({"seeds": [1, 1]}, "seeds names the same one twice"),
+        ({"seeds": [-1]}, "a seed must be between 0 and "),
+        ({"seed": 2**64}, "a seed must be between 0 and "),
+        ({"penalty": "d_optimal", "spectrum": "identity"}, "set spectrum to 'learned'"),
+        ({"nesterov": True}, "nesterov needs optimizer 'sgd'"),
+        ({"precision": "fp16", "device": "cpu"}, "precision 'fp16' needs an accelerator"),
+        ({"batch_size": 10, "accumulate": 3}, "batch_size 10 cannot be computed in 3 equal parts"),
+        ({"augment": {"RandomCrop": 4}}, "augment needs a mapping of options for 'RandomCrop'"),
+    ],
+)
+def test_values_that_make_no_sense_are_refused_with_the_remedy(fields, message):
+    with pytest.raises(RecipeError) as error:
+        Recipe.from_dict(fields)
+    assert message in str(error.value)

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+import sttp_riemann as sr
+from sttp_riemann.training import machine
+from sttp_riemann.training.checkpoint import load_checkpoint
+from sttp_riemann.training.classify import Classification
+from sttp_riemann.training.errors import CheckpointError, DivergedError, RecipeError
+from sttp_riemann.training.loop import RESULT, Trainer
+from sttp_riemann.training.player import Player
+from sttp_riemann.training.storage import BEST, checkpoints
+
+
+def test_a_run_tells_what_it_was_and_what_came_out(tiny, tmp_path):
+    result = Trainer(tiny(), tmp_path).run()
+    assert json.loads((tmp_path / RESULT).read_text()) == result
+    assert result["label"] == "sttp-riemannian"
+    assert result["recipe"] == tiny().to_dict()
+    assert [row["step"] for row in result["history"]] == [3, 6]
+    assert result["final"] == result["history"][-1]
+    assert result["final"].keys() == {"step", "train_loss", "test_loss", "test_accuracy", "orthogonality_error"}
+    assert 0 < result["median_step_ms"] < 1000
+    assert 0 < result["largest_orthogonality_error"] < 1e-5
+
+
+@pytest.mark.parametrize("method", ["dense", "svdp", "sttp"])
+@pytest.mark.parametrize("frames", ["riemannian", "householder"])
+def test_the_same_recipe_gives_the_same_run(method, frames, tiny, tmp_path):
+    recipe = tiny(method=method, frames=frames)
+    one, two = (Trainer(recipe, tmp_path / name).run() for name in "ab")
+    assert one["history"] == two["history"]
+    assert Trainer(tiny(method=method, frames=frames, seed=1), tmp_path / "c").run()["history"] != one["history"]
+
+
+def test_the_last_step_is_evaluated_and_kept_whatever_the_intervals(tiny, tmp_path):
+    recipe = tiny(steps=5, evaluate_every=4, checkpoint_every=0)
+    assert [row["step"] for row in Trainer(recipe, tmp_path).run()["history"]] == [4, 5]
+    assert [path.name for path in checkpoints(tmp_path)] == ["checkpoint-000000005.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("frames", "every", "times"), [("riemannian", 2, 3), ("riemannian", 0, 0), ("householder", 2, 0)]
+)
+def test_the_gauge_is_fixed_as_often_as_asked(frames, every, times, tiny, tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr(Player, "fix_gauge", lambda self: calls.append(self))
+    Trainer(tiny(frames=frames, gauge_fix_every=every), tmp_path).run()
+    assert len(calls) == times
+
+
+def test_a_run_without_improvement_ends_early(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(Classification, "score", lambda self, figures: -figures["step"])
+    result = Trainer(tiny(steps=50, evaluate_every=1, patience=2), tmp_path).run()
+    assert result["final"]["step"] == 3
+    assert [path.name for path in checkpoints(tmp_path)] == ["checkpoint-000000003.safetensors"]
+
+
+def test_a_run_that_ended_early_stays_ended(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(Classification, "score", lambda self, figures: -figures["step"])
+    recipe = tiny(steps=50, evaluate_every=1, patience=2)
+    first = Trainer(recipe, tmp_path).run()
+    (tmp_path / RESULT).unlink()
+    assert Trainer(recipe, tmp_path).run()["history"] == first["history"]
+
+
+def test_checkpoints_are_kept_by_number_and_the_best_beside(tiny, tmp_path):
+    recipe = tiny(steps=9, keep=2, keep_best=True, evaluate_every=3, checkpoint_every=3)
+    history = Trainer(recipe, tmp_path).run()["history"]
+    assert [path.stem[-1] for path in checkpoints(tmp_path)] == ["6", "9"]
+    best = max(history, key=lambda row: row["test_accuracy"])["step"]
+    assert load_checkpoint(tmp_path / BEST).values["progress"]["step"] == best
+
+
+def test_tensorboard_gets_the_history_when_asked(tiny, tmp_path):
+    Trainer(tiny(), tmp_path / "without").run()
+    Trainer(tiny(tensorboard=True), tmp_path / "with").run()
+    assert not (tmp_path / "without" / "tensorboard").exists()
+    assert len(list((tmp_path / "with" / "tensorboard").iterdir())) == 1
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_with_the_remedy(tiny, tmp_path):
+    recipe = tiny(method="dense", optimizer="sgd", lr=1e30, decay="none", steps=20)
+    with pytest.raises(DivergedError, match=r"the loss is (nan|inf) at step \d+ of dense, seed 0: set lr below 1e\+30"):
+        Trainer(recipe, tmp_path).run()
+    assert not (tmp_path / RESULT).exists()
+
+
+def test_bf16_keeps_frames_in_float32(tiny, tmp_path):
+    trainer = Trainer(tiny(precision="bf16"), tmp_path)
+    assert trainer.run()["largest_orthogonality_error"] < 1e-5
+    model = trainer.task.players["classifier"].model
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    assert sr.orthogonality_error(model) < 1e-5
+
+
+def test_a_folder_of_another_recipe_is_refused_naming_what_differs(tiny, tmp_path):
+    Trainer(tiny(), tmp_path).run()
+    with pytest.raises(CheckpointError, match=r"another recipe \(rank was 4 and is 3\): choose another folder"):
+        Trainer(tiny(rank=3), tmp_path)
+
+
+def test_a_folder_of_another_version_is_refused_naming_both(tiny, tmp_path, monkeypatch):
+    Trainer(tiny(), tmp_path).run()
+    monkeypatch.setattr("sttp_riemann.training.snapshot.code_version", lambda: "99")
+    with pytest.raises(CheckpointError, match=f"a run of version {machine.code_version()} and this is 99"):
+        Trainer(tiny(), tmp_path)
+
+
+def test_what_does_not_matter_may_change_before_going_on(tiny, tmp_path):
+    Trainer(tiny(), tmp_path).run()
+    Trainer(tiny(checkpoint_every=3, keep=5, name="other"), tmp_path).run()
+
+
+def test_data_that_cannot_be_had_is_refused_before_anything_is_written(tiny, tmp_path):
+    with pytest.raises(RecipeError, match="unknown data set"):
+        Trainer(tiny(data="letters"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
