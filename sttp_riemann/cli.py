@@ -88,7 +88,10 @@ def _output(recipe: Recipe) -> Path:
 
 def _parse(argv: list[str]) -> Namespace:
     parser = ArgumentParser(
-        prog="sttp-riemann", description="Spectral tensor train layers on both paths.", exit_on_error=False
+        prog="sttp-riemann",
+        description="Spectral tensor train layers on both paths.",
+        exit_on_error=False,
+        allow_abbrev=False,
     )
     commands = parser.add_subcommands(required=True, metavar="COMMAND")
     compare = _recipe_parser(
@@ -109,7 +112,7 @@ def _parse(argv: list[str]) -> Namespace:
 
 def _recipe_parser(description: str, unused: Sequence[str]) -> ArgumentParser:
     """Parser with an option for every field of a recipe but those that the command has no use for."""
-    parser = ArgumentParser(description=description, exit_on_error=False, allow_abbrev=False)
+    parser = ArgumentParser(description=description, exit_on_error=False)
     hints = get_type_hints(Recipe)
     for field in (f for f in dataclasses.fields(Recipe) if f.name not in unused):
         hint: Any = hints[field.name]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from typing import Any
 from weakref import WeakSet
 
@@ -18,7 +20,10 @@ from sttp_riemann.layout import Layout, Pairing
 from sttp_riemann.momentum import no_companions
 from sttp_riemann.reuse import Reusable, in_transform
 from sttp_riemann.spectrum import Spectra, SpectrumKind
-from sttp_riemann.tt import LayerShape, contract
+from sttp_riemann.tt import LayerShape, Train, contract
+
+
+CACHES = ("_cores", "_frames", "_rows", "_weights")
 
 
 @dataclass
@@ -100,19 +105,29 @@ class SpectralFactors(nn.Module):
         """``U diag(s)`` (d_out, rank) and ``V`` (d_in, rank) of one layer."""
         if in_transform():
             return self._pair_alone(layer)
-        _, left, right = self._factors(*self._tensors())
-        return left[layer], right[layer]
+        (left, i), (right, j) = self.layout.left_of[layer], self.layout.right_of[layer]
+        inputs = self._cores(*self._tensors())
+        return self._frames[left](*inputs[left])[1][i], self._frames[right](*inputs[right])[1][j]
 
     def weight(self, layer: int) -> Tensor:
         """W = U diag(s) V^T (d_out, d_in) of one layer."""
         if in_transform():
             left, right = self._pair_alone(layer)
             return left @ right.mT
-        stacks, _, _ = self._factors(*self._tensors())
         index, row = self.layout.pairing_of[layer]
         pairing = self.layout.pairings[index]
-        weights: Tensor = self._weights[index](stacks[pairing.left], stacks[pairing.right])[row]
-        return weights
+        inputs = self._cores(*self._tensors())
+        stacks = (self._frames[group](*inputs[group])[0] for group in (pairing.left, pairing.right))
+        return self._weights[index](*stacks)[1][row]  # type: ignore[no-any-return]
+
+    def cores(self, layer: int) -> tuple[list[Tensor], Tensor, list[Tensor]]:
+        """Matricized cores (rows, inner) left and right of the spectrum, and the values there (rank,), of one layer."""
+        (left, i), (right, j) = self.layout.left_of[layer], self.layout.right_of[layer]
+        if in_transform():
+            return self._cores_alone(left, i), self._values_alone(layer), self._cores_alone(right, j)
+        inputs = self._cores(*self._tensors())
+        *left_cores, values = (rows[i] for rows in self._rows[left](*inputs[left]))
+        return left_cores, values, [rows[j] for rows in self._rows[right](*inputs[right])]
 
     def _tensors(self) -> tuple[Tensor, ...]:
         banks = [tensor for bank in self.named_banks().values() for tensor in bank.tensors()]
@@ -122,52 +137,60 @@ class SpectralFactors(nn.Module):
         """Banks by name."""
         return dict(self.banks.items())  # type: ignore[arg-type]
 
-    def _build(self, weight_dtype: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
-        """For each group of the layout the stack of its frames, those of U times s."""
-        remaining = list(tensors)
-
-        def take(count: int) -> list[Tensor]:
-            taken = remaining[:count]
-            del remaining[:count]
-            return taken
-
+    def _build_cores(self, weight_dtype: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """For each group of the layout the stacks of its cores; a left group's values follow them."""
+        remaining = iter(tensors)
         with _full_precision(weight_dtype):
-            spectra = self.spectra.materialize(*take(len(self.spectra.tensors())))
-            frames = {name: bank.materialize(*take(len(bank.tensors()))) for name, bank in self.named_banks().items()}
-            cores = self.layout.unpack(frames, FRAMES[self.frames].key)
-            values = spectra.split([len(group.layers) for group in self.layout.left_groups])
-            stacks = []
-            for g, (group, own) in enumerate(zip(self.layout.groups, cores, strict=True)):
-                stack = contract(group.train, own, like=spectra)
-                if g < len(values):
-                    stack = stack * values[g][:, None, : group.train.rank]
-                stacks.append(stack.to(weight_dtype.dtype))
+            spectra = self.spectra.materialize(*islice(remaining, len(self.spectra.tensors())))
+            values = iter(spectra.split([len(group.layers) for group in self.layout.left_groups]))
+            frames = {
+                name: bank.materialize(*islice(remaining, len(bank.tensors())))
+                for name, bank in self.named_banks().items()
+            }
+        cores = self.layout.unpack(frames, FRAMES[self.frames].key)
+        stacks: list[Tensor] = []
+        for group, own in zip(self.layout.groups, cores, strict=True):
+            stacks += own
+            if group.train.side == "left":
+                stacks.append(next(values)[:, : group.train.rank])
         return tuple(stacks)
 
-    def _arrange(self, stacks: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], list[Tensor], list[Tensor]]:
-        for weights in self._weights:
-            weights.clear()
-        rows = [stack.unbind() for stack in stacks]
-        left = [rows[g][row] for _, (g, row) in sorted(self.layout.left_of.items())]
-        right = [rows[g][row] for _, (g, row) in sorted(self.layout.right_of.items())]
-        return stacks, left, right
+    def _by_group(self, stacks: tuple[Tensor, ...]) -> list[tuple[Tensor, ...]]:
+        for reusable in (*self._frames, *self._rows, *self._weights):
+            reusable.clear()
+        remaining = iter(stacks)
+        return [tuple(islice(remaining, len(g.train.cores) + (g.train.side == "left"))) for g in self.layout.groups]
+
+    def _build_frames(self, train: Train, *inputs: Tensor) -> tuple[Tensor]:
+        """Contract a group's trains; those of U with s, too."""
+        with _full_precision(self.weight_dtype):
+            if train.side == "right":
+                frames = contract(train, inputs, like=self.weight_dtype)
+            else:
+                *cores, values = inputs
+                frames = contract(train, cores, like=values) * values.unsqueeze(1)
+        return (frames.to(self.weight_dtype.dtype),)
 
     def _pair_alone(self, layer: int) -> tuple[Tensor, Tensor]:
         """Compute one layer without the others, for compilers, which cannot see what several calls share."""
-        (group, row), dtype = self.layout.left_of[layer], self.weight_dtype.dtype
-        with _full_precision(self.weight_dtype):
-            first = sum(len(g.layers) for g in self.layout.left_groups[:group])
-            values = self.spectra.materialize(*self.spectra.tensors())[first + row, : self.shapes[layer].rank]
-            left = self._train(self.layout.left_of[layer]) * values
-            right = self._train(self.layout.right_of[layer])
-        return left.to(dtype), right.to(dtype)
+        ends = []
+        for group, row in (self.layout.left_of[layer], self.layout.right_of[layer]):
+            train = self.layout.groups[group].train
+            inputs = [core.unsqueeze(0) for core in self._cores_alone(group, row)]
+            if train.side == "left":
+                inputs.append(self._values_alone(layer).unsqueeze(0))
+            ends.append(self._build_frames(train, *inputs)[0][0])
+        return ends[0], ends[1]
 
-    def _train(self, at: tuple[int, int]) -> Tensor:
-        group, row = at
-        train = self.layout.groups[group].train
-        banks = (self._first_row[group, c] for c in range(len(train.cores)))
-        cores = [self.named_banks()[name].select(first + row) for name, first in banks]
-        return contract(train, cores, like=self.spectra.bound)[0]
+    def _cores_alone(self, group: int, row: int) -> list[Tensor]:
+        at = (self._first_row[group, c] for c in range(len(self.layout.groups[group].train.cores)))
+        with _full_precision(self.weight_dtype):
+            return [self.named_banks()[name].select(first + row)[0] for name, first in at]
+
+    def _values_alone(self, layer: int) -> Tensor:
+        with _full_precision(self.weight_dtype):
+            values = self.spectra.materialize(*self.spectra.tensors())
+        return values[self.layout.order.index(layer), : self.shapes[layer].rank]
 
     # -- moving along the gauge ---------------------------------------------------------------------------------------
 
@@ -243,8 +266,11 @@ class SpectralFactors(nn.Module):
 
     def _reset(self) -> None:
         _ALIVE.add(self)
-        self._factors = Reusable(self._build, self._arrange)
-        self._weights = [Reusable(_multiply(pairing), _unbind) for pairing in self.layout.pairings]
+        # Banks to cores, cores to frames, frames to weights; each stage runs when it is first asked for.
+        self._cores = Reusable(self._build_cores, self._by_group)
+        self._frames = [Reusable(partial(self._build_frames, g.train), _with_rows) for g in self.layout.groups]
+        self._rows = [Reusable(_as_they_are, _rows) for _ in self.layout.groups]
+        self._weights = [Reusable(_multiply(pairing), _with_rows) for pairing in self.layout.pairings]
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> SpectralFactors:
         def keep_wide(tensor: Tensor) -> Tensor:
@@ -259,7 +285,7 @@ class SpectralFactors(nn.Module):
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in self.__dict__.items() if k not in ("_factors", "_weights")}
+        return {k: v for k, v in self.__dict__.items() if k not in CACHES}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -288,8 +314,17 @@ def _multiply(pairing: Pairing) -> Callable[[Tensor, Tensor], tuple[Tensor]]:
     return multiply
 
 
-def _unbind(weights: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    return weights[0].unbind()
+def _as_they_are(*tensors: Tensor) -> tuple[Tensor, ...]:
+    return tensors
+
+
+def _rows(stacks: tuple[Tensor, ...]) -> list[tuple[Tensor, ...]]:
+    """Layers of each stack, by one `unbind`: its backward is one `stack`, where a row's alone fills the whole stack."""
+    return [stack.unbind() for stack in stacks]
+
+
+def _with_rows(stacks: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+    return stacks[0], stacks[0].unbind()
 
 
 def _order_columns(values: Tensor, left: Tensor, right: Tensor) -> None:

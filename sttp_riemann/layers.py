@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
-from sttp_riemann.application import Application, Workload, prefers_factored
+from sttp_riemann.application import Application, Workload, apply_train, choose
 from sttp_riemann.factors import SpectralFactors
+from sttp_riemann.reuse import in_transform
 
 
 class SpectralLayer(nn.Module):  # type: ignore[override, misc]
@@ -23,12 +24,14 @@ class SpectralLayer(nn.Module):  # type: ignore[override, misc]
 
     Attributes
     ----------
-    application : {"auto", "weight", "factored"}
-        How the layer is applied; chosen by cost at each input's size unless set.
+    application : {"auto", "weight", "factored", "train"}
+        How the layer is applied: by building W, by V and then U, or (linear layers) core by core. Chosen by cost at
+        each input's size unless set.
     dense_error : float or None
         With ``init="dense"``: relative Frobenius error of W against the weight that was there.
     """
 
+    applications: ClassVar[tuple[Application, ...]] = ("factored", "weight")
     application: Application
     dense_error: float | None
     dense_class: type[nn.Module]
@@ -83,13 +86,21 @@ class SpectralLayer(nn.Module):  # type: ignore[override, misc]
         """Options of the original layer, then the rank and how frames are kept."""
         return f"{super().extra_repr()}, rank={self.rank}, frames={self.factors.frames}"
 
-    def _prefers_factored(self, **places: int) -> bool:
-        shape = self.factors.shapes[self.index]
-        return prefers_factored(self.application, Workload(shape.d_out, shape.d_in, shape.rank, **places))
+    def _choose(self, work: Workload) -> Application:
+        if self.application != "auto" and self.application not in self.applications:
+            kinds = ", ".join(("auto", *self.applications))
+            raise ValueError(f"a {self.dense_class.__name__} cannot be applied as {self.application!r}, but as {kinds}")
+        # Compilers cannot follow the search for a contraction order; factor by factor gives the same.
+        choices = tuple(c for c in self.applications if c != "train") if in_transform() else self.applications
+        if self.application in choices:
+            return self.application
+        return choose(self.factors.shapes[self.index], work, choices)
 
 
 class SpectralLinear(SpectralLayer, nn.Linear):  # type: ignore[override, misc]
     """Linear layer with a spectral weight (out_features, in_features)."""
+
+    applications = ("factored", "weight", "train")
 
     @staticmethod
     def matrix_shape(layer: Any) -> tuple[int, tuple[int, ...]]:
@@ -103,11 +114,20 @@ class SpectralLinear(SpectralLayer, nn.Linear):  # type: ignore[override, misc]
     def forward(self, input: Tensor) -> Tensor:
         """Apply to (..., in_features)."""
         rows = input.numel() // self.in_features
-        places = {"positions_in": rows, "positions_out": rows, "dense_positions": rows}
-        if not self._prefers_factored(**places, channels_in=self.in_features, channels_out=self.out_features):
+        application = self._choose(Workload(rows, rows, rows, self.in_features, self.out_features))
+        if application == "weight":
             return F.linear(input, self.weight, self.bias)
+        if application == "train":
+            return self._by_cores(input)
         left, right = self.factors.pair(self.index)
         return F.linear(F.linear(input, right.mT), left, self.bias)
+
+    def _by_cores(self, input: Tensor) -> Tensor:
+        left, values, right = self.factors.cores(self.index)
+        rows = input.reshape(-1, self.in_features).to(values.dtype)
+        out = apply_train(self.factors.shapes[self.index], rows, left, values, right)
+        out = out.to(input.dtype).reshape(*input.shape[:-1], self.out_features)
+        return out if self.bias is None else out + self.bias
 
 
 class SpectralEmbedding(SpectralLayer, nn.Embedding):  # type: ignore[override, misc]
@@ -128,9 +148,8 @@ class SpectralEmbedding(SpectralLayer, nn.Embedding):  # type: ignore[override, 
     def forward(self, input: Tensor) -> Tensor:
         """Look up integers of any shape."""
         rows = input.numel()
-        places = {"positions_in": 0, "positions_out": rows, "dense_positions": 0}
         # A lookup costs a row's length: what counts is building W against multiplying rows by V^T.
-        if not self._prefers_factored(**places, channels_in=0, channels_out=self.embedding_dim):
+        if self._choose(Workload(rows, 0, 0, 0, self.embedding_dim)) == "weight":
             return F.embedding(input, self.weight, self.padding_idx)
         left, right = self.factors.pair(self.index)
         vectors = F.embedding(input, left) @ right.mT
@@ -172,9 +191,8 @@ class _SpectralConv(_Convolution):
     def forward(self, input: Tensor) -> Tensor:
         """Convolve (N, C_in, *space) or (C_in, *space)."""
         pixels = input.numel() // (self.in_channels * math.prod(self.stride))
-        places = {"positions_in": pixels * self.groups, "positions_out": pixels, "dense_positions": pixels}
-        channels = {"channels_in": self.in_channels // self.groups, "channels_out": self.out_channels}
-        if not self._prefers_factored(**places, **channels):
+        channels = self.in_channels // self.groups, self.out_channels
+        if self._choose(Workload(pixels * self.groups, pixels, pixels, *channels)) == "weight":
             return self._conv_forward(input, self.weight, self.bias)
         left, right = self.factors.pair(self.index)
         ones = (1,) * len(self.kernel_size)
@@ -241,9 +259,8 @@ class _SpectralConvTranspose(_Convolution):
         """Convolve (N, C_in, *space) or (C_in, *space), transposed."""
         before = input.numel() // self.in_channels
         after = before * math.prod(self.stride)
-        places = {"positions_in": before, "positions_out": after * self.groups, "dense_positions": before}
-        channels = {"channels_in": self.in_channels, "channels_out": self.out_channels // self.groups}
-        if not self._prefers_factored(**places, **channels):
+        channels = self.in_channels, self.out_channels // self.groups
+        if self._choose(Workload(before, after * self.groups, before, *channels)) == "weight":
             return super().forward(input, output_size)  # type: ignore[misc, no-any-return]
         space = len(self.kernel_size)
         extra = self._output_padding(

@@ -113,13 +113,13 @@ def test_a_discriminator_that_sees_real_and_fake_builds_once_with_correct_gradie
 
 def _count_builds(model: nn.Module) -> list[int]:
     factors = next(iter(spectral_layers(model).values())).factors
-    builds, build = [0], factors._factors.build
+    builds, build = [0], factors._cores.build
 
     def counting(*tensors: torch.Tensor):
         builds[0] += 1
         return build(*tensors)
 
-    factors._factors.build = counting
+    factors._cores.build = counting
     return builds
 
 

@@ -12,13 +12,15 @@ from sttp_riemann.reuse import in_transform
 from sttp_riemann.tt import Core
 
 
-def compact_wy(reflectors: Tensor) -> Tensor:
+def compact_wy(reflectors: Tensor, signs: Tensor | None = None) -> Tensor:
     """First r columns of the product of r Householder reflections.
 
     Parameters
     ----------
     reflectors : Tensor
         (B, d, r), column j unit lower triangular: zero above row j and 1 in row j.
+    signs : Tensor, optional
+        (B, r), each column is multiplied by; not differentiated.
 
     Returns
     -------
@@ -30,43 +32,46 @@ def compact_wy(reflectors: Tensor) -> Tensor:
     Schreiber and Van Loan 1989; Joffrain et al. 2006 for T through the Gram matrix. Matrix products and one
     triangular solve. The backward keeps H and one r x r matrix pair and needs three products of size d r^2.
     """
+    if signs is None:
+        signs = reflectors.new_ones(reflectors.shape[0], reflectors.shape[-1])
     if in_transform() or not reflectors.requires_grad:
-        return _forward(reflectors)[0]
-    return _CompactWY.apply(reflectors)
+        return _forward(reflectors, signs)[0]
+    return _CompactWY.apply(reflectors, signs)
 
 
-def _forward(h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _forward(h: Tensor, signs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     r = h.shape[-1]
-    gram = h.mT @ h
-    # A relative error of |h|^2 is one of the frame: summed wide, it leaves float32 frames orthonormal to 2e-7, not 1e-6.
-    squared_norm = (h * h).sum(-2, dtype=torch.float64).to(h.dtype)
-    t_inverse = gram.triu(1) + torch.diag_embed(squared_norm / 2)
-    m = torch.linalg.solve_triangular(t_inverse, h[..., :r, :].mT, upper=True)
-    eye = torch.eye(h.shape[-2], r, dtype=h.dtype, device=h.device)
-    return torch.baddbmm(eye.expand_as(h), h, m, alpha=-1), t_inverse, m
+    t_inverse = (h.mT @ h).triu(1)
+    # A relative error of |h|^2 is one of the frame: summed wide, it keeps float32 frames orthonormal to 2e-7, not 1e-6.
+    squared_norm = (h * h).sum(-2, dtype=torch.float64)
+    t_inverse = t_inverse + torch.diag_embed(squared_norm.to(h.dtype) / 2)
+    m = torch.linalg.solve_triangular(t_inverse, h[..., :r, :].mT, upper=True) * signs.unsqueeze(-2)
+    product = h @ -m
+    top = product[..., :r, :] + torch.diag_embed(signs)
+    return torch.cat([top, product[..., r:, :]], -2), t_inverse, m
 
 
 class _CompactWY(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, h: Tensor) -> Tensor:
-        q, t_inverse, m = _forward(h)
-        ctx.save_for_backward(h, t_inverse, m)
+    def forward(ctx: Any, h: Tensor, signs: Tensor) -> Tensor:
+        q, t_inverse, m = _forward(h, signs)
+        ctx.save_for_backward(h, t_inverse, m, signs)
         return q
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        h, t_inverse, m = ctx.saved_tensors
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        h, t_inverse, m, signs = ctx.saved_tensors
         if torch.is_grad_enabled():  # asked for a graph of the gradient: leave it to autograd
-            return torch.autograd.grad(_forward(h)[0], h, grad, create_graph=True)[0]
-        # Q = E - H M, T^{-1} M = H_top^T, T^{-1} = striu(S) + diag(S) / 2, S = H^T H.
-        grad_top = torch.linalg.solve_triangular(t_inverse.mT, h.mT @ grad, upper=False)  # minus that of H_top^T
-        grad_gram = (grad_top @ m.mT).triu()
-        # The diagonal of S counts half in T^{-1} and twice in S + S^T, so it enters once; triu keeps it whole.
-        grad_gram = grad_gram + grad_gram.mT
-        grad_gram.diagonal(dim1=-2, dim2=-1).div_(2)
-        out = torch.baddbmm(grad @ m.mT, h, grad_gram, beta=-1)
+            return torch.autograd.grad(_forward(h, signs)[0], h, grad, create_graph=True)[0], None
+        # Q = E D - H M, T^{-1} M = H_top^T D, T^{-1} = striu(S) + diag(S) / 2, S = H^T H, D the signs.
+        grad_m = (h.mT @ grad).mul_(signs.unsqueeze(-2))
+        grad_top = torch.linalg.solve_triangular(t_inverse.mT, grad_m, upper=False)  # minus that of H_top^T
+        grad_gram = (grad_top @ (m * signs.unsqueeze(-2)).mT).triu_()
+        # The diagonal of S counts half in T^{-1} and twice in S + S^T, so it enters once.
+        grad_gram.diagonal(dim1=-2, dim2=-1).mul_(0.5)
+        out = torch.baddbmm(grad @ m.mT, h, grad_gram + grad_gram.mT, beta=-1)
         out[..., : h.shape[-1], :] -= grad_top.mT
-        return out
+        return out, None
 
 
 def reflectors_of(frames: Tensor) -> tuple[Tensor, Tensor]:
@@ -138,7 +143,7 @@ class HouseholderBank(Bank):
         if self.top is not None:
             block = _with_lower_triangle(block, entries.pop(0))
         reflectors = block if below is None else torch.cat([block, below], 1)
-        return compact_wy(reflectors) * sign.unsqueeze(1)
+        return compact_wy(reflectors, sign)
 
     @torch.no_grad()
     def assign_(self, frames: Tensor) -> None:
