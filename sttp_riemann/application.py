@@ -73,14 +73,14 @@ def choose(shape: LayerShape, work: Workload, choices: Sequence[Application]) ->
 def weight_cost(shape: LayerShape, work: Workload) -> float:
     """Build both frames and W, apply W."""
     numbers = shape.d_out * shape.d_in
-    build = frames_cost(shape) + numbers * shape.rank
+    build = shape.contraction_cost + numbers * shape.rank
     return build + work.dense_positions * numbers + BALANCE * (work.outside() + 2 * numbers)
 
 
 def factored_cost(shape: LayerShape, work: Workload) -> float:
     """Build both frames, apply V, then U diag(s)."""
     thin = shape.rank * (work.positions_in * shape.d_in + work.positions_out * shape.d_out)
-    return frames_cost(shape) + thin + BALANCE * (work.outside() + 2 * shape.rank * work.positions_out)
+    return shape.contraction_cost + thin + BALANCE * (work.outside() + 2 * shape.rank * work.positions_out)
 
 
 def train_cost(shape: LayerShape, work: Workload) -> float:
@@ -97,18 +97,6 @@ COSTS: dict[str, Callable[[LayerShape, Workload], float]] = {
     "factored": factored_cost,
     "train": train_cost,
 }
-
-
-@lru_cache(maxsize=4096)
-def frames_cost(shape: LayerShape) -> int:
-    """Multiply-adds of contracting U and V from their cores; nothing where each is one core."""
-    total = 0
-    for train in (shape.left, shape.right):
-        rows = train.cores[0].rows if train.cores else 0
-        for core in train.cores[1:]:
-            total += rows * core.outer * core.mode * core.inner
-            rows *= core.mode
-    return total
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,6 @@ from sttp_riemann.reuse import Reusable, in_transform
 from sttp_riemann.spectrum import Spectra, SpectrumKind
 from sttp_riemann.tt import LayerShape, Train, contract
 
-
 CACHES = ("_cores", "_frames", "_rows", "_weights")
 
 

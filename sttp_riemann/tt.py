@@ -109,6 +109,15 @@ class Train:
         """Sum of the cores' dimensions."""
         return sum(core.dof for core in self.cores)
 
+    @property
+    def contraction_cost(self) -> int:
+        """Multiply-adds of contracting the cores, outer end first; none for a single core."""
+        total, rows = 0, self.cores[0].rows if self.cores else 0
+        for core in self.cores[1:]:
+            total += rows * core.outer * core.mode * core.inner
+            rows *= core.mode
+        return total
+
 
 @dataclass(frozen=True)
 class LayerShape:
@@ -121,6 +130,11 @@ class LayerShape:
     right: Train
     modes: tuple[int, ...]
     ranks: tuple[int, ...]
+
+    @property
+    def contraction_cost(self) -> int:
+        """Multiply-adds of contracting U and V from their cores, in the order of `contract`."""
+        return self.left.contraction_cost + self.right.contraction_cost
 
     def dof(self, learned_spectrum: bool) -> int:
         """Degrees of freedom of W; a learned spectrum counts `rank` more."""

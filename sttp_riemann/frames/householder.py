@@ -42,7 +42,7 @@ def compact_wy(reflectors: Tensor, signs: Tensor | None = None) -> Tensor:
 def _forward(h: Tensor, signs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     r = h.shape[-1]
     t_inverse = (h.mT @ h).triu(1)
-    # A relative error of |h|^2 is one of the frame: summed wide, it keeps float32 frames orthonormal to 2e-7, not 1e-6.
+    # An error of |h|^2 is one of the frame: summed wide, it keeps float32 frames orthonormal to 2e-7, not 1e-6.
     squared_norm = (h * h).sum(-2, dtype=torch.float64)
     t_inverse = t_inverse + torch.diag_embed(squared_norm.to(h.dtype) / 2)
     m = torch.linalg.solve_triangular(t_inverse, h[..., :r, :].mT, upper=True) * signs.unsqueeze(-2)
@@ -102,8 +102,8 @@ class HouseholderBank(Bank):
     """Frames as the free entries of their reflectors, and a buffer for the sign of each column.
 
     ``below`` (B, rows - rank, rank) is the part under the leading block. ``top`` (B, rank (rank - 1) / 2) is the
-    leading block's strictly lower triangle; frames of St_U have the identity there and store none. What has no entries is no
-    parameter, so the numbers kept are exactly the degrees of freedom.
+    leading block's strictly lower triangle; frames of St_U have the identity there and store none. What has no entries
+    is no parameter, so the numbers kept are exactly the degrees of freedom.
     """
 
     canonical = True
