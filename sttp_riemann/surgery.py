@@ -115,13 +115,16 @@ def reparameterize(
     return model
 
 
-def decompress(model: nn.Module) -> nn.Module:
+def decompress(model: nn.Module, factored: bool = False) -> nn.Module:
     """Copy a model with ordinary layers in place of the reparameterized ones.
 
     Parameters
     ----------
     model : nn.Module
         A reparameterized model; stays as it is.
+    factored : bool
+        For inference: where two thin layers one after the other (V^T, then U diag(s)) have fewer numbers than the dense
+        one, put an `nn.Sequential` of them in its place. Nothing is then built per call.
 
     Returns
     -------
@@ -136,10 +139,16 @@ def decompress(model: nn.Module) -> nn.Module:
     spectral_layers(model)
     dense = copy.deepcopy(model)
     layers = spectral_layers(dense)
+    thin = {name: pair for name, layer in layers.items() if factored and (pair := layer.thin_layers()) is not None}
     for layer in layers.values():
         layer.release()
     for layer in layers.values():
         layer._modules.pop(HOLDER, None)
+    for name, pair in thin.items():
+        if not name:
+            return pair
+        parent, _, child = name.rpartition(".")
+        setattr(dense.get_submodule(parent), child, pair)
     return dense
 
 

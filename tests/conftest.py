@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,6 +29,12 @@ TINY = {
 }
 
 
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    """Draw the same random numbers in every run of a test, whatever ran before it."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture
 def tiny() -> Callable[..., Recipe]:
     """A recipe of a run that takes a fraction of a second, with any of its fields changed."""
@@ -36,3 +43,12 @@ def tiny() -> Callable[..., Recipe]:
         return Recipe.from_dict({**TINY, **changes})
 
     return make
+
+
+@pytest.fixture(scope="session")
+def digits_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A cache of its own for the digits classifier, which is trained once a session."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STTP_RIEMANN_CACHE", str(folder))
+        yield folder

@@ -1,0 +1,117 @@
+"""What all reparameterized layers share."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
+
+from sttp_riemann.application import Application, Workload, choose
+from sttp_riemann.factors import SpectralFactors
+from sttp_riemann.reuse import in_transform
+
+
+class SpectralLayer(nn.Module):  # type: ignore[override, misc]
+    """An ordinary torch layer, except for where its weight W = U diag(s) V^T comes from.
+
+    An existing layer becomes one in place (`adopt`): it keeps its bias, hooks, mode and identity, and loses its weight
+    parameter. The factors of all layers of a model live in one `SpectralFactors`.
+
+    Attributes
+    ----------
+    application : {"auto", "weight", "factored", "train"}
+        How the layer is applied: by building W, by V and then U, or (linear layers) core by core. Chosen by cost at
+        each input's size unless set.
+    dense_error : float or None
+        With ``init="dense"``: relative Frobenius error of W against the weight that was there.
+    """
+
+    applications: ClassVar[tuple[Application, ...]] = ("factored", "weight")
+    application: Application
+    dense_error: float | None
+    dense_class: type[nn.Module]
+    factors: SpectralFactors
+    index: int
+
+    @staticmethod
+    def matrix_shape(layer: nn.Module) -> tuple[int, tuple[int, ...]]:
+        """Rows of the layer's matrix, and its columns as input channels followed by kernel sizes."""
+        raise NotImplementedError
+
+    @staticmethod
+    def to_matrix(weight: Tensor) -> Tensor:
+        """The matrix (d_out, d_in) of a weight."""
+        return weight.flatten(1)
+
+    def from_matrix(self, matrix: Tensor) -> Tensor:
+        """Undo `to_matrix`."""
+        raise NotImplementedError
+
+    @classmethod
+    def adopt(cls, layer: nn.Module, factors: SpectralFactors, index: int, dense_error: float | None) -> None:
+        """Turn an ordinary layer into one of this class, in place."""
+        del layer._parameters["weight"]
+        # Not by setattr, which would register the shared factors as a child of every layer.
+        layer.__dict__.update(
+            dense_class=type(layer), factors=factors, index=index, application="auto", dense_error=dense_error
+        )
+        layer.__class__ = cls
+
+    def release(self) -> None:
+        """Turn back into an ordinary layer with the weight as it is now, in place."""
+        weight = nn.Parameter(self.weight.detach().clone(), requires_grad=self.weight.requires_grad)
+        dense_class, others = self.dense_class, dict(self._parameters)
+        for name in ("dense_class", "factors", "index", "application", "dense_error"):
+            del self.__dict__[name]
+        self._parameters.clear()
+        self._parameters.update(weight=weight, **others)
+        self.__class__ = dense_class  # type: ignore[assignment]
+
+    def thin_layers(self) -> nn.Sequential | None:
+        """Two ordinary layers, V^T and then U diag(s), that compute the same; None where they have no fewer numbers."""
+        shape = self.factors.shapes[self.index]
+        # Attention reads the weight of its output projection itself.
+        if (
+            self.dense_class is NonDynamicallyQuantizableLinear
+            or shape.rank * (shape.d_out + shape.d_in) >= shape.d_out * shape.d_in
+        ):
+            return None
+        with torch.no_grad():
+            left, right = self.factors.pair(self.index)
+            return self._thin_layers(left.detach(), right.detach()).train(self.training)
+
+    def _thin_layers(self, left: Tensor, right: Tensor) -> nn.Sequential:
+        raise NotImplementedError
+
+    @property
+    def weight(self) -> Tensor:
+        """W in the shape of the original layer's weight, differentiable."""
+        return self.from_matrix(self.factors.weight(self.index))
+
+    @property
+    def rank(self) -> int:
+        """Number of singular values."""
+        return self.factors.shapes[self.index].rank
+
+    def extra_repr(self) -> str:
+        """Options of the original layer, then the rank and how frames are kept."""
+        return f"{super().extra_repr()}, rank={self.rank}, frames={self.factors.frames}"
+
+    def _choose(self, work: Workload) -> Application:
+        if self.application != "auto" and self.application not in self.applications:
+            kinds = ", ".join(("auto", *self.applications))
+            raise ValueError(f"a {self.dense_class.__name__} cannot be applied as {self.application!r}, but as {kinds}")
+        # Compilers cannot follow the search for a contraction order; factor by factor gives the same.
+        choices = tuple(c for c in self.applications if c != "train") if in_transform() else self.applications
+        if self.application in choices:
+            return self.application
+        return choose(self.factors.shapes[self.index], work, choices)
+
+
+def filled(layer: Any, weight: Tensor, bias: Tensor | None = None) -> nn.Module:
+    """An ordinary layer with these numbers."""
+    layer.weight = nn.Parameter(weight.clone())
+    layer.bias = None if bias is None else nn.Parameter(bias.detach().clone())
+    return layer

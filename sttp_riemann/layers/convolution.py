@@ -1,0 +1,104 @@
+"""Convolutions, grouped ones included."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sttp_riemann.application import Workload
+from sttp_riemann.layers.base import SpectralLayer, filled
+
+
+class Convolution(SpectralLayer):
+    """What plain and transposed convolutions of torch bring along."""
+
+    op: ClassVar[Callable[..., Tensor]]
+    in_channels: int
+    out_channels: int
+    groups: int
+    kernel_size: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: Any
+    output_padding: tuple[int, ...]
+    dilation: tuple[int, ...]
+    padding_mode: str
+    bias: nn.Parameter | None
+    _conv_forward: Callable[..., Tensor]
+    _output_padding: Callable[..., list[int]]
+    _reversed_padding_repeated_twice: list[int]
+
+
+class _SpectralConv(Convolution):
+    """Convolution (C_out, C_in / groups, *kernel); the matrix is C_out x (C_in / groups * kernel)."""
+
+    @staticmethod
+    def matrix_shape(layer: Any) -> tuple[int, tuple[int, ...]]:
+        """Out channels; in channels of a group, then kernel sizes."""
+        return layer.out_channels, (layer.in_channels // layer.groups, *layer.kernel_size)
+
+    def from_matrix(self, matrix: Tensor) -> Tensor:
+        """Unfold the columns into channels and kernel."""
+        return matrix.view(self.out_channels, self.in_channels // self.groups, *self.kernel_size)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Convolve (N, C_in, *space) or (C_in, *space)."""
+        pixels = input.numel() // (self.in_channels * math.prod(self.stride))
+        channels = self.in_channels // self.groups, self.out_channels
+        if self._choose(Workload(pixels * self.groups, pixels, pixels, *channels)) == "weight":
+            return self._conv_forward(input, self.weight, self.bias)
+        left, right = self.factors.pair(self.index)
+        ones = (1,) * len(self.kernel_size)
+        thin = right.mT.reshape(-1, self.in_channels // self.groups, *self.kernel_size)
+        wide = left.reshape(*left.shape, *ones)
+        if self.groups == 1:
+            return type(self).op(self._conv_forward(input, thin, None), wide, self.bias)
+        return self._grouped(input, thin, wide)
+
+    def _thin_layers(self, left: Tensor, right: Tensor) -> nn.Sequential:
+        """All groups share V, so it is repeated; U has the rows of all groups already."""
+        places = {"stride": self.stride, "padding": self.padding, "dilation": self.dilation}
+        codes = right.shape[1] * self.groups
+        options = {**places, "groups": self.groups, "padding_mode": self.padding_mode, "bias": False}
+        thin = right.mT.reshape(-1, self.in_channels // self.groups, *self.kernel_size)
+        first = self.dense_class(self.in_channels, codes, self.kernel_size, **options)
+        second = self.dense_class(codes, self.out_channels, 1, groups=self.groups)
+        wide = left.reshape(*left.shape, *(1,) * len(self.kernel_size))
+        return nn.Sequential(
+            filled(first, thin.repeat(self.groups, *(1,) * (thin.dim() - 1))), filled(second, wide, self.bias)
+        )
+
+    def _grouped(self, input: Tensor, thin: Tensor, wide: Tensor) -> Tensor:
+        """All groups read their channels through the same V, each writes through its own rows of U."""
+        space = len(self.kernel_size)
+        batched = input.dim() == space + 2
+        x = input if batched else input.unsqueeze(0)
+        padding = self.padding
+        if self.padding_mode != "zeros":
+            x, padding = F.pad(x, self._reversed_padding_repeated_twice, mode=self.padding_mode), 0
+        folded = x.reshape(-1, self.in_channels // self.groups, *x.shape[2:])
+        codes = type(self).op(folded, thin, None, self.stride, padding, self.dilation)
+        codes = codes.reshape(x.shape[0], -1, *codes.shape[2:])
+        out = type(self).op(codes, wide, self.bias, groups=self.groups)
+        return out if batched else out.squeeze(0)
+
+
+class SpectralConv1d(_SpectralConv, nn.Conv1d):  # type: ignore[override, misc]
+    """1d convolution with a spectral weight."""
+
+    op = staticmethod(F.conv1d)
+
+
+class SpectralConv2d(_SpectralConv, nn.Conv2d):  # type: ignore[override, misc]
+    """2d convolution with a spectral weight."""
+
+    op = staticmethod(F.conv2d)
+
+
+class SpectralConv3d(_SpectralConv, nn.Conv3d):  # type: ignore[override, misc]
+    """3d convolution with a spectral weight."""
+
+    op = staticmethod(F.conv3d)

@@ -1,0 +1,44 @@
+"""Embeddings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sttp_riemann.application import Workload
+from sttp_riemann.layers.base import SpectralLayer, filled
+
+
+class SpectralEmbedding(SpectralLayer, nn.Embedding):  # type: ignore[override, misc]
+    """Embedding with a spectral weight (num_embeddings, embedding_dim).
+
+    No gradient comes from `padding_idx`. Its vector is a row of W like any other, so it is not zero.
+    """
+
+    @staticmethod
+    def matrix_shape(layer: Any) -> tuple[int, tuple[int, ...]]:
+        """Embeddings; their dimension."""
+        return layer.num_embeddings, (layer.embedding_dim,)
+
+    def from_matrix(self, matrix: Tensor) -> Tensor:
+        """The matrix itself."""
+        return matrix
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Look up integers of any shape."""
+        rows = input.numel()
+        # A lookup costs a row's length: what counts is building W against multiplying rows by V^T.
+        if self._choose(Workload(rows, 0, 0, 0, self.embedding_dim)) == "weight":
+            return F.embedding(input, self.weight, self.padding_idx)
+        left, right = self.factors.pair(self.index)
+        vectors = F.embedding(input, left) @ right.mT
+        if self.padding_idx is None:
+            return vectors
+        return torch.where((input == self.padding_idx).unsqueeze(-1), vectors.detach(), vectors)
+
+    def _thin_layers(self, left: Tensor, right: Tensor) -> nn.Sequential:
+        lookup = nn.Embedding(left.shape[0], left.shape[1], padding_idx=self.padding_idx, _weight=left.clone())
+        return nn.Sequential(lookup, filled(nn.Linear(right.shape[1], self.embedding_dim), right))

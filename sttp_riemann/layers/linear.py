@@ -1,0 +1,48 @@
+"""Linear layers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sttp_riemann.application import Workload, apply_train
+from sttp_riemann.layers.base import SpectralLayer, filled
+
+
+class SpectralLinear(SpectralLayer, nn.Linear):  # type: ignore[override, misc]
+    """Linear layer with a spectral weight (out_features, in_features)."""
+
+    applications = ("factored", "weight", "train")
+
+    @staticmethod
+    def matrix_shape(layer: Any) -> tuple[int, tuple[int, ...]]:
+        """Out features; in features."""
+        return layer.out_features, (layer.in_features,)
+
+    def from_matrix(self, matrix: Tensor) -> Tensor:
+        """The matrix itself."""
+        return matrix
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Apply to (..., in_features)."""
+        rows = input.numel() // self.in_features
+        application = self._choose(Workload(rows, rows, rows, self.in_features, self.out_features))
+        if application == "weight":
+            return F.linear(input, self.weight, self.bias)
+        if application == "train":
+            return self._by_cores(input)
+        left, right = self.factors.pair(self.index)
+        return F.linear(F.linear(input, right.mT), left, self.bias)
+
+    def _thin_layers(self, left: Tensor, right: Tensor) -> nn.Sequential:
+        first = filled(nn.Linear(self.in_features, right.shape[1], bias=False), right.mT)
+        return nn.Sequential(first, filled(nn.Linear(right.shape[1], self.out_features), left, self.bias))
+
+    def _by_cores(self, input: Tensor) -> Tensor:
+        left, values, right = self.factors.cores(self.index)
+        rows = input.reshape(-1, self.in_features).to(values.dtype)
+        out = apply_train(self.factors.shapes[self.index], rows, left, values, right)
+        out = out.to(input.dtype).reshape(*input.shape[:-1], self.out_features)
+        return out if self.bias is None else out + self.bias

@@ -1,0 +1,92 @@
+"""Transposed convolutions, grouped ones included."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sttp_riemann.application import Workload
+from sttp_riemann.layers.base import filled
+from sttp_riemann.layers.convolution import Convolution
+
+CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+
+
+class _SpectralConvTranspose(Convolution):
+    """Transposed convolution (C_in, C_out / groups, *kernel); the matrix is C_out / groups x (C_in * kernel)."""
+
+    transposed_op: ClassVar[Callable[..., Tensor]]
+
+    @staticmethod
+    def matrix_shape(layer: Any) -> tuple[int, tuple[int, ...]]:
+        """Out channels of a group; in channels, then kernel sizes."""
+        return layer.out_channels // layer.groups, (layer.in_channels, *layer.kernel_size)
+
+    @staticmethod
+    def to_matrix(weight: Tensor) -> Tensor:
+        """Out channels first."""
+        return weight.transpose(0, 1).flatten(1)
+
+    def from_matrix(self, matrix: Tensor) -> Tensor:
+        """In channels first again."""
+        split = matrix.view(self.out_channels // self.groups, self.in_channels, *self.kernel_size)
+        return split.transpose(0, 1)
+
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """Convolve (N, C_in, *space) or (C_in, *space), transposed."""
+        before = input.numel() // self.in_channels
+        after = before * math.prod(self.stride)
+        channels = self.in_channels, self.out_channels // self.groups
+        if self._choose(Workload(before, after * self.groups, before, *channels)) == "weight":
+            return super().forward(input, output_size)  # type: ignore[misc, no-any-return]
+        space = len(self.kernel_size)
+        extra = self._output_padding(
+            input, output_size, self.stride, self.padding, self.kernel_size, space, self.dilation
+        )
+        left, right = self.factors.pair(self.index)
+        rank = right.shape[1]
+        thin = right.view(self.in_channels, -1, rank).mT.reshape(self.in_channels, rank, *self.kernel_size)
+        batched = input.dim() == space + 2
+        x = input if batched else input.unsqueeze(0)
+        options = (self.stride, self.padding, extra, self.groups, self.dilation)
+        codes = type(self).transposed_op(x, thin, None, *options)
+        # Each group writes through the same U.
+        folded = codes.reshape(-1, rank, *codes.shape[2:])
+        out = type(self).op(folded, left.reshape(*left.shape, *(1,) * space))
+        out = out.reshape(x.shape[0], -1, *out.shape[2:])
+        if self.bias is not None:
+            out = out + self.bias.view(-1, *(1,) * space)
+        return out if batched else out.squeeze(0)
+
+    def _thin_layers(self, left: Tensor, right: Tensor) -> nn.Sequential:
+        """All groups share U, so it is repeated; V has the rows of all groups already."""
+        space, rank = len(self.kernel_size), right.shape[1]
+        places = {"stride": self.stride, "padding": self.padding, "dilation": self.dilation}
+        options = {**places, "output_padding": self.output_padding, "groups": self.groups, "bias": False}
+        thin = right.view(self.in_channels, -1, rank).mT.reshape(self.in_channels, rank, *self.kernel_size)
+        first = self.dense_class(self.in_channels, rank * self.groups, self.kernel_size, **options)
+        second = CONVOLUTIONS[space](rank * self.groups, self.out_channels, 1, groups=self.groups)
+        wide = left.reshape(*left.shape, *(1,) * space).repeat(self.groups, *(1,) * (space + 1))
+        return nn.Sequential(filled(first, thin), filled(second, wide, self.bias))
+
+
+class SpectralConvTranspose1d(_SpectralConvTranspose, nn.ConvTranspose1d):  # type: ignore[override, misc]
+    """1d transposed convolution with a spectral weight."""
+
+    op, transposed_op = staticmethod(F.conv1d), staticmethod(F.conv_transpose1d)
+
+
+class SpectralConvTranspose2d(_SpectralConvTranspose, nn.ConvTranspose2d):  # type: ignore[override, misc]
+    """2d transposed convolution with a spectral weight."""
+
+    op, transposed_op = staticmethod(F.conv2d), staticmethod(F.conv_transpose2d)
+
+
+class SpectralConvTranspose3d(_SpectralConvTranspose, nn.ConvTranspose3d):  # type: ignore[override, misc]
+    """3d transposed convolution with a spectral weight."""
+
+    op, transposed_op = staticmethod(F.conv3d), staticmethod(F.conv_transpose3d)
