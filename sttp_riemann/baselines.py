@@ -143,7 +143,11 @@ def remove_baseline(model: nn.Module) -> nn.Module:
     plain = copy.deepcopy(model).eval()
     for layer in plain.modules():
         if parametrize.is_parametrized(layer, "weight"):
-            parametrize.remove_parametrizations(layer, "weight")
+            weight = nn.Parameter(layer.weight.detach().clone())
+            # Torch's own removal takes the weight from the class, which copies share
+            layer.__class__ = parametrize.type_before_parametrizations(layer)  # type: ignore[assignment]
+            del layer._modules["parametrizations"]
+            layer.weight = weight
     return plain
 
 

@@ -13,6 +13,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 from jsonargparse import ArgumentParser, Namespace
 
 from sttp_riemann import recipes
+from sttp_riemann.study.bench.settings import DEVICES, ROWS, Settings
 from sttp_riemann.training.errors import RecipeError, ReportedError
 from sttp_riemann.training.recipe import Recipe
 
@@ -46,12 +47,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _compare(arguments: Namespace) -> None:
     from sttp_riemann.study.compare import compare
-    from sttp_riemann.study.report import markdown_table
-    from sttp_riemann.study.results import tabulate
+    from sttp_riemann.study.report import table_of
 
     recipe = _recipe(arguments)
     results, report = compare(recipe, _output(recipe))
-    print(f"\n{markdown_table(tabulate(results))}\n\nreport: {report}")
+    print(f"\n{table_of(recipe, results, report.parent)}\n\nreport: {report}")
 
 
 def _train(arguments: Namespace) -> None:
@@ -70,7 +70,15 @@ def _recipes(arguments: Namespace) -> None:
         print(f"{name:12s} {recipes.read(name).get('summary', '')}")
 
 
-COMMANDS = {"compare": _compare, "train": _train, "recipes": _recipes}
+def _bench(arguments: Namespace) -> None:
+    from sttp_riemann.study.bench.run import bench
+
+    given = dict(vars(arguments))
+    output = Path(given.pop("output", "runs/benchmarks.md"))
+    print(f"report: {bench(Settings(**given), output)}")
+
+
+COMMANDS = {"compare": _compare, "train": _train, "recipes": _recipes, "bench": _bench}
 
 
 def _recipe(arguments: Namespace) -> Recipe:
@@ -103,6 +111,7 @@ def _parse(argv: list[str]) -> Namespace:
     train.add_argument("recipe", type=str, help="name of a shipped recipe, or a .yaml file")
     commands.add_subcommand("train", train, help="train one network")
     commands.add_subcommand("recipes", ArgumentParser(exit_on_error=False), help="list the shipped recipes")
+    commands.add_subcommand("bench", _bench_parser(), help="measure speed and memory against the peers")
     try:
         # Only what is given: a recipe stands between it and the defaults
         return parser.parse_args(argv, defaults=False)
@@ -120,6 +129,21 @@ def _recipe_parser(description: str, unused: Sequence[str]) -> ArgumentParser:
         extra: dict[str, Any] = {"nargs": "+"} if many else {}
         kind = get_args(hint)[0] if many else hint
         parser.add_argument(f"--{field.name}", type=kind, help=field.metadata["help"], **extra)
+    return parser
+
+
+def _bench_parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        description="Measure frames, optimizer and training steps against the peers; write a table and figures.",
+        exit_on_error=False,
+    )
+    parser.add_argument("--device", choices=DEVICES, help="where to compute")
+    parser.add_argument("--rows", nargs="+", choices=ROWS, help="what to measure; all by default")
+    parser.add_argument("--repetitions", type=int, help="rounds in which the contestants take turns; 15 by default")
+    parser.add_argument("--budget", type=float, help="seconds for one contestant in a row; 30 by default")
+    parser.add_argument("--output", type=str, help="the report, a .md file; runs/benchmarks.md by default")
+    parser.add_argument("--quick", action="store_true", help="tiny shapes, to see that everything runs")
+    parser.add_argument("--compile", action="store_true", help="pass networks through torch.compile")
     return parser
 
 

@@ -20,6 +20,8 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "digits_resnet": DigitsResNet,
     "cifar_resnet": CifarResNet,
     "wide_resnet": WideResNet,
+    "sngan8_generator": partial(SNGANGenerator, 8),
+    "sngan8_discriminator": partial(SNGANDiscriminator, 8),
     "sngan32_generator": partial(SNGANGenerator, 32),
     "sngan32_discriminator": partial(SNGANDiscriminator, 32),
     "sngan48_generator": partial(SNGANGenerator, 48),

@@ -1,6 +1,7 @@
-"""SNGAN: generator and discriminator for images of 32, 48, 64 and 128 pixels (Miyato et al. 2018, Appendix B).
+"""SNGAN: generator and discriminator for images of 8, 32, 48, 64 and 128 pixels (Miyato et al. 2018, Appendix B).
 
-The appendix has no network for 64 pixels. Ours are those for 128 without the stage that 64 pixels do not need.
+The appendix has no networks for 8 and 64 pixels. Ours for 64 are those for 128 without the stage that 64 pixels do not
+need, and ours for 8 are those for 32 with one block less and maps of 2x2 at the narrow end.
 """
 
 from __future__ import annotations
@@ -14,18 +15,20 @@ from sttp_riemann.models.sngan_blocks import DownBlock, FirstBlock, Norm, UpBloc
 
 # By image size: the paper's width, and the divisor of the width that gives each stage's channels.
 _GENERATORS = {
+    8: (64, (1, 1, 1)),
     32: (256, (1, 1, 1, 1)),
     48: (512, (1, 2, 4, 8)),
     64: (1024, (1, 2, 4, 8, 16)),
     128: (1024, (1, 1, 2, 4, 8, 16)),
 }
 _DISCRIMINATORS = {
+    8: (64, (1, 1, 1)),
     32: (128, (1, 1, 1, 1)),
     48: (1024, (16, 8, 4, 2, 1)),
     64: (1024, (16, 8, 4, 2, 1)),
     128: (1024, (16, 8, 4, 2, 1, 1)),
 }
-_HALVING_BLOCKS = {32: 2, 48: 4, 64: 4, 128: 5}
+_HALVING_BLOCKS = {8: 2, 32: 2, 48: 4, 64: 4, 128: 5}
 
 
 class SNGANGenerator(nn.Module):
@@ -33,14 +36,15 @@ class SNGANGenerator(nn.Module):
 
     Parameters
     ----------
-    image_size : {32, 48, 64, 128}
+    image_size : {8, 32, 48, 64, 128}
         Side of the images.
     num_classes : int or None
         Classes of the conditional batch normalization; None for an unconditional network.
     in_channels : int
         Channels of the images.
     width : int or None
-        Channels of the widest stage, the others in proportion; None for the paper's (256, 512, 1024, 1024).
+        Channels of the widest stage, the others in proportion; None for 64 at 8 pixels and the paper's 256, 512,
+        1024, 1024.
     latent_dim : int
         Length of the noise.
 
@@ -100,14 +104,15 @@ class SNGANDiscriminator(nn.Module):
 
     Parameters
     ----------
-    image_size : {32, 48, 64, 128}
+    image_size : {8, 32, 48, 64, 128}
         Side of the images.
     num_classes : int or None
         Classes of the projection; None for an unconditional network.
     in_channels : int
         Channels of the images.
     width : int or None
-        Channels of the widest stage, the others in proportion; None for the paper's (128, 1024, 1024, 1024).
+        Channels of the widest stage, the others in proportion; None for 64 at 8 pixels and the paper's 128,
+        1024, 1024, 1024.
 
     Attributes
     ----------

@@ -17,7 +17,7 @@ def names() -> list[str]:
 
 
 def read(recipe: str) -> dict[str, Any]:
-    """Fields that a recipe sets, not yet validated.
+    """Fields that a recipe sets, not yet validated; ``extends: NAME`` takes what it does not set from a shipped one.
 
     Parameters
     ----------
@@ -50,4 +50,10 @@ def read(recipe: str) -> dict[str, Any]:
         raise RecipeError(f"recipe {recipe!r} is not valid YAML{line}") from error
     if not isinstance(fields, dict):
         raise RecipeError(f"recipe {recipe!r} must be a mapping of field: value")
-    return fields
+    base = fields.pop("extends", None)
+    if base is None:
+        return fields
+    # Shipped recipes extend no others of a user's, so no chain of them comes back to its start
+    if base not in names() or base == recipe:
+        raise RecipeError(f"recipe {recipe!r} extends {base!r}: name another shipped recipe, one of {', '.join(names())}")
+    return {**read(base), **fields}

@@ -11,20 +11,24 @@ from sttp_riemann.study.report import write_report
 from sttp_riemann.study.results import Result, read_result, title
 from sttp_riemann.training.loop import Trainer
 from sttp_riemann.training.machine import build_accelerator
-from sttp_riemann.training.recipe import Frames, Method, Recipe
+from sttp_riemann.training.recipe import LOW_RANK, Frames, Method, Recipe
+from sttp_riemann.training.snapshot import check_origin
 from sttp_riemann.training.task import build_task
 
 
 def plan(recipe: Recipe) -> list[Recipe]:
-    """List the runs of a comparison: in each seed dense once, and every low-rank method on every path.
+    """List the runs of a comparison: in each seed every low-rank method on every path, and the others once.
 
     Variants take turns, so that a machine that is slower for a while slows all of them.
     """
-    variants: list[tuple[Method, Frames]] = []
+    variants: list[tuple[Method, Frames, str | None]] = []
     for method in recipe.methods:
-        # A dense network has no frames, so one path stands for all
-        variants.extend((method, frames) for frames in (recipe.paths[:1] if method == "dense" else recipe.paths))
-    return [recipe.for_run(method, frames, seed) for seed in recipe.seeds for method, frames in variants]
+        if method in LOW_RANK:
+            variants.extend((method, path, letter) for letter in recipe.spectra or [None] for path in recipe.paths)
+        else:
+            # It has no frames and no spectrum, so one path stands for all
+            variants.append((method, recipe.paths[0], None))
+    return [recipe.for_run(method, path, seed, letter) for seed in recipe.seeds for method, path, letter in variants]
 
 
 def run_folder(recipe: Recipe, output: Path) -> Path:
@@ -38,12 +42,13 @@ def finish(recipe: Recipe, folder: Path) -> Result:
     Raises
     ------
     ReportedError
-        The run cannot be had; see `Trainer`.
+        The run cannot be had, or the folder holds another; see `Trainer`.
     """
     result = read_result(folder)
-    if result is not None and Recipe.from_dict(result["recipe"]).what_matters() == recipe.what_matters():
-        return result
-    return Trainer(recipe, folder).run()
+    if result is None:
+        return Trainer(recipe, folder).run()
+    check_origin(recipe, folder, result["recipe"], result["environment"]["sttp_riemann"])
+    return result
 
 
 def compare(recipe: Recipe, output: Path) -> tuple[list[Result], Path]:
@@ -87,5 +92,9 @@ def _rehearse(runs: Sequence[Recipe]) -> None:
 
 
 def _line(run: Recipe, result: Result) -> str:
-    accuracy, milliseconds = 100 * result["final"]["test_accuracy"], result["median_step_ms"]
-    return f"{title(run.label)}, seed {run.seed}: {accuracy:.2f} % test accuracy, {milliseconds:.1f} ms a step"
+    final, milliseconds = result["final"], result["median_step_ms"]
+    if run.task == "gan":
+        told = ", ".join(f"{name} {final[name]:.4g}" for name in (*run.metrics, "diversity") if name in final)
+    else:
+        told = f"{100 * final['test_accuracy']:.2f} % test accuracy"
+    return f"{title(run.label)}, seed {run.seed}: {told}, {milliseconds:.1f} ms a step"

@@ -6,7 +6,7 @@ import base64
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from sttp_riemann.study.results import COLUMNS, Row, cells
+from sttp_riemann.study.contents import Contents
 
 STYLE = """
 :root { color-scheme: light; --ink: #1f2937; --soft: #6b7280; --line: #e5e7eb; --back: #f8f9fa; }
@@ -36,16 +36,12 @@ figcaption { margin-top: .6rem; }
 pre { margin: 0; overflow-x: auto; font: .82rem/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; }
 .pair { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 22rem), 1fr)); }
 """
-WIDE = ("singular_values",)
 
 
 def page(
     name: str,
     summary: str,
-    rows: Sequence[Row],
-    told: Sequence[str],
-    notes: Sequence[str],
-    drawn: Mapping[str, tuple[str, bytes]],
+    contents: Contents,
     recipe: str,
     machine: Mapping[str, object],
 ) -> str:
@@ -55,12 +51,8 @@ def page(
     ----------
     name, summary : str
         Title and the line beneath it.
-    rows : sequence of Row
-        The table.
-    told, notes : sequence of str
-        What the numbers show, and how to read them.
-    drawn : mapping
-        Figure name to (caption, PNG).
+    contents : Contents
+        Table, findings, figures and notes.
     recipe : str
         The recipe as text.
     machine : mapping
@@ -84,13 +76,13 @@ def page(
 <main>
 <h1>{escape(name)}</h1>
 <p class="lead">{escape(summary)}</p>
-<div class="card scroll">{_table(rows)}</div>
+<div class="card scroll">{_table(contents.table)}</div>
 <h2>What the numbers show</h2>
-<div class="card">{_list(told)}</div>
+<div class="card">{_list(contents.told)}</div>
 <h2>Figures</h2>
-<div class="figures">{"".join(_figure(key, *drawn[key]) for key in drawn)}</div>
+<div class="figures">{"".join(_figure(key, *drawn, key in contents.wide) for key, drawn in contents.figures.items())}</div>
 <h2>How to read the table</h2>
-<div class="card small">{_list(notes)}</div>
+<div class="card small">{_list(contents.notes)}</div>
 <div class="pair">
 <section><h2>Recipe</h2><div class="card"><pre>{escape(recipe)}</pre></div></section>
 <section><h2>Environment</h2><div class="card"><pre>{escape(environment)}</pre></div></section>
@@ -101,9 +93,9 @@ def page(
 """
 
 
-def _table(rows: Sequence[Row]) -> str:
-    head = "".join(f"<th>{escape(c)}</th>" for c in COLUMNS)
-    body = "".join("<tr>" + "".join(f"<td>{escape(c)}</td>" for c in cells(row)) + "</tr>" for row in rows)
+def _table(table: Sequence[Sequence[str]]) -> str:
+    head = "".join(f"<th>{escape(c)}</th>" for c in table[0])
+    body = "".join("<tr>" + "".join(f"<td>{escape(c)}</td>" for c in row) + "</tr>" for row in table[1:])
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
@@ -111,9 +103,9 @@ def _list(sentences: Sequence[str]) -> str:
     return "<ul>" + "".join(f"<li>{escape(s)}</li>" for s in sentences) + "</ul>"
 
 
-def _figure(name: str, caption: str, png: bytes) -> str:
+def _figure(name: str, caption: str, png: bytes, wide: bool) -> str:
     source = base64.b64encode(png).decode("ascii")
-    kind = "card wide" if name in WIDE else "card"
+    kind = "card wide" if wide else "card"
     return (
         f'<figure class="{kind}"><img alt="{escape(name)}" src="data:image/png;base64,{source}">'
         f"<figcaption>{escape(caption)}</figcaption></figure>"

@@ -62,14 +62,15 @@ def figures(results: Sequence[Result], rows: Sequence[Row]) -> dict[str, tuple[s
         "singular_values": (
             "Singular values of the first seed's layers after training, relative to the layer's largest, "
             "which stands above its column.",
-            lambda: _spectra(groups),
+            lambda: spectra(groups),
         ),
     }
     with matplotlib.rc_context(STYLE):
-        return {name: (caption, _png(draw())) for name, (caption, draw) in drawn.items()}
+        return {name: (caption, png(draw())) for name, (caption, draw) in drawn.items()}
 
 
-def _png(figure: Figure) -> bytes:
+def png(figure: Figure) -> bytes:
+    """Draw a figure as the bytes of a PNG file, the same for the same figure."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=130, bbox_inches="tight", metadata={"Software": None})
     return buffer.getvalue()
@@ -180,7 +181,8 @@ def _time(rows: Sequence[Row]) -> Figure:
     return figure
 
 
-def _spectra(groups: dict[str, list[Result]]) -> Figure:
+def spectra(groups: dict[str, list[Result]]) -> Figure:
+    """Draw the singular values of the first seed's layers as heat maps side by side: the paper's Figure 5."""
     panels = [(label, group[0]["singular_values"]) for label, group in groups.items()]
     layers = max(len(values) for _, values in panels)
     columns = min(3, len(panels))

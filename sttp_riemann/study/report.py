@@ -7,10 +7,11 @@ from pathlib import Path
 
 import yaml
 
+from sttp_riemann.study.contents import Contents
 from sttp_riemann.study.findings import findings
 from sttp_riemann.study.page import page
 from sttp_riemann.study.plots import figures
-from sttp_riemann.study.results import COLUMNS, Result, Row, cells, tabulate, to_csv
+from sttp_riemann.study.results import Result, table, tabulate, to_csv
 from sttp_riemann.training.checkpoint import write_atomically
 from sttp_riemann.training.recipe import Recipe
 
@@ -48,19 +49,35 @@ def write_report(recipe: Recipe, results: Sequence[Result], folder: Path) -> Pat
     CheckpointError
         A file cannot be written.
     """
-    rows = tabulate(results)
-    drawn = figures(results, rows)
+    contents = _contents(recipe, results, folder)
     shown = recipe_text(recipe)
     machine = results[0]["environment"]
-    told = findings(rows)
-    write_atomically(folder / "results.csv", to_csv(rows).encode())
-    for name, (_, png) in drawn.items():
+    write_atomically(folder / "results.csv", contents.csv.encode())
+    for name, (_, png) in contents.figures.items():
         write_atomically(folder / "figures" / f"{name}.png", png)
-    markdown = _markdown(recipe, rows, told, {name: caption for name, (caption, _) in drawn.items()}, shown, machine)
-    write_atomically(folder / "report.md", markdown.encode())
-    html = page(recipe.name, recipe.summary, rows, told, NOTES, drawn, shown, machine)
+    write_atomically(folder / "report.md", _markdown(recipe, contents, shown, machine).encode())
+    html = page(recipe.name, recipe.summary, contents, shown, machine)
     write_atomically(folder / "report.html", html.encode())
     return folder / "report.html"
+
+
+def table_of(recipe: Recipe, results: Sequence[Result], folder: Path) -> str:
+    """Write the table of a study in Markdown, aligned for a terminal; `folder` is where its runs are."""
+    if recipe.task == "gan":
+        from sttp_riemann.study.gan_results import gan_table, tabulate_gan
+
+        return markdown_table(gan_table(recipe, tabulate_gan(results, folder)))
+    return markdown_table(table(tabulate(results)))
+
+
+def _contents(recipe: Recipe, results: Sequence[Result], folder: Path) -> Contents:
+    if recipe.task == "gan":
+        from sttp_riemann.study.gan_report import gan_contents
+
+        return gan_contents(recipe, results, folder)
+    rows = tabulate(results)
+    drawn = figures(results, rows)
+    return Contents(table(rows), to_csv(rows), findings(rows), NOTES, drawn, ("singular_values",))
 
 
 def recipe_text(recipe: Recipe) -> str:
@@ -72,10 +89,9 @@ def recipe_text(recipe: Recipe) -> str:
     return yaml.safe_dump(fields, sort_keys=False, default_flow_style=None, width=100)
 
 
-def markdown_table(rows: Sequence[Row]) -> str:
-    """Write the table of a study in Markdown, its columns aligned for a terminal."""
-    lines = [list(COLUMNS), *(cells(r) for r in rows)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(COLUMNS))]
+def markdown_table(lines: Sequence[Sequence[str]]) -> str:
+    """Write a table, its first line the names of the columns, in Markdown, aligned for a terminal."""
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
 
     def join(line: Sequence[str]) -> str:
         return "| " + " | ".join(_justify(i, text, widths[i]) for i, text in enumerate(line)) + " |"
@@ -90,17 +106,15 @@ def _justify(column: int, text: str, width: int) -> str:
 
 def _markdown(
     recipe: Recipe,
-    rows: Sequence[Row],
-    told: Sequence[str],
-    captions: dict[str, str],
+    contents: Contents,
     shown: str,
     machine: dict[str, object],
 ) -> str:
-    parts = [f"# {recipe.name}", recipe.summary, markdown_table(rows), "## What the numbers show"]
-    parts.append("\n".join(f"- {sentence}" for sentence in told))
+    parts = [f"# {recipe.name}", recipe.summary, markdown_table(contents.table), "## What the numbers show"]
+    parts.append("\n".join(f"- {sentence}" for sentence in contents.told))
     parts.append("## Figures")
-    parts.extend(f"![{name}](figures/{name}.png)\n\n{caption}" for name, caption in captions.items())
-    parts.extend(["## How to read the table", "\n".join(f"- {note}" for note in NOTES)])
+    parts.extend(f"![{name}](figures/{name}.png)\n\n{caption}" for name, (caption, _) in contents.figures.items())
+    parts.extend(["## How to read the table", "\n".join(f"- {note}" for note in contents.notes)])
     parts.extend(["## Recipe", f"```yaml\n{shown}```", "## Environment"])
     parts.append("\n".join(f"- {key}: {value}" for key, value in machine.items()))
     return "\n\n".join(p for p in parts if p) + "\n"

@@ -61,8 +61,12 @@ class Row:
 
 def title(label: str) -> str:
     """Name of a variant for a reader: ``sttp-riemannian`` becomes ``STTP riemannian``."""
-    method, _, frames = label.partition("-")
-    return method if method == "dense" else f"{method.upper()} {frames}"
+    method, *rest = label.split("-")
+    if method == "dense":
+        return method
+    # A GAN's label has the letter of the spectrum, as the paper's names have: sttp-c-riemannian
+    *letter, frames = rest or [""]
+    return f"{'-'.join([method, *letter]).upper()} {frames}".rstrip()
 
 
 def read_result(folder: Path) -> Result | None:
@@ -77,9 +81,8 @@ def read_result(folder: Path) -> Result | None:
     if not path.exists():
         return None
     try:
-        result = json.loads(path.read_text(encoding="utf-8"))
-        return dict(result)
-    except (ValueError, OSError) as error:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError, OSError) as error:
         raise CheckpointError(f"{path} cannot be read: delete it to have it written again ({error})") from error
 
 
@@ -155,3 +158,8 @@ def cells(row: Row) -> list[str]:
         "–" if row.orthogonality_error is None else f"{row.orthogonality_error:.1e}",
         f"{row.singular_value:.4f}",
     ]
+
+
+def table(rows: Sequence[Row]) -> list[list[str]]:
+    """Write a table as a reader sees it, the names of its columns first."""
+    return [list(COLUMNS), *(cells(row) for row in rows)]

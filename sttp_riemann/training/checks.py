@@ -9,10 +9,14 @@ from sttp_riemann.training.errors import RecipeError
 if TYPE_CHECKING:
     from sttp_riemann.training.recipe import Recipe
 
-AT_LEAST_ONE = ("rank", "steps", "batch_size", "accumulate", "evaluate_every", "evaluate_batch_size", "keep")
-AT_LEAST_ONE_IF_GIVEN = ("image_size", "channels", "threads")
+AT_LEAST_ONE = (
+    "rank", "steps", "batch_size", "accumulate", "evaluate_every", "evaluate_batch_size", "keep",
+    "discriminator_steps", "metric_samples", "is_splits", "kid_subsets", "kid_subset_size",
+)  # fmt: skip
+AT_LEAST_ONE_IF_GIVEN = ("image_size", "channels", "threads", "generator_rank")
 NOT_NEGATIVE = (
-    "seed", "checkpoint_every", "gauge_fix_every", "patience", "weight_decay", "penalty_weight", "mixup"
+    "seed", "checkpoint_every", "gauge_fix_every", "patience", "weight_decay", "penalty_weight", "mixup",
+    "generator_penalty_weight",
 )  # fmt: skip
 POSITIVE = ("lr", "clip", "decay_factor")
 FRACTIONS = ("momentum", "label_smoothing", "ema")
@@ -53,6 +57,9 @@ def _check_lists(recipe: Recipe) -> None:
         values = getattr(recipe, name)
         _require(bool(values), f"{name} must not be empty")
         _require(len(set(values)) == len(values), f"{name} names the same one twice: {values}")
+    for name in ("spectra", "metrics"):
+        values = getattr(recipe, name)
+        _require(len(set(values)) == len(values), f"{name} names the same one twice: {values}")
     for seed in (recipe.seed, *recipe.seeds):
         _require(0 <= seed <= LARGEST_SEED, f"a seed must be between 0 and {LARGEST_SEED}, not {seed}")
 
@@ -81,11 +88,33 @@ def check_combinations(recipe: Recipe) -> None:
         recipe.batch_size % recipe.accumulate == 0,
         f"batch_size {recipe.batch_size} cannot be computed in {recipe.accumulate} equal parts: change accumulate",
     )
+    _check_gan(recipe) if recipe.task == "gan" else _check_classify(recipe)
     for name, options in recipe.augment.items():
         _require(
             isinstance(options, dict),
             f"augment needs a mapping of options for {name!r}, {{}} where there are none, not {options!r}",
         )
+
+
+def _check_classify(recipe: Recipe) -> None:
+    for method in (recipe.method, *recipe.methods):
+        _require(method not in ("sn", "sr"), f"method {method!r} is a discriminator's: set task to 'gan'")
+    _require(not recipe.spectra, "spectra is for task 'gan': set spectrum and penalty instead")
+
+
+def _check_gan(recipe: Recipe) -> None:
+    _require(recipe.label_smoothing == 0 and recipe.mixup == 0, "label_smoothing and mixup are for task 'classify'")
+    _require(
+        "kid" not in recipe.metrics or recipe.kid_subset_size <= recipe.metric_samples,
+        f"kid_subset_size {recipe.kid_subset_size} is more than metric_samples {recipe.metric_samples}: lower it",
+    )
+    spectrum = recipe.generator_spectrum or recipe.spectrum
+    penalty = recipe.generator_penalty or recipe.penalty
+    _require(
+        recipe.generator_method == "dense" or penalty == "none" or spectrum != "identity",
+        f"generator_penalty {penalty!r} has nothing to act on with an identity spectrum: set generator_spectrum "
+        "to 'learned'",
+    )
 
 
 def _require(holds: bool, message: str) -> None:

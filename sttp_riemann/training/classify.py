@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 import sttp_riemann as sr
-from sttp_riemann.data import ImageData, load_dataset
-from sttp_riemann.models import build_model
 from sttp_riemann.training import observe
 from sttp_riemann.training.augment import Augmentation
-from sttp_riemann.training.errors import RecipeError
 from sttp_riemann.training.player import Player
 from sttp_riemann.training.recipe import Recipe
+from sttp_riemann.training.represent import build_network, load_data
 
 
 class Classification:
@@ -40,9 +38,9 @@ class Classification:
 
     def __init__(self, recipe: Recipe, accelerator: Accelerator) -> None:
         self.recipe, self.accelerator = recipe, accelerator
-        self.data = _data(recipe.data, recipe.data_root, recipe.download, recipe.image_size, recipe.channels)
+        self.data = load_data(recipe)
         self.augment = Augmentation(recipe, self.data.num_classes, self.data.batch(torch.tensor([0]))[0][0])
-        self.classifier = Player(_network(recipe, self.data), recipe, accelerator)
+        self.classifier = Player(build_network(recipe, self.data, self.data.num_classes), recipe, accelerator)
         self.players = {"classifier": self.classifier}
         self.size = len(self.data.train_images)
 
@@ -92,40 +90,9 @@ class Classification:
         """Tell of the finished network: sizes, singular values."""
         return observe.summary(self.classifier.result, self.recipe.method, self.recipe.exclude)
 
+    def write_records(self, folder: Path, step: int) -> None:
+        """Nothing is too big for the history."""
+
     def _to_device(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         images, labels = batch
         return images.to(self.accelerator.device), labels.to(self.accelerator.device)
-
-
-@functools.lru_cache(maxsize=1)
-def _data(name: str, root: str | None, download: bool, image_size: int | None, channels: int | None) -> ImageData:
-    """Load the data once for all runs of a comparison."""
-    try:
-        return load_dataset(name, root=root, download=download, image_size=image_size, channels=channels)
-    except (ValueError, OSError, ImportError) as error:
-        raise RecipeError(f"data {name!r}: {error}") from error
-
-
-def _network(recipe: Recipe, data: ImageData) -> nn.Module:
-    try:
-        model = build_model(
-            recipe.network, num_classes=data.num_classes, in_channels=data.channels, **recipe.network_options
-        )
-    except (ValueError, TypeError) as error:
-        raise RecipeError(f"network {recipe.network!r}: {error}") from error
-    if recipe.method == "dense":
-        return model
-    try:
-        return sr.reparameterize(
-            model,
-            rank=recipe.rank,
-            method=recipe.method,
-            frames=recipe.frames,
-            spectrum=recipe.spectrum,
-            init=recipe.init,
-            exclude=tuple(recipe.exclude),
-            kernel_modes=recipe.kernel_modes,
-            seed=recipe.seed,
-        )
-    except ValueError as error:
-        raise RecipeError(str(error)) from error

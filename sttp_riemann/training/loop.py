@@ -124,9 +124,10 @@ class Trainer:
                 f"set lr below {recipe.lr:g}, or clip to 1, and begin in another --output folder"
             )
         progress.losses.append(loss)
-        if recipe.riemannian and recipe.gauge_fix_every and progress.step % recipe.gauge_fix_every == 0:
+        if recipe.gauge_fix_every and progress.step % recipe.gauge_fix_every == 0:
             for player in self.task.players.values():
-                player.fix_gauge()
+                if player.recipe.riemannian:
+                    player.fix_gauge()
 
     def _draw(self) -> torch.Tensor:
         """Draw the share of the next batch that is for this process."""
@@ -139,6 +140,8 @@ class Trainer:
         figures = {"train_loss": float(self.accelerator.reduce(loss, "mean")), **self.task.evaluate()}
         progress.history.append({"step": progress.step, **figures})
         progress.losses = []
+        if self.accelerator.is_main_process:
+            self.task.write_records(self.folder, progress.step)
         if self.logbook is not None:
             self.logbook.write(progress.step, figures)
         if self.recipe.keep_best and is_best(self._scores()) and self.accelerator.is_main_process:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from sttp_riemann.factors import owners
 from sttp_riemann.momentum import momentum_of
 from sttp_riemann.training.average import Average
+from sttp_riemann.training.batchnorm import share_statistics
 from sttp_riemann.training.optimizers import build_optimizer, set_lr
 from sttp_riemann.training.recipe import Recipe
 
@@ -44,7 +45,7 @@ class Player:
 
     def __init__(self, model: nn.Module, recipe: Recipe, accelerator: Accelerator) -> None:
         self.recipe, self.accelerator = recipe, accelerator
-        self.model = model.to(accelerator.device)
+        self.model = share_statistics(model.to(accelerator.device), accelerator)
         # Copied before accelerate changes the model's forward
         self.average = Average(self.model, recipe.ema) if recipe.ema else None
         self.optimizer = build_optimizer(self.model, recipe)

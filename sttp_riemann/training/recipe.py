@@ -12,7 +12,10 @@ from sttp_riemann.training.checks import check_combinations, check_ranges
 from sttp_riemann.training.errors import RecipeError
 from sttp_riemann.training.typecheck import coerce
 
-Method = Literal["dense", "svdp", "sttp"]
+Method = Literal["dense", "sn", "sr", "svdp", "sttp"]
+LOW_RANK = ("svdp", "sttp")
+# The paper's names of a spectrum: what follows STTP- or SVDP-
+LETTERS = {"C": ("identity", "none"), "L": ("learned", "none"), "R": ("learned", "d_optimal")}
 Frames = Literal["riemannian", "householder"]
 
 
@@ -50,7 +53,7 @@ class Recipe:
     summary: str = option("", "one line on what the study is", matters=False)
     output: str | None = option(None, "folder to write to (default: runs/NAME)", matters=False)
 
-    task: Literal["classify"] = option("classify", "what is trained")
+    task: Literal["classify", "gan"] = option("classify", "what is trained")
     data: str = option("digits", "digits, cifar10, stl10, fake or folder:PATH")
     data_root: str | None = option(None, "folder with the data", matters=False)
     download: bool = option(False, "allow the data to be downloaded", matters=False)
@@ -58,9 +61,15 @@ class Recipe:
     channels: int | None = option(None, "channels of the images that the network sees (default: as they are)")
     network: str = option("digits_resnet", "name of the network")
     network_options: dict[str, Any] = option({}, "options of the network, such as --network_options.width 32")
+    conditional: bool = option(False, "gan: both networks know the class of an image")
+    generator: str = option("sngan32_generator", "gan: name of the generator; network is the discriminator")
+    generator_options: dict[str, Any] = option({}, "gan: options of the generator")
 
     methods: list[Method] = option(["dense", "svdp", "sttp"], "which methods are compared", matters=False)
     paths: list[Frames] = option(["riemannian", "householder"], "which frames are compared", matters=False)
+    spectra: list[Literal["C", "L", "R"]] = option(
+        [], "which spectra are compared: identity, learned, learned with D-optimal penalty", matters=False
+    )
     seeds: list[int] = option([0, 1, 2], "one run a seed", matters=False)
 
     method: Method = option("sttp", "how weights are represented")
@@ -73,6 +82,19 @@ class Recipe:
     kernel_modes: Literal["flat", "prime"] = option("flat", "kernel positions as one mode of the train, or factorized")
     penalty: Literal["none", "d_optimal", "divergence"] = option("none", "spectral penalty of low-rank methods")
     penalty_weight: float = option(1.0, "weight of the spectral penalty")
+    generator_method: Literal["dense", "follow", "svdp", "sttp"] = option(
+        "dense", "gan: method of the generator; follow takes the discriminator's where that is low-rank"
+    )
+    generator_frames: Frames | None = option(None, "gan: frames of the generator (default: the discriminator's)")
+    generator_rank: int | None = option(None, "gan: rank of the generator (default: the discriminator's)")
+    generator_spectrum: Literal["identity", "learned", "free"] | None = option(
+        None, "gan: spectrum of the generator (default: the discriminator's)"
+    )
+    generator_exclude: list[str] = option([], "gan: layers of the generator that stay dense")
+    generator_penalty: Literal["none", "d_optimal", "divergence"] | None = option(
+        None, "gan: spectral penalty of the generator (default: the discriminator's)"
+    )
+    generator_penalty_weight: float = option(0.75, "gan: weight of the generator's spectral penalty")
 
     optimizer: Literal["adam", "sgd"] = option("adam", "optimizer; its Riemannian kin on Riemannian frames")
     lr: float = option(1e-3, "learning rate")
@@ -90,7 +112,25 @@ class Recipe:
     augment: dict[str, Any] = option({}, "transforms of torchvision v2 with their options, applied in order")
     ema: float = option(0.0, "decay of a running average of the network, which is then what is evaluated (0: off)")
 
-    steps: int = option(1000, "optimizer steps")
+    gan_loss: Literal["hinge", "non_saturating", "wasserstein", "wasserstein_hinge"] = option(
+        "hinge", "gan: what both networks minimize"
+    )
+    discriminator_steps: int = option(5, "gan: steps of the discriminator a step of the generator")
+    metrics: list[Literal["is", "fid", "kid", "prc", "ppl"]] = option(
+        ["is", "fid", "kid"], "gan: what torch-fidelity measures at each evaluation"
+    )
+    extractor: Literal["inception-v3-compat", "digits"] = option(
+        "inception-v3-compat", "gan: network that the metrics look through"
+    )
+    extractor_weights: str | None = option(None, "gan: file with the Inception network's weights", matters=False)
+    metric_samples: int = option(50000, "gan: images that are made to be measured")
+    is_splits: int = option(10, "gan: parts of the samples that Inception score averages over")
+    kid_subsets: int = option(100, "gan: subsets that KID averages over")
+    kid_subset_size: int = option(1000, "gan: images in each of them")
+    operator_norms: bool = option(False, "gan: record the spectral norm of convolutions as operators, too")
+    paper: dict[str, Any] = option({}, "the paper's figures, by method and metric, for the report", matters=False)
+
+    steps: int = option(1000, "optimizer steps; gan: of the generator")
     batch_size: int = option(128, "examples a step, all processes and parts together")
     accumulate: int = option(1, "parts that a step's batch is computed in, to save memory")
     evaluate_every: int = option(100, "steps between evaluations")
@@ -135,16 +175,29 @@ class Recipe:
         """Give the fields that make this run the run it is; see `option`."""
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.metadata["matters"]}
 
-    def for_run(self, method: Method, frames: Frames, seed: int) -> Recipe:
-        """Give the recipe of one run of a comparison."""
-        return dataclasses.replace(self, method=method, frames=frames, seed=seed)
+    def for_run(self, method: Method, frames: Frames, seed: int, letter: str | None = None) -> Recipe:
+        """Give the recipe of one run of a comparison; `letter` names the spectrum, the recipe's own by default."""
+        changes: dict[str, Any] = {"method": method, "frames": frames, "seed": seed}
+        if letter is not None and method in LOW_RANK:
+            changes["spectrum"], changes["penalty"] = LETTERS[letter]
+        return dataclasses.replace(self, **changes)
 
     @property
     def riemannian(self) -> bool:
         """Whether the run trains points of the Stiefel manifold."""
-        return self.method != "dense" and self.frames == "riemannian"
+        return self.low_rank and self.frames == "riemannian"
+
+    @property
+    def low_rank(self) -> bool:
+        """Whether weights are reparameterized."""
+        return self.method in LOW_RANK
 
     @property
     def label(self) -> str:
         """Name of the run's variant, the same for all seeds."""
-        return self.method if self.method == "dense" else f"{self.method}-{self.frames}"
+        if not self.low_rank:
+            return self.method
+        if self.task == "classify":
+            return f"{self.method}-{self.frames}"
+        letters = {meaning: letter.lower() for letter, meaning in LETTERS.items()}
+        return f"{self.method}-{letters.get((self.spectrum, self.penalty), 'other')}-{self.frames}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from sttp_riemann.training.checkpoint import Checkpoint, load_model
 from sttp_riemann.training.errors import CheckpointError
 from sttp_riemann.training.machine import code_version
 from sttp_riemann.training.optimizers import join_state, split_state
+from sttp_riemann.training.recipe import Recipe
 
 if TYPE_CHECKING:
     from sttp_riemann.training.loop import Trainer
@@ -62,7 +64,7 @@ def restore(run: Trainer, checkpoint: Checkpoint, path: Path) -> None:
     CheckpointError
         The checkpoint is of another recipe or version, or does not fit the run's networks.
     """
-    _check_origin(run, checkpoint.values)
+    check_origin(run.recipe, run.folder, checkpoint.values.get("recipe") or {}, checkpoint.values.get("code"))
     for name, player in run.task.players.items():
         load_model(player.model, checkpoint.part(f"model.{name}"), path)
         if player.average is not None:
@@ -78,16 +80,34 @@ def restore(run: Trainer, checkpoint: Checkpoint, path: Path) -> None:
         raise CheckpointError(f"{path} does not fit this run, delete it to begin anew: {error!r}") from error
 
 
-def _check_origin(run: Trainer, values: dict[str, Any]) -> None:
-    now, before = run.recipe.what_matters(), values.get("recipe") or {}
+def check_origin(recipe: Recipe, folder: Path, before: Mapping[str, Any], code: str | None) -> None:
+    """Refuse to go on with a folder's run where it was not this one.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Of the run wanted.
+    folder : Path
+        Where a run was found.
+    before : mapping
+        The fields of its recipe.
+    code : str or None
+        The version of the package that it was begun with.
+
+    Raises
+    ------
+    CheckpointError
+        The message names what differs.
+    """
+    now = recipe.what_matters()
     changed = [f"{name} was {before.get(name)!r} and is {now[name]!r}" for name in now if before.get(name) != now[name]]
     if changed:
         raise CheckpointError(
-            f"{run.folder} holds a run of another recipe ({'; '.join(changed)}): "
+            f"{folder} holds a run of another recipe ({'; '.join(changed)}): "
             "choose another folder with --output, or delete this one"
         )
-    if values.get("code") != code_version():
+    if code != code_version():
         raise CheckpointError(
-            f"{run.folder} holds a run of version {values.get('code')} and this is {code_version()}: "
+            f"{folder} holds a run of version {code} and this is {code_version()}: "
             "install that version to go on, or choose another folder with --output"
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
 from accelerate import Accelerator
@@ -34,6 +35,10 @@ class Task(Protocol):
         """Measure what goes into the history."""
         ...
 
+    def write_records(self, folder: Path, step: int) -> None:
+        """Write what the last evaluation found and is too big for the history."""
+        ...
+
     def score(self, figures: Mapping[str, float]) -> float:
         """Tell which evaluation is the best; the higher the better."""
         ...
@@ -52,6 +57,10 @@ def build_task(recipe: Recipe, accelerator: Accelerator) -> Task:
         Data, network or representation cannot be had as the recipe wants them.
     """
     # A task imports what only it needs
+    if recipe.task == "gan":
+        from sttp_riemann.training.gan import Gan
+
+        return Gan(recipe, accelerator)
     from sttp_riemann.training.classify import Classification
 
-    return {"classify": Classification}[recipe.task](recipe, accelerator)
+    return Classification(recipe, accelerator)

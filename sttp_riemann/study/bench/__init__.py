@@ -1,0 +1,1 @@
+"""The benchmark against the peers: one run, interleaved, medians and ratios."""

@@ -1,0 +1,44 @@
+"""The cores of the network that optimizer and contraction are measured on, as ours and one by one."""
+
+from __future__ import annotations
+
+import geoopt
+import torch
+from torch import Tensor
+
+from sttp_riemann.factors import SpectralFactors
+from sttp_riemann.study.bench.networks import wide_resnet
+from sttp_riemann.study.bench.variants import STTP
+from sttp_riemann.surgery import spectral_layers
+from sttp_riemann.tt import Core
+
+
+def sttp_factors(quick: bool, device: str, frames: str) -> SpectralFactors:
+    """All STTP factors of the network, in one kind of frame."""
+    study = wide_resnet(quick)
+    variant = next(v for v in STTP if v.frames == frames)
+    model = variant.apply(study.build(), study.rank).to(device)
+    return next(iter(spectral_layers(model).values())).factors
+
+
+def riemannian_factors(quick: bool, device: str) -> SpectralFactors:
+    """All STTP factors of the network on the Riemannian path."""
+    return sttp_factors(quick, device, "riemannian")
+
+
+def frame_parameters(factors: SpectralFactors) -> list[Tensor]:
+    """Parameters that are frames."""
+    return [p for p in factors.parameters() if isinstance(p, geoopt.ManifoldParameter)]
+
+
+def random_cores(quick: bool, device: str) -> list[Tensor]:
+    """Orthonormal matrices in the shapes of all cores, one tensor each."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = riemannian_factors(quick, "cpu").shapes
+    cores = [core for shape in shapes for train in (shape.left, shape.right) for core in train.cores]
+    return [random_frame(core, generator).to(device) for core in cores]
+
+
+def random_frame(core: Core, generator: torch.Generator) -> Tensor:
+    """Orthonormal (rows, inner) matrix."""
+    return torch.linalg.qr(torch.randn(core.rows, core.inner, generator=generator))[0]

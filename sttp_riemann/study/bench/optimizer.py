@@ -1,0 +1,50 @@
+"""One optimizer step on all cores of a network: banks against separate parameters of geoopt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import geoopt
+from geoopt.manifolds.stiefel import EuclideanStiefel
+from torch import Tensor
+
+from sttp_riemann.optim import RiemannianAdam
+from sttp_riemann.study.bench.contest import Contest, Contestant, Run
+from sttp_riemann.study.bench.cores import frame_parameters, random_cores, riemannian_factors
+from sttp_riemann.study.bench.networks import wide_resnet
+from sttp_riemann.study.bench.settings import Settings
+from sttp_riemann.study.bench.variants import LR, noise
+
+OURS = "banks, RiemannianAdam (ours)"
+
+
+def contests(settings: Settings) -> list[Contest]:
+    """All cores of WRN-28-10, STTP on the Riemannian path."""
+    where = (settings.quick, settings.device)
+    contestants = (
+        Contestant(OURS, partial(build_ours, *where)),
+        Contestant("separate cores, geoopt's EuclideanStiefel and RiemannianAdam", partial(build_geoopt, *where)),
+    )
+    return [Contest(f"all STTP cores of {wide_resnet(settings.quick).title}", contestants, OURS)]
+
+
+def build_ours(quick: bool, device: str) -> Run:
+    """Set up the step on banks."""
+    frames = frame_parameters(riemannian_factors(quick, device))
+    _give_gradients(frames)
+    return RiemannianAdam(frames, lr=LR).step
+
+
+def build_geoopt(quick: bool, device: str) -> Run:
+    """Set up the step on every core as a parameter of its own, with geoopt's manifold and optimizer as they come."""
+    manifold = EuclideanStiefel()
+    cores = [geoopt.ManifoldParameter(core, manifold=manifold) for core in random_cores(quick, device)]
+    _give_gradients(cores)
+    step: Run = geoopt.optim.RiemannianAdam(cores, lr=LR).step
+    return step
+
+
+def _give_gradients(parameters: Sequence[Tensor]) -> None:
+    for seed, parameter in enumerate(parameters):
+        parameter.grad = noise(parameter.shape, parameter.device.type, seed)

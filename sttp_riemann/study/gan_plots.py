@@ -1,0 +1,196 @@
+"""Figures of a GAN study, as PNG bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import matplotlib.image
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from sttp_riemann.study.gan_results import MEASURES, GanRow, Record, Run
+from sttp_riemann.study.plots import STYLE, png, spectra
+
+COLORS = {"dense": "#6b7280", "sn": "#b91c1c", "sr": "#7e22ce", "svdp": "#2563a8", "sttp": "#d97706"}
+# Of a variant with several spectra, one width each
+WIDTHS = {"c": 1.8, "l": 1.2, "r": 2.6, "other": 0.8}
+SHEETS = 4
+"""Moments of training whose samples are shown."""
+Series = Callable[[Record], float]
+
+
+def gan_figures(rows: Sequence[GanRow]) -> dict[str, tuple[str, bytes]]:
+    """All figures of a GAN study.
+
+    Parameters
+    ----------
+    rows : sequence of GanRow
+        The table, with its runs.
+
+    Returns
+    -------
+    dict
+        File name without suffix to (caption, PNG).
+    """
+    drawn = {
+        "metrics": ("Metrics of samples over steps: mean of the seeds, and their range.", _metrics),
+        "stability": (
+            "The discriminator's layers over steps, mean of the seeds and their range: the largest spectral norm of any "
+            "layer; the stable rank over the number of singular values, mean of the layers that have more than one; "
+            "the norm of the gradient by all weights.",
+            _stability,
+        ),
+        "outputs": ("The discriminator's mean output on real (solid) and generated images (dashed), first seed.", _outputs),
+        "singular_values": (
+            "Singular values of the discriminator's layers after training, first seed, relative to the layer's largest, "
+            "which stands above its column: the paper's Figure 5 for every method.",
+            lambda rows: spectra({row.label: [_as_result(row.runs[0])] for row in rows}),
+        ),
+        "samples": ("Samples of the same noise over training, first seed.", _samples),
+        "interpolations": (
+            "Spherical interpolation between six pairs of latent points after training, first seed.",
+            _interpolations,
+        ),
+    }
+    with matplotlib.rc_context(STYLE):
+        return {name: (caption, png(draw(rows))) for name, (caption, draw) in drawn.items()}
+
+
+WIDE = ("metrics", "stability", "singular_values", "samples", "interpolations")
+"""Figures that need the page's whole width."""
+
+
+def _metrics(rows: Sequence[GanRow]) -> Figure:
+    names = [name for name in MEASURES if name in rows[0].figures]
+    figure, panels = _panels(len(names))
+    for axes, name in zip(panels, names, strict=True):
+        label, scale, _, more = MEASURES[name]
+        _over_steps(axes, rows, lambda record, name=name, scale=scale: scale * record["figures"][name])
+        axes.set_title(f"{label} ({'more' if more else 'less'} is better)", fontsize=10)
+    _legend(figure, panels[0])
+    return figure
+
+
+def _stability(rows: Sequence[GanRow]) -> Figure:
+    series: dict[str, Series] = {
+        "largest spectral norm": lambda record: max(layer["spectral_norm"] for layer in record["layers"].values()),
+        "mean relative stable rank": _relative_stable_rank,
+        "gradient norm": lambda record: sum(x["gradient_norm"] ** 2 for x in record["layers"].values()) ** 0.5,
+    }
+    figure, panels = _panels(len(series))
+    for axes, (name, value) in zip(panels, series.items(), strict=True):
+        _over_steps(axes, rows, value)
+        axes.set_title(name, fontsize=10)
+        if name != "mean relative stable rank":
+            axes.set_yscale("log")
+    _legend(figure, panels[0])
+    return figure
+
+
+def _relative_stable_rank(record: Record) -> float:
+    layers = [layer for layer in record["layers"].values() if len(layer["top"]) > 1]
+    return float(np.mean([layer["stable_rank"] / len(layer["top"]) for layer in layers]))
+
+
+def _outputs(rows: Sequence[GanRow]) -> Figure:
+    figure = Figure(figsize=(7.0, 4.0))
+    axes = figure.add_subplot()
+    for row in rows:
+        records = row.runs[0].records
+        steps = [record["step"] for record in records]
+        for kind, dashes in (("real", "-"), ("fake", "--")):
+            values = [float(np.mean(record["outputs"][kind])) for record in records]
+            look = {**_look(row.label), "linestyle": dashes, "marker": _marker(row.label), "markersize": 3}
+            axes.plot(steps, values, label=row.title if kind == "real" else None, **look)
+    # Unconstrained outputs may be beyond all others
+    axes.set_yscale("symlog")
+    axes.set(xlabel="step of the generator", ylabel="mean output (symmetric log axis)")
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4, fontsize=8)
+    return figure
+
+
+def _samples(rows: Sequence[GanRow]) -> Figure:
+    steps = [record["step"] for record in rows[0].runs[0].records]
+    chosen = [steps[i] for i in sorted({round(x) for x in np.linspace(0, len(steps) - 1, SHEETS)})]
+    return _gallery(rows, "samples", chosen)
+
+
+def _interpolations(rows: Sequence[GanRow]) -> Figure:
+    columns = min(3, len(rows))
+    figure = Figure(figsize=(4.2 * columns, 3.0 * -(-len(rows) // columns)), layout="constrained")
+    grid = figure.subplots(-(-len(rows) // columns), columns, squeeze=False)
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for axes, row in zip(grid.flat, rows, strict=False):
+        run = row.runs[0]
+        _show(axes, run.folder / "interpolations" / _file(run.records[-1]["step"]))
+        axes.set_title(row.title, fontsize=10)
+    return figure
+
+
+def _gallery(rows: Sequence[GanRow], name: str, steps: Sequence[int]) -> Figure:
+    figure = Figure(figsize=(2.3 * len(steps), 2.45 * len(rows)), layout="constrained")
+    grid = figure.subplots(len(rows), len(steps), squeeze=False)
+    for line, row in zip(grid, rows, strict=True):
+        for axes, step in zip(line, steps, strict=True):
+            _show(axes, row.runs[0].folder / name / _file(step))
+            axes.set_title(f"{row.title}\nstep {step}" if step == steps[0] else f"step {step}", fontsize=9)
+    return figure
+
+
+def _show(axes: Axes, path: Path) -> None:
+    axes.set_axis_off()
+    # A run that ended early has no samples of later steps
+    if path.is_file():
+        axes.imshow(matplotlib.image.imread(path), interpolation="nearest")
+
+
+def _file(step: int) -> str:
+    return f"{step:09d}.png"
+
+
+def _panels(count: int) -> tuple[Figure, list[Axes]]:
+    columns = min(3, count)
+    lines = -(-count // columns)
+    figure = Figure(figsize=(4.4 * columns, 3.2 * lines), layout="constrained")
+    panels = list(figure.subplots(lines, columns, squeeze=False).flat)
+    for axes in panels[count:]:
+        axes.set_visible(False)
+    return figure, panels[:count]
+
+
+def _legend(figure: Figure, axes: Axes) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=4)
+
+
+def _over_steps(axes: Axes, rows: Sequence[GanRow], value: Series) -> None:
+    for row in rows:
+        curves = [[value(record) for record in run.records] for run in row.runs]
+        common = min(len(curve) for curve in curves)
+        table = np.array([curve[:common] for curve in curves], dtype=float)
+        steps = [record["step"] for record in row.runs[0].records[:common]]
+        look = _look(row.label)
+        axes.plot(steps, table.mean(0), label=row.title, **look)
+        axes.fill_between(steps, table.min(0), table.max(0), color=look["color"], alpha=0.12, linewidth=0)
+    axes.set_xlabel("step of the generator")
+
+
+def _look(label: str) -> dict[str, Any]:
+    method, *rest = label.split("-")
+    letter = rest[0] if rest else "c"
+    dashed = bool(rest) and rest[-1] == "householder"
+    return {"color": COLORS[method], "linestyle": "--" if dashed else "-", "linewidth": WIDTHS[letter]}
+
+
+def _marker(label: str) -> str:
+    return "s" if label.endswith("householder") else "o"
+
+
+def _as_result(run: Run) -> dict[str, Any]:
+    """Give the last record's singular values where `spectra` looks for a run's."""
+    return {"singular_values": {name: layer["top"] for name, layer in run.records[-1]["layers"].items()}}

@@ -1,0 +1,55 @@
+"""The contents of a GAN study's report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from sttp_riemann.study.contents import Contents
+from sttp_riemann.study.gan_findings import gan_findings
+from sttp_riemann.study.gan_plots import WIDE, gan_figures
+from sttp_riemann.study.gan_results import gan_csv, gan_table, tabulate_gan
+from sttp_riemann.study.results import Result
+from sttp_riemann.training.recipe import Recipe
+
+NOTES = (
+    "Figures are those of the last evaluation: the mean over seeds ± two standard deviations.",
+    "IS, FID, KID, precision and recall are torch-fidelity's. Diversity is the mean distance between samples relative "
+    "to that between real images.",
+    "A method names what holds the discriminator. C is the identity spectrum, L a learned one, R a learned one with the "
+    "D-optimal penalty, as in the paper.",
+    "Z of D and Z of G are the sizes of the discriminator and of the generator relative to the dense ones.",
+    "Step time is the median over a run's steps, each of the generator and all of the discriminator that belong to it, "
+    "and the median over seeds of that.",
+    "The largest spectral norm is that of any discriminator layer as a matrix, at the worst evaluation of the worst seed.",
+    "Collapsed are runs whose samples lose at least half of the best diversity (recall, where it was measured) and do "
+    "not regain it. The detector names the layer whose trained weight has grown most in norm while its stable rank fell; "
+    "it says so where there is none.",
+)
+
+
+def gan_contents(recipe: Recipe, results: Sequence[Result], folder: Path) -> Contents:
+    """Table, findings and figures of a GAN study.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        The study.
+    results : sequence of Result
+        Its finished runs.
+    folder : Path
+        Of the study, which holds the runs' folders.
+
+    Returns
+    -------
+    Contents
+
+    Raises
+    ------
+    CheckpointError
+        A run's records cannot be read.
+    """
+    rows = tabulate_gan(results, folder)
+    return Contents(
+        gan_table(recipe, rows), gan_csv(rows), gan_findings(recipe, rows), NOTES, gan_figures(rows), WIDE
+    )

@@ -1,0 +1,85 @@
+"""A recipe's images, and its networks with their weights represented as it says."""
+
+from __future__ import annotations
+
+import functools
+
+from torch import nn
+
+import sttp_riemann as sr
+from sttp_riemann.baselines import BASELINES
+from sttp_riemann.data import ImageData, load_dataset
+from sttp_riemann.models import build_model
+from sttp_riemann.training.errors import RecipeError
+from sttp_riemann.training.recipe import Recipe
+
+
+def load_data(recipe: Recipe) -> ImageData:
+    """Images of a recipe, loaded once for all runs of a comparison.
+
+    Raises
+    ------
+    RecipeError
+        They cannot be had.
+    """
+    return _load(recipe.data, recipe.data_root, recipe.download, recipe.image_size, recipe.channels)
+
+
+@functools.lru_cache(maxsize=1)
+def _load(name: str, root: str | None, download: bool, image_size: int | None, channels: int | None) -> ImageData:
+    try:
+        return load_dataset(name, root=root, download=download, image_size=image_size, channels=channels)
+    except (ValueError, OSError, ImportError) as error:
+        raise RecipeError(f"data {name!r}: {error}") from error
+
+
+def build_network(recipe: Recipe, data: ImageData, num_classes: int | None) -> nn.Module:
+    """Network of a recipe with fresh weights, represented by the recipe's method.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Its ``network``, ``network_options``, ``method`` and what belongs to that.
+    data : ImageData
+        What the network is for.
+    num_classes : int or None
+        Classes of a classifier or of a conditional network.
+
+    Returns
+    -------
+    nn.Module
+
+    Raises
+    ------
+    RecipeError
+        The network or its representation cannot be had.
+    """
+    try:
+        model = build_model(
+            recipe.network, num_classes=num_classes, in_channels=data.channels, **recipe.network_options
+        )
+    except (ValueError, TypeError) as error:
+        raise RecipeError(f"network {recipe.network!r}: {error}") from error
+    try:
+        return _represent(model, recipe)
+    except ValueError as error:
+        raise RecipeError(str(error)) from error
+
+
+def _represent(model: nn.Module, recipe: Recipe) -> nn.Module:
+    if recipe.method in BASELINES:
+        return BASELINES[recipe.method](model, tuple(recipe.exclude))
+    if not recipe.low_rank:
+        return model
+    assert recipe.method in ("svdp", "sttp")
+    return sr.reparameterize(
+        model,
+        rank=recipe.rank,
+        method=recipe.method,
+        frames=recipe.frames,
+        spectrum=recipe.spectrum,
+        init=recipe.init,
+        exclude=tuple(recipe.exclude),
+        kernel_modes=recipe.kernel_modes,
+        seed=recipe.seed,
+    )

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from sttp_riemann import recipes
+from sttp_riemann.study.compare import compare, finish, plan, run_folder
+from sttp_riemann.training.errors import CheckpointError, RecipeError
+from sttp_riemann.training.loop import RESULT, Trainer
+from sttp_riemann.training.recipe import Recipe
+from sttp_riemann.training.storage import checkpoints
+
+
+def test_dense_runs_once_a_seed_and_the_others_on_every_path(tiny):
+    runs = [(run.label, run.seed) for run in plan(tiny(seeds=[3, 5]))]
+    labels = ["dense", "svdp-riemannian", "svdp-householder", "sttp-riemannian", "sttp-householder"]
+    assert runs == [(label, seed) for seed in (3, 5) for label in labels]
+
+
+def test_every_run_has_its_own_folder(tiny, tmp_path):
+    runs = plan(tiny())
+    assert len({run_folder(run, tmp_path) for run in runs}) == len(runs) == 15
+
+
+def test_a_comparison_gives_every_result_and_a_report(tiny, tmp_path):
+    results, report = compare(tiny(seeds=[0, 1], methods=["dense", "sttp"]), tmp_path)
+    assert [r["label"] for r in results] == ["dense", "sttp-riemannian", "sttp-householder"] * 2
+    assert report == tmp_path / "report.html"
+    assert report.exists()
+
+
+def test_what_is_finished_is_not_done_again(tiny, tmp_path, monkeypatch):
+    recipe = tiny(seeds=[0], methods=["sttp"])
+    first, _ = compare(recipe, tmp_path)
+    monkeypatch.setattr(Trainer, "run", lambda self: pytest.fail("ran again"))
+    assert compare(recipe, tmp_path)[0] == first
+
+
+def test_a_run_that_was_cut_off_goes_on(tiny, tmp_path):
+    recipe = tiny()
+    whole = finish(recipe, tmp_path)
+    (tmp_path / RESULT).unlink()
+    assert finish(recipe, tmp_path)["history"] == whole["history"]
+    assert len(checkpoints(tmp_path)) == 1
+
+
+def test_finished_runs_of_another_recipe_are_not_taken_for_this_ones(tiny, tmp_path):
+    finish(tiny(), tmp_path)
+    with pytest.raises(CheckpointError, match="a run of another recipe"):
+        finish(tiny(lr=0.5), tmp_path)
+
+
+def test_finished_runs_of_another_version_are_not_taken_for_this_ones(tiny, tmp_path):
+    result = finish(tiny(), tmp_path)
+    result["environment"]["sttp_riemann"] = "0.0"
+    (tmp_path / RESULT).write_text(json.dumps(result))
+    with pytest.raises(CheckpointError, match=r"a run of version 0.0 and this is"):
+        finish(tiny(), tmp_path)
+
+
+def test_a_variant_that_cannot_be_built_is_told_of_before_any_has_run(tiny, tmp_path):
+    with pytest.raises(RecipeError, match="conv9"):
+        compare(tiny(exclude=["conv9"]), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_the_shipped_recipe_brings_every_method_to_95_percent(tmp_path):
+    results, _ = compare(Recipe.from_dict(recipes.read("digits")), tmp_path)
+    assert len(results) == 15
+    assert min(r["final"]["test_accuracy"] for r in results) >= 0.95
+    assert max(r["largest_orthogonality_error"] for r in results) < 1e-5

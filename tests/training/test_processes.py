@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+import torch
+import torch.multiprocessing
+
+import sttp_riemann as sr
+from sttp_riemann.training.checkpoint import load_checkpoint
+from sttp_riemann.training.loop import RESULT, Trainer
+from sttp_riemann.training.recipe import Recipe
+from sttp_riemann.training.storage import checkpoints
+
+
+def free_port() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
+
+
+def worker(rank: int, world: int, port: str, recipe: Recipe, folder: Path) -> None:
+    places = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    os.environ.update({name: str(value) for name, value in places.items()})
+    trainer = Trainer(recipe, folder)
+    trainer.run()
+    model = trainer.task.players["classifier"].model
+    torch.save(model.state_dict(), folder / f"rank{rank}.pt")
+    weights = sr.decompress(model) if recipe.method != "dense" else model
+    torch.save(weights.state_dict(), folder / f"weights{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def together(recipe: Recipe, folder: Path, world: int) -> Path:
+    torch.multiprocessing.spawn(worker, (world, free_port(), recipe, folder), nprocs=world)
+    return folder
+
+
+def load(path: Path) -> dict[str, torch.Tensor]:
+    return torch.load(path, weights_only=True)
+
+
+def largest_difference(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> float:
+    return max((one[name].double() - two[name].double()).abs().max().item() for name in one)
+
+
+# A learned spectrum is divided by its largest value, and its values start equal: rounding decides which is the largest,
+# and Adam, or SGD at a larger rate, carries that into the weights. So it is tested with small steps of SGD.
+@pytest.mark.slow
+@pytest.mark.parametrize("frames", ["riemannian", "householder"])
+@pytest.mark.parametrize(
+    ("method", "optimizer", "spectrum"),
+    [("sttp", "adam", "free"), ("svdp", "sgd", "free"), ("sttp", "sgd", "learned")],
+)
+def test_two_processes_train_what_one_does(method, optimizer, spectrum, frames, tiny, tmp_path):
+    fields = {"method": method, "optimizer": optimizer, "spectrum": spectrum, "frames": frames}
+    recipe = tiny(**fields, steps=50, gauge_fix_every=20, evaluate_every=50, lr=1e-3)
+    one = together(recipe, tmp_path / "one", 1)
+    two = together(recipe, tmp_path / "two", 2)
+    assert largest_difference(load(two / "rank0.pt"), load(two / "rank1.pt")) == 0
+    assert largest_difference(load(one / "weights0.pt"), load(two / "weights0.pt")) < 1e-5
+
+
+def test_two_processes_stay_equal_and_one_of_them_writes(tiny, tmp_path):
+    recipe = tiny(ema=0.5, accumulate=2, steps=4, evaluate_every=2)
+    together(recipe, tmp_path, 2)
+    assert largest_difference(load(tmp_path / "rank0.pt"), load(tmp_path / "rank1.pt")) == 0
+    assert (tmp_path / RESULT).exists()
+    assert len(checkpoints(tmp_path)) == 1
+
+
+def test_one_process_goes_on_with_what_two_began(tiny, tmp_path):
+    recipe = tiny(steps=4, evaluate_every=2)
+    together(recipe, tmp_path, 2)
+    (path,) = checkpoints(tmp_path)
+    trainer = Trainer(recipe, tmp_path)
+    found = trainer.task.players["classifier"].model.state_dict()
+    stored = load_checkpoint(path).part("model.classifier")
+    assert all(torch.equal(found[name], tensor) for name, tensor in stored.items())
