@@ -1,18 +1,11 @@
 """Spectral tensor train layers: W = U diag(s) V^T, frames held on Stiefel manifolds or as Householder reflectors."""
 
 from sttp_riemann.frames import PolarStiefel
+from sttp_riemann.moves import canonicalize, convert_frames, gauge_fix
 from sttp_riemann.optim import RiemannianAdam, RiemannianSGD
 from sttp_riemann.sizes import compression
-from sttp_riemann.surgery import (
-    canonicalize,
-    convert_frames,
-    decompress,
-    gauge_fix,
-    orthogonality_error,
-    reparameterize,
-    singular_values,
-    spectral_penalty,
-)
+from sttp_riemann.surgery import decompress, reparameterize
+from sttp_riemann.views import orthogonality_error, singular_values, spectral_penalty
 
 __all__ = [
     "PolarStiefel",

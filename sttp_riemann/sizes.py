@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from sttp_riemann.factors import SpectralFactors
-from sttp_riemann.surgery import spectral_layers
+from sttp_riemann.views import spectral_layers
 
 
 @dataclass(frozen=True)

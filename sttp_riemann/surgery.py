@@ -1,4 +1,4 @@
-"""The verbs: turn a model's layers into spectral ones, look at them, move them, and turn them back."""
+"""Turn a model's layers into spectral ones, and turn them back."""
 
 from __future__ import annotations
 
@@ -9,16 +9,15 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from sttp_riemann.factors import LayerCores, SpectralFactors
 from sttp_riemann.frames import FRAMES
 from sttp_riemann.initialization import INITS, draw, from_weight
-from sttp_riemann.layers import LAYERS, SpectralLayer
-from sttp_riemann.momentum import momentum_of, no_companions
+from sttp_riemann.layers import LAYERS
 from sttp_riemann.selection import select_layers
-from sttp_riemann.spectrum import PENALTIES, SPECTRA, SpectrumKind
+from sttp_riemann.spectrum import SPECTRA, SpectrumKind
 from sttp_riemann.tt import KERNEL_MODES, METHODS, KernelModes, LayerShape, Method, layer_shape
+from sttp_riemann.views import check_choice, spectral_layers
 
 Init = Literal["noisy_identity", "orthogonal", "identity", "dense"]
 HOLDER = "spectral_factors"
@@ -89,11 +88,11 @@ def reparameterize(
     """
     if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
         raise ValueError(f"rank must be a whole number of at least 1, got {rank!r}")
-    _check_choice("method", method, METHODS)
-    _check_choice("frames", frames, tuple(FRAMES))
-    _check_choice("spectrum", spectrum, SPECTRA)
-    _check_choice("init", init, INITS)
-    _check_choice("kernel_modes", kernel_modes, KERNEL_MODES)
+    check_choice("method", method, METHODS)
+    check_choice("frames", frames, tuple(FRAMES))
+    check_choice("spectrum", spectrum, SPECTRA)
+    check_choice("init", init, INITS)
+    check_choice("kernel_modes", kernel_modes, KERNEL_MODES)
     if spectral_bound is None:
         spectral_bound = "initial" if init == "dense" and spectrum == "learned" else 1.0
     _check_bound(spectral_bound, init)
@@ -150,189 +149,6 @@ def decompress(model: nn.Module, factored: bool = False) -> nn.Module:
         parent, _, child = name.rpartition(".")
         setattr(dense.get_submodule(parent), child, pair)
     return dense
-
-
-def gauge_fix(model: nn.Module, optimizer: Optimizer | None = None) -> nn.Module:
-    """Bring every inner core into St_U, in place; weights stay the same up to rounding.
-
-    Parameters
-    ----------
-    model : nn.Module
-        A reparameterized model. Householder frames are in St_U by construction, and nothing happens to them.
-    optimizer : Optimizer, optional
-        Its momentum is carried along, so that training goes on as if nothing had happened.
-
-    Returns
-    -------
-    nn.Module
-        The same model.
-
-    Raises
-    ------
-    ValueError
-        If the model has no reparameterized layer, or the optimizer treats entries of a frame one by one.
-    """
-    companions = no_companions if optimizer is None else momentum_of(optimizer)
-    for factors in _all_factors(model):
-        factors.fix_gauge(companions)
-    return model
-
-
-def canonicalize(model: nn.Module) -> nn.Module:
-    """Choose one representative of all parameters that give the same weights, in place.
-
-    The gauge is fixed, singular values are non-negative and descending, a learned S has the maximum 1, and in each
-    column of U's last core the largest entry is positive. Networks of equal weights become equal arrays, up to
-    rounding, where singular values are distinct.
-
-    Parameters
-    ----------
-    model : nn.Module
-        A reparameterized model. An optimizer that trains it must be made anew.
-
-    Returns
-    -------
-    nn.Module
-        The same model.
-
-    Raises
-    ------
-    ValueError
-        If the model has no reparameterized layer.
-    """
-    for factors in _all_factors(model):
-        factors.canonicalize()
-    return model
-
-
-def convert_frames(model: nn.Module, frames: str) -> nn.Module:
-    """Keep the same weights in another kind of frame, in place and exactly.
-
-    Parameters
-    ----------
-    model : nn.Module
-        A reparameterized model. An optimizer that trains it must be made anew.
-    frames : {"riemannian", "householder"}
-        The kind to hold from now on.
-
-    Returns
-    -------
-    nn.Module
-        The same model.
-
-    Raises
-    ------
-    ValueError
-        If the kind is unknown, or the model has no reparameterized layer.
-    """
-    _check_choice("frames", frames, tuple(FRAMES))
-    for factors in _all_factors(model):
-        factors.convert(frames)
-    return model
-
-
-def singular_values(model: nn.Module) -> dict[str, Tensor]:
-    """Singular values of every reparameterized layer.
-
-    Parameters
-    ----------
-    model : nn.Module
-        A reparameterized model.
-
-    Returns
-    -------
-    dict[str, Tensor]
-        Layer name to values (rank,), non-negative and descending, detached.
-
-    Raises
-    ------
-    ValueError
-        If the model has no reparameterized layer.
-    """
-    values = {id(f): _values_by_layer(f) for f in _all_factors(model)}
-    return {
-        name: values[id(layer.factors)][layer.index].detach().abs().sort(descending=True).values
-        for name, layer in spectral_layers(model).items()
-    }
-
-
-def spectral_penalty(model: nn.Module, kind: str = "d_optimal") -> Tensor:
-    """Penalty that spreads the singular values of a learned or free spectrum.
-
-    Parameters
-    ----------
-    model : nn.Module
-        A reparameterized model.
-    kind : {"d_optimal", "divergence"}
-        Mean of -log s over all layers' values, or divergence from a half-normal spectrum.
-
-    Returns
-    -------
-    Tensor
-        Scalar, differentiable.
-
-    Raises
-    ------
-    ValueError
-        If the kind is unknown, the spectrum is the identity, or the model has no reparameterized layer.
-
-    Notes
-    -----
-    Obukhov et al. 2021, Section 4; Jiang et al. 2019.
-    """
-    _check_choice("kind", kind, tuple(PENALTIES))
-    found = _all_factors(model)
-    if any(f.spectra.kind == "identity" for f in found):
-        raise ValueError("an identity spectrum has nothing to penalize; reparameterize with spectrum='learned'")
-    values = [v for f in found for v in f.spectra.values()]
-    return PENALTIES[kind](values, torch.cat([f.spectra.bound for f in found]))
-
-
-def orthogonality_error(model: nn.Module) -> float:
-    """Largest entry of abs(X^T X - I) over all cores X.
-
-    Parameters
-    ----------
-    model : nn.Module
-        A reparameterized model.
-
-    Returns
-    -------
-    float
-
-    Raises
-    ------
-    ValueError
-        If the model has no reparameterized layer.
-    """
-    return max(factors.orthogonality_error() for factors in _all_factors(model))
-
-
-def spectral_layers(model: nn.Module) -> dict[str, SpectralLayer]:
-    """Reparameterized layers by name.
-
-    Raises
-    ------
-    ValueError
-        If there is none.
-    """
-    layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, SpectralLayer)}
-    if not layers:
-        raise ValueError("the model has no reparameterized layer; call reparameterize first")
-    return layers
-
-
-def _all_factors(model: nn.Module) -> list[SpectralFactors]:
-    return list({id(layer.factors): layer.factors for layer in spectral_layers(model).values()}.values())
-
-
-def _values_by_layer(factors: SpectralFactors) -> dict[int, Tensor]:
-    return dict(zip(factors.layout.order, factors.spectra.values(), strict=True))
-
-
-def _check_choice(name: str, value: object, choices: Sequence[str]) -> None:
-    if value not in choices:
-        raise ValueError(f"unknown {name} {value!r}; choose one of {', '.join(map(repr, choices))}")
 
 
 def _check_bound(bound: float | str, init: str) -> None:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 import sttp_riemann as sr
 from sttp_riemann.factors import SpectralFactors
-from sttp_riemann.surgery import spectral_layers
+from sttp_riemann.views import spectral_layers
 
 # rows, columns (channels, kernel), rank: powers of two, primes, single rows and columns, full rank and beyond
 SHAPES = [

@@ -11,7 +11,7 @@ from torch import nn
 
 import sttp_riemann as sr
 from sttp_riemann.frames import PolarStiefel, RiemannianBank
-from sttp_riemann.surgery import spectral_layers
+from sttp_riemann.views import spectral_layers
 from tests.strategies import random_frame, small_network
 
 

@@ -10,7 +10,7 @@ from torch import nn
 
 import sttp_riemann as sr
 from sttp_riemann.reuse import Reusable
-from sttp_riemann.surgery import spectral_layers
+from sttp_riemann.views import spectral_layers
 
 
 class _Counter:

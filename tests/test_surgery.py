@@ -14,8 +14,8 @@ from torch import nn
 
 import sttp_riemann as sr
 from sttp_riemann.frames import FRAMES
-from sttp_riemann.surgery import spectral_layers
 from sttp_riemann.tt import absorb
+from sttp_riemann.views import spectral_layers
 from tests.strategies import FRAMES as FRAME_KINDS
 from tests.strategies import LAYER_KINDS, METHODS, SEEDS, SPECTRA, random_frame, small_network
 

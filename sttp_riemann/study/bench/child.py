@@ -87,6 +87,7 @@ def _follow(messages: Connection, timeout: float) -> Attempt:
 
 
 def _serve(messages: Connection, build: Callable[[], Run], device: str, calls: int, threads: int, limit: int) -> None:
+    _silence()
     torch.set_num_threads(threads)
     if limit and device == "cpu":
         # Half of what is free: refused memory is an exception here, and without the limit trouble for the machine
@@ -108,10 +109,22 @@ def _do(messages: Connection, build: Callable[[], Run], device: str, calls: int)
         meter.reset()
         seconds = watch.time(run)
         return Attempt(seconds, meter.peak() - before)
-    except (RuntimeError, MemoryError) as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        told = next((line for line in lines if "can't allocate" in line or "out of memory" in line), None)
-        return Attempt(failure="does not fit into memory" if told or isinstance(error, MemoryError) else lines[0])
+    except Exception as error:
+        return Attempt(failure=_told(error))
+
+
+def _told(error: Exception) -> str:
+    text = str(error)
+    if isinstance(error, MemoryError) or "can't allocate" in text or "out of memory" in text:
+        return "does not fit into memory"
+    return f"fails: {(text.strip().splitlines() or [type(error).__name__])[0]}"
+
+
+def _silence() -> None:
+    """Let libraries keep their complaints to themselves: what goes wrong is told by the `Attempt`."""
+    with open(os.devnull, "w", encoding="ascii") as nowhere:
+        for stream in (1, 2):
+            os.dup2(nowhere.fileno(), stream)
 
 
 @contextlib.contextmanager

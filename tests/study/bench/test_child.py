@@ -53,7 +53,7 @@ def test_the_peak_is_that_of_the_last_call_beyond_what_an_idle_process_has():
     [
         (endless, "> 0.5 s"),
         (endless_to_set_up, "> 0.5 s setting up"),
-        (failing, "no such luck"),
+        (failing, "fails: no such luck"),
         (greedy, "does not fit into memory"),
         (dying, "its process was ended by the system"),
     ],
