@@ -78,27 +78,29 @@ class Reusable:
         self._versions: tuple[int, ...] = ()
         self._outputs: tuple[Tensor, ...] = ()
         self._arranged: Any = None
-        self._differentiable = self._inference = False
+        self._wanted: tuple[bool, ...] = ()
+        self._inference = False
 
     def __call__(self, *inputs: Tensor) -> Any:
         """Outputs of `build`, arranged; differentiable where gradients are on."""
         if in_transform():
             return self.arrange(tuple(self.build(*inputs)))
-        differentiable = torch.is_grad_enabled() and any(t.requires_grad for t in inputs)
-        if not self._valid(inputs, differentiable):
+        wanted = tuple(t.requires_grad and torch.is_grad_enabled() for t in inputs)
+        if not self._valid(inputs, wanted):
             self.clear()  # frees the old outputs before the new ones are made
-            self._outputs = _Shared.apply(self.build, *inputs) if differentiable else tuple(self.build(*inputs))
+            self._outputs = _Shared.apply(self.build, *inputs) if any(wanted) else tuple(self.build(*inputs))
             self._arranged = self.arrange(self._outputs)
-            self._inputs = inputs
+            self._inputs, self._wanted = inputs, wanted
             self._versions = _versions(inputs + self._outputs)
-            self._differentiable, self._inference = differentiable, torch.is_inference_mode_enabled()
+            self._inference = torch.is_inference_mode_enabled()
         return self._arranged
 
-    def _valid(self, inputs: tuple[Tensor, ...], differentiable: bool) -> bool:
+    def _valid(self, inputs: tuple[Tensor, ...], wanted: tuple[bool, ...]) -> bool:
         return (
             len(inputs) == len(self._inputs)
             and all(a is b for a, b in zip(inputs, self._inputs, strict=True))
-            and (self._differentiable or not differentiable)
+            # Without gradients, what was built with them serves as well.
+            and (self._wanted == wanted or not torch.is_grad_enabled())
             and self._inference == torch.is_inference_mode_enabled()
             and self._versions == _versions(inputs + self._outputs)
         )

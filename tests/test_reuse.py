@@ -66,6 +66,16 @@ def test_gradients_are_there_again_after_no_grad_and_inference_mode() -> None:
         assert reusable(x)[0] is out
 
 
+def test_freezing_an_input_stops_its_gradient() -> None:
+    build, x = _Counter(), torch.tensor([2.0], requires_grad=True)
+    reusable = Reusable(build)
+    assert reusable(x)[0].requires_grad
+    x.requires_grad_(False)
+    assert not reusable(x)[0].requires_grad
+    x.requires_grad_(True)
+    assert reusable(x)[0].requires_grad
+
+
 def test_it_is_differentiable_twice() -> None:
     x = torch.tensor([2.0, -1.0], dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradgradcheck(lambda t: Reusable(_Counter())(t), x)
