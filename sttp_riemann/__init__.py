@@ -1,5 +1,6 @@
 """Spectral tensor train layers: W = U diag(s) V^T, frames held on Stiefel manifolds or as Householder reflectors."""
 
+from sttp_riemann import compat  # noqa: F401 - before anything else imports geoopt
 from sttp_riemann.frames import PolarStiefel
 from sttp_riemann.moves import canonicalize, convert_frames, gauge_fix
 from sttp_riemann.optim import RiemannianAdam, RiemannianSGD

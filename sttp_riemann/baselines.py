@@ -1,4 +1,4 @@
-"""What a discriminator's weights are held with in earlier work: nothing, spectral normalization, spectral regularization."""
+"""What earlier work holds a discriminator's weights with: spectral normalization and spectral regularization."""
 
 from __future__ import annotations
 
@@ -64,7 +64,9 @@ def spectral_regularize(model: nn.Module, exclude: str | Sequence[str] = ()) -> 
     """
     for layer in select_layers(model, exclude).values():
         output = 1 if isinstance(layer, nn.modules.conv._ConvTransposeNd) else 0
-        parametrize.register_parametrization(layer, "weight", DynamicCompensation(layer.weight, output))
+        weight = layer._parameters["weight"]
+        assert weight is not None
+        parametrize.register_parametrization(layer, "weight", DynamicCompensation(weight, output))
     return model
 
 
@@ -143,7 +145,7 @@ def remove_baseline(model: nn.Module) -> nn.Module:
     plain = copy.deepcopy(model).eval()
     for layer in plain.modules():
         if parametrize.is_parametrized(layer, "weight"):
-            weight = nn.Parameter(layer.weight.detach().clone())
+            weight = nn.Parameter(layer.weight.detach().clone())  # type: ignore[operator]
             # Torch's own removal takes the weight from the class, which copies share
             layer.__class__ = parametrize.type_before_parametrizations(layer)  # type: ignore[assignment]
             del layer._modules["parametrizations"]
@@ -152,9 +154,10 @@ def remove_baseline(model: nn.Module) -> nn.Module:
 
 
 def _svd(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Thin singular value decomposition by the eigenvectors of the smaller Gram matrix, many times faster than LAPACK's.
+    """Thin singular value decomposition by the eigenvectors of the smaller Gram matrix.
 
-    Small singular values lose half the digits, but with their vectors they make up the matrix as well as ever.
+    Small singular values lose half the digits, but with their vectors they make up the matrix as well as ever; and
+    it is faster than LAPACK's.
     """
     wide = matrix.shape[0] <= matrix.shape[1]
     short = matrix if wide else matrix.mT

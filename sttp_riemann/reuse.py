@@ -46,7 +46,8 @@ class _Shared(torch.autograd.Function):
                 materialize_grads=True,
             )
         )
-        return None, *(next(found) if t.requires_grad else None for t in sources)
+        # Contiguous, as DistributedDataParallel wants the gradients of parameters.
+        return None, *(next(found).contiguous() if t.requires_grad else None for t in sources)
 
 
 def in_transform() -> bool:

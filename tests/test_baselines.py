@@ -33,9 +33,7 @@ def test_regularized_weights_begin_as_the_weights_over_their_norm(kind):
     layer = LAYERS[kind]()
     before = matrix(layer)
     spectral_regularize(nn.Sequential(layer))
-    torch.testing.assert_close(
-        matrix(layer), before / torch.linalg.matrix_norm(before, 2), atol=1e-5, rtol=1e-5
-    )
+    torch.testing.assert_close(matrix(layer), before / torch.linalg.matrix_norm(before, 2), atol=1e-5, rtol=1e-5)
 
 
 def test_values_that_fall_are_held_at_their_highest_ratio():

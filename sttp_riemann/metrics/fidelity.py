@@ -160,7 +160,9 @@ def _inputs(samples: Tensor | Path, reference: Tensor | Path | None, options: Me
         inputs["input2"] = _input(reference)
     if isinstance(reference, Tensor):
         classifier = options.extractor == "digits"
-        weights = digest(load_classifier(None if options.weights is None else Path(options.weights))) if classifier else ""
+        weights = (
+            digest(load_classifier(None if options.weights is None else Path(options.weights))) if classifier else ""
+        )
         inputs["input2_cache_name"] = f"{Images(reference).digest()}{weights}"
     return inputs
 

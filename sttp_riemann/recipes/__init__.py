@@ -55,5 +55,6 @@ def read(recipe: str) -> dict[str, Any]:
         return fields
     # Shipped recipes extend no others of a user's, so no chain of them comes back to its start
     if base not in names() or base == recipe:
-        raise RecipeError(f"recipe {recipe!r} extends {base!r}: name another shipped recipe, one of {', '.join(names())}")
+        known = ", ".join(names())
+        raise RecipeError(f"recipe {recipe!r} extends {base!r}: name another shipped recipe, one of {known}")
     return {**read(base), **fields}

@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-# Samples have collapsed where at most this share of their best diversity is left, or where they never had this much
-LEFT = 0.5
+# Samples have collapsed where they spread less than this share of what real images do, at this many evaluations and
+# to the end
+LEAST = 0.7
+LASTING = 2
 # A layer's spectrum collapses where its norm has grown by this factor while its stable rank fell to this share
 GROWN = 1.25
 FALLEN = 0.8
@@ -20,7 +22,7 @@ class Collapse:
     Attributes
     ----------
     step : int
-        The first evaluation from which on diversity is lost.
+        The first evaluation from which on diversity is lost; the first of all where it was never there.
     diversity, before : float
         What is left at that step, and the most that there was before it.
     layer : str or None
@@ -53,30 +55,19 @@ def detect(records: Sequence[Mapping[str, Any]]) -> Collapse | None:
     Parameters
     ----------
     records : sequence of mapping
-        Of its evaluations in order, each with ``step``, ``figures`` and ``layers``. Diversity is ``recall`` where that
-        was measured, which sees samples that are all alike and samples that are unlike real ones, and the spread of
-        the samples themselves otherwise.
+        Of its evaluations in order, each with ``step``, ``figures`` and ``layers``.
 
     Returns
     -------
     Collapse or None
         None for a run whose diversity is there at the end.
     """
-    if len(records) < 2:
+    values = [record["figures"]["diversity"] for record in records]
+    # A generator that has just begun makes samples that are alike, too: only what is lost at the end counts
+    if len(values) < LASTING or max(values[-LASTING:]) >= LEAST:
         return None
-    values = [_diversity(record["figures"]) for record in records]
-    best = max(values)
-    # Recall of a generator that has just begun is small as well: only what is lost at the end counts
-    if values[-1] > LEFT * max(best, LEFT):
-        return None
-    last_good = max((i for i, value in enumerate(values) if value > LEFT * max(best, LEFT)), default=-1)
-    index = min(last_good + 1, len(records) - 1)
-    before = max(values[: index + 1]) if index else values[0]
-    return _with_layer(records, index, values[index], before)
-
-
-def _diversity(figures: Mapping[str, float]) -> float:
-    return figures.get("recall", figures["diversity"])
+    index = max((i + 1 for i, value in enumerate(values) if value >= LEAST), default=0)
+    return _with_layer(records, index, values[index], max(values[: index + 1]))
 
 
 def _with_layer(records: Sequence[Mapping[str, Any]], index: int, diversity: float, before: float) -> Collapse:

@@ -22,9 +22,10 @@ def plan(recipe: Recipe) -> list[Recipe]:
     Variants take turns, so that a machine that is slower for a while slows all of them.
     """
     variants: list[tuple[Method, Frames, str | None]] = []
+    letters: list[str | None] = [*recipe.spectra] or [None]
     for method in recipe.methods:
         if method in LOW_RANK:
-            variants.extend((method, path, letter) for letter in recipe.spectra or [None] for path in recipe.paths)
+            variants.extend((method, path, letter) for letter in letters for path in recipe.paths)
         else:
             # It has no frames and no spectrum, so one path stands for all
             variants.append((method, recipe.paths[0], None))

@@ -93,9 +93,11 @@ def _caution(recipe: Recipe, rows: Sequence[GanRow]) -> list[str]:
         return []
     if recipe.extractor == "digits":
         return [
-            f"Metrics are of {count:,} samples seen through a small network trained on the digits, over {seeds} seed(s): "
-            "they compare the rows of this table and nothing else."
+            f"Metrics are of {count:,} samples seen through a small network trained on the digits, over {seeds} "
+            "seed(s): they compare the rows of this table and nothing else."
         ]
     if (count, recipe.steps) != (50_000, 100_000) and recipe.paper:
-        return [f"The paper trains 100,000 steps and measures 50,000 samples; here it was {recipe.steps:,} and {count:,}."]
+        return [
+            f"The paper trains 100,000 steps and measures 50,000 samples; here it was {recipe.steps:,} and {count:,}."
+        ]
     return []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,15 +40,18 @@ def gan_figures(rows: Sequence[GanRow]) -> dict[str, tuple[str, bytes]]:
     drawn = {
         "metrics": ("Metrics of samples over steps: mean of the seeds, and their range.", _metrics),
         "stability": (
-            "The discriminator's layers over steps, mean of the seeds and their range: the largest spectral norm of any "
-            "layer; the stable rank over the number of singular values, mean of the layers that have more than one; "
-            "the norm of the gradient by all weights.",
+            "The discriminator's layers over steps, mean of the seeds and their range: the largest spectral norm "
+            "of any layer; the stable rank over the number of singular values, mean of the layers with more than "
+            "one; the norm of the gradient by all weights.",
             _stability,
         ),
-        "outputs": ("The discriminator's mean output on real (solid) and generated images (dashed), first seed.", _outputs),
+        "outputs": (
+            "The discriminator's mean output on real (solid) and generated images (dashed), first seed.",
+            _outputs,
+        ),
         "singular_values": (
-            "Singular values of the discriminator's layers after training, first seed, relative to the layer's largest, "
-            "which stands above its column: the paper's Figure 5 for every method.",
+            "Singular values of the discriminator's layers after training, first seed, relative to the layer's "
+            "largest, which stands above its column: the paper's Figure 5 for every method.",
             lambda rows: spectra({row.label: [_as_result(row.runs[0])] for row in rows}),
         ),
         "samples": ("Samples of the same noise over training, first seed.", _samples),
@@ -68,11 +72,16 @@ def _metrics(rows: Sequence[GanRow]) -> Figure:
     names = [name for name in MEASURES if name in rows[0].figures]
     figure, panels = _panels(len(names))
     for axes, name in zip(panels, names, strict=True):
-        label, scale, _, more = MEASURES[name]
-        _over_steps(axes, rows, lambda record, name=name, scale=scale: scale * record["figures"][name])
+        label, _, _, more = MEASURES[name]
+        _over_steps(axes, rows, partial(_measure, name))
         axes.set_title(f"{label} ({'more' if more else 'less'} is better)", fontsize=10)
     _legend(figure, panels[0])
     return figure
+
+
+def _measure(name: str, record: Record) -> float:
+    value: float = MEASURES[name][1] * record["figures"][name]
+    return value
 
 
 def _stability(rows: Sequence[GanRow]) -> Figure:
@@ -133,10 +142,10 @@ def _interpolations(rows: Sequence[GanRow]) -> Figure:
 
 
 def _gallery(rows: Sequence[GanRow], name: str, steps: Sequence[int]) -> Figure:
-    figure = Figure(figsize=(2.3 * len(steps), 2.45 * len(rows)), layout="constrained")
-    grid = figure.subplots(len(rows), len(steps), squeeze=False)
-    for line, row in zip(grid, rows, strict=True):
-        for axes, step in zip(line, steps, strict=True):
+    figure = Figure(figsize=(2.3 * len(rows), 2.45 * len(steps)), layout="constrained")
+    grid = figure.subplots(len(steps), len(rows), squeeze=False)
+    for line, step in zip(grid, steps, strict=True):
+        for axes, row in zip(line, rows, strict=True):
             _show(axes, row.runs[0].folder / name / _file(step))
             axes.set_title(f"{row.title}\nstep {step}" if step == steps[0] else f"step {step}", fontsize=9)
     return figure

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from sttp_riemann.study.collapse import LASTING, LEAST
 from sttp_riemann.study.contents import Contents
 from sttp_riemann.study.gan_findings import gan_findings
 from sttp_riemann.study.gan_plots import WIDE, gan_figures
@@ -16,15 +17,15 @@ NOTES = (
     "Figures are those of the last evaluation: the mean over seeds ± two standard deviations.",
     "IS, FID, KID, precision and recall are torch-fidelity's. Diversity is the mean distance between samples relative "
     "to that between real images.",
-    "A method names what holds the discriminator. C is the identity spectrum, L a learned one, R a learned one with the "
-    "D-optimal penalty, as in the paper.",
+    "A method names what holds the discriminator, dense that nothing does. C is the identity spectrum, L a learned "
+    "one, R a learned one with the D-optimal penalty, as in the paper.",
     "Z of D and Z of G are the sizes of the discriminator and of the generator relative to the dense ones.",
     "Step time is the median over a run's steps, each of the generator and all of the discriminator that belong to it, "
     "and the median over seeds of that.",
-    "The largest spectral norm is that of any discriminator layer as a matrix, at the worst evaluation of the worst seed.",
-    "Collapsed are runs whose samples lose at least half of the best diversity (recall, where it was measured) and do "
-    "not regain it. The detector names the layer whose trained weight has grown most in norm while its stable rank fell; "
-    "it says so where there is none.",
+    "The largest spectral norm is that of any discriminator layer as a matrix, at the worst evaluation of any seed.",
+    f"Collapsed are runs whose diversity is below {LEAST} at the last {LASTING} evaluations. The detector names the "
+    "layer whose stable rank fell most while the norm of its trained weight "
+    "grew, and says so where there is none.",
 )
 
 
@@ -50,6 +51,4 @@ def gan_contents(recipe: Recipe, results: Sequence[Result], folder: Path) -> Con
         A run's records cannot be read.
     """
     rows = tabulate_gan(results, folder)
-    return Contents(
-        gan_table(recipe, rows), gan_csv(rows), gan_findings(recipe, rows), NOTES, gan_figures(rows), WIDE
-    )
+    return Contents(gan_table(recipe, rows), gan_csv(rows), gan_findings(recipe, rows), NOTES, gan_figures(rows), WIDE)

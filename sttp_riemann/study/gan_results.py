@@ -86,7 +86,7 @@ class GanRow:
     @property
     def title(self) -> str:
         """Name for a reader."""
-        return gan_title(self.label)
+        return title(self.label)
 
     @property
     def collapsed(self) -> list[Run]:
@@ -94,14 +94,9 @@ class GanRow:
         return [run for run in self.runs if run.collapse is not None]
 
 
-def gan_title(label: str) -> str:
-    """Name of a variant for a reader: ``dense`` becomes ``none``, as nothing holds the discriminator."""
-    return "none" if label == "dense" else title(label)
-
-
 def paper_name(label: str) -> str:
     """Name that the paper has for a variant, whatever its frames: ``STTP-C``, ``SN``."""
-    return gan_title(label).split()[0]
+    return title(label).split()[0]
 
 
 def read_records(folder: Path) -> list[Record]:
@@ -117,7 +112,9 @@ def read_records(folder: Path) -> list[Record]:
         try:
             records.append(dict(json.loads(path.read_text(encoding="utf-8"))))
         except (ValueError, TypeError, OSError) as error:
-            raise CheckpointError(f"{path} cannot be read: delete the run's folder to have it anew ({error})") from error
+            raise CheckpointError(
+                f"{path} cannot be read: delete the run's folder to have it anew ({error})"
+            ) from error
     return records
 
 
@@ -203,7 +200,12 @@ def gan_csv(rows: Sequence[GanRow]) -> str:
         result, recipe = run.result, run.result["recipe"]
         final, found = result["final"], run.collapse
         frames = recipe["frames"] if recipe["method"] in ("svdp", "sttp") else ""
-        values = [*(final[name] for name in names), result["ratio"], result["generator_ratio"], result["median_step_ms"]]
+        values = [
+            *(final[name] for name in names),
+            result["ratio"],
+            result["generator_ratio"],
+            result["median_step_ms"],
+        ]
         values.append(max(row["largest_spectral_norm"] for row in result["history"]))
         end = ["", ""] if found is None else [found.step, found.layer or ""]
         writer.writerow([result["label"], recipe["method"], frames, run.seed, *(f"{v:.6g}" for v in values), *end])

@@ -64,6 +64,7 @@ def page(
         The page.
     """
     environment = "\n".join(f"{key}: {value}" for key, value in machine.items())
+    figures = contents.figures.items()
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -80,7 +81,7 @@ def page(
 <h2>What the numbers show</h2>
 <div class="card">{_list(contents.told)}</div>
 <h2>Figures</h2>
-<div class="figures">{"".join(_figure(key, *drawn, key in contents.wide) for key, drawn in contents.figures.items())}</div>
+<div class="figures">{"".join(_figure(key, *drawn, key in contents.wide) for key, drawn in figures)}</div>
 <h2>How to read the table</h2>
 <div class="card small">{_list(contents.notes)}</div>
 <div class="pair">

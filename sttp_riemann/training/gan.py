@@ -17,7 +17,7 @@ from sttp_riemann.training.errors import RecipeError
 from sttp_riemann.training.gan_evaluation import Evaluation, Evaluator
 from sttp_riemann.training.gan_losses import LOSSES
 from sttp_riemann.training.player import Player
-from sttp_riemann.training.recipe import Recipe
+from sttp_riemann.training.recipe import Method, Recipe
 from sttp_riemann.training.represent import build_network, load_data
 
 
@@ -140,7 +140,7 @@ class Gan:
     def _check_size(self) -> None:
         """Refuse networks that are not made for images of the data's size."""
         with torch.no_grad():
-            images, labels = self._generate(self.generator.model.eval(), 1)
+            images, _ = self._generate(self.generator.model.eval(), 1)
         wanted = (self.data.channels, self.data.image_size, self.data.image_size)
         if images.shape[1:] != wanted:
             raise RecipeError(
@@ -156,9 +156,9 @@ def discriminator_recipe(recipe: Recipe) -> Recipe:
 
 def generator_recipe(recipe: Recipe) -> Recipe:
     """Recipe of the generator alone, what is not said of it taken from the discriminator's."""
-    method = recipe.generator_method
-    if method == "follow":
-        method = recipe.method if recipe.low_rank else "dense"  # type: ignore[assignment]
+    method: Method = recipe.method if recipe.low_rank else "dense"
+    if recipe.generator_method != "follow":
+        method = recipe.generator_method
     return dataclasses.replace(
         recipe,
         network=recipe.generator,
@@ -186,7 +186,7 @@ def _kind(recipe: Recipe) -> str:
 
 
 def _latent_dim(generator: Player, recipe: Recipe) -> int:
-    try:
-        return int(generator.model.latent_dim)  # type: ignore[arg-type]
-    except AttributeError:
+    size = getattr(generator.model, "latent_dim", None)
+    if not isinstance(size, int):
         raise RecipeError(f"generator {recipe.generator!r} makes no images: choose one such as sngan32_generator")
+    return size

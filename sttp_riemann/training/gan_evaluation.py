@@ -111,7 +111,9 @@ class Evaluator:
 
         layers = layer_records(plain, loss, self.recipe.operator_norms)
         for name, norm in trained_norms(discriminator.model).items():
-            layers[name]["trained_norm"] = norm
+            # Embeddings are held, too, and have no record
+            if name in layers:
+                layers[name]["trained_norm"] = norm
         figures |= {
             "diversity": diversity(probe[0], self.real),
             "real_output": float(torch.tensor(outputs["real"]).mean()),
@@ -156,7 +158,9 @@ class Evaluator:
             # Slow to import, and not every run wants it
             from sttp_riemann.metrics import MetricError, MetricOptions, measure
         except ImportError as error:
-            raise RecipeError("metrics need torch-fidelity: pip install 'sttp-riemann[gan]', or set metrics to []") from error
+            raise RecipeError(
+                "metrics need torch-fidelity: pip install 'sttp-riemann[gan]', or set metrics to []"
+            ) from error
 
         recipe = self.recipe
         options = MetricOptions(

@@ -8,7 +8,10 @@ import math
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn.functional import pad
 
+GAP = 2
+"""White pixels between images."""
 SIDE = 32
 """Images smaller than this are drawn in larger pixels."""
 
@@ -30,11 +33,12 @@ def png(images: Tensor, columns: int | None = None) -> bytes:
     """
     columns = columns or math.ceil(math.sqrt(len(images)))
     scale = max(1, SIDE // images.shape[-1])
-    large = images.repeat_interleave(scale, 2).repeat_interleave(scale, 3).permute(0, 2, 3, 1)
+    large = images.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
+    large = pad(large, (0, GAP, 0, GAP), value=255).permute(0, 2, 3, 1)
     missing = -len(large) % columns
     large = torch.cat([large, large.new_full((missing, *large.shape[1:]), 255)])
-    height, width, channels = large.shape[1:]
-    sheet = large.unflatten(0, (-1, columns)).transpose(1, 2).reshape(-1, columns * width, channels)
+    width, channels = large.shape[2:]
+    sheet = large.unflatten(0, (-1, columns)).transpose(1, 2).reshape(-1, columns * width, channels)[:-GAP, :-GAP]
     buffer = io.BytesIO()
     Image.fromarray(sheet.expand(-1, -1, 3).contiguous().numpy()).save(buffer, format="png")
     return buffer.getvalue()

@@ -52,10 +52,10 @@ def layer_records(
     Returns
     -------
     dict[str, dict]
-        By layer name: ``spectral_norm`` of the weight as a matrix (d_out, d_in); ``trained_norm``, the same for a weight
-        that is trained as it is, see `trained_norms`; ``stable_rank``, its squared Frobenius norm over its squared
-        spectral norm; ``top``, its largest singular values, descending; ``gradient_norm``, of the loss by the weight;
-        and ``operator_norm`` for a convolution of stride 1, where asked for.
+        By layer name: ``spectral_norm`` of the weight as a matrix (d_out, d_in); ``trained_norm``, the same for a
+        weight that is trained as it is, see `trained_norms`; ``stable_rank``, its squared Frobenius norm over its
+        squared spectral norm; ``top``, its largest singular values, descending; ``gradient_norm``, of the loss by the
+        weight; and ``operator_norm`` for a convolution of stride 1, where asked for.
     """
     model.requires_grad_(True).zero_grad()
     sizes: dict[str, torch.Size] = {}

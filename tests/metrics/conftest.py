@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import pytest
 
-
 from sttp_riemann.metrics.digits_classifier import load_classifier
 
 

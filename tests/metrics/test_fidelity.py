@@ -42,7 +42,18 @@ def write(images: torch.Tensor, folder: Path) -> Path:
 
 def test_metrics_equal_torch_fidelitys_command_line(digits, tmp_path):
     samples, reference = (write(images, tmp_path / str(index)) for index, images in enumerate(digits))
-    arguments = ["--isc", "--fid", "--kid", "--prc", "--isc-splits", "3", "--kid-subsets", "7", "--kid-subset-size", "50"]
+    arguments = [
+        "--isc",
+        "--fid",
+        "--kid",
+        "--prc",
+        "--isc-splits",
+        "3",
+        "--kid-subsets",
+        "7",
+        "--kid-subset-size",
+        "50",
+    ]
     files = ["--input1", str(samples), "--input2", str(reference), "--feature-extractor", "sttp-digits"]
     command = [sys.executable, "-c", FIDELITY, *files, *arguments, "--cpu", "--json", "--silent", "--no-cache"]
     theirs = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)

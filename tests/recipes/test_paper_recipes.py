@@ -38,8 +38,17 @@ def printed(name: str, part: str) -> str | None:
     """Z as the paper prints it for a recipe's discriminator (D) or generator (G)."""
     recipe, table = read(name), name[5] if name.startswith("table") else "3"
     for row in PRINTED:
-        same = (row["method"].lower(), row["spectrum"], int(row["rank"])) == (recipe.method, recipe.spectrum, recipe.rank)
-        if same and row["table"] == table and row["part"][0] == part and row["dataset"].replace("-", "").lower() in name:
+        same = (row["method"].lower(), row["spectrum"], int(row["rank"])) == (
+            recipe.method,
+            recipe.spectrum,
+            recipe.rank,
+        )
+        if (
+            same
+            and row["table"] == table
+            and row["part"][0] == part
+            and row["dataset"].replace("-", "").lower() in name
+        ):
             return row["Z_percent"]
     return None
 

@@ -137,7 +137,7 @@ def test_a_nan_ends_the_run_with_one_line(tiny_gan, tmp_path):
     ("changes", "message"),
     [
         ({"image_size": 16}, "makes images of 8 pixels, and the data's have 16: set image_size to 8"),
-        ({"generator": "digits_resnet", "generator_options": {}}, "makes no images: choose one such as sngan32_generator"),
+        ({"generator": "digits_resnet", "generator_options": {}}, "makes no images: choose one such as sngan32_gen"),
         ({"generator": "sngan8_generatr"}, "did you mean 'sngan8_generator'"),
         ({"generator_method": "sttp", "generator_exclude": ["head"]}, "exclude names 'head'"),
         ({"label_smoothing": 0.1}, "label_smoothing and mixup are for task 'classify'"),

@@ -53,7 +53,12 @@ def final(folder: Path):
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_resumed_gan_has_the_same_bits(variant, tiny_gan, tmp_path, digits_cache):
-    metrics = {"metrics": ["is", "fid", "kid", "prc"], "extractor": "digits", "metric_samples": 64, "kid_subset_size": 32}
+    metrics = {
+        "metrics": ["is", "fid", "kid", "prc"],
+        "extractor": "digits",
+        "metric_samples": 64,
+        "kid_subset_size": 32,
+    }
     recipe = tiny_gan(**VARIANTS[variant], **metrics, steps=STEPS, evaluate_every=2)
     run(recipe, tmp_path / "whole")
     tensors, history, records = final(tmp_path / "whole")

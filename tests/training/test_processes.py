@@ -13,6 +13,7 @@ from sttp_riemann.training.checkpoint import load_checkpoint
 from sttp_riemann.training.loop import RESULT, Trainer
 from sttp_riemann.training.recipe import Recipe
 from sttp_riemann.training.storage import checkpoints
+from tests.conftest import TINY
 
 
 def free_port() -> str:
@@ -63,19 +64,23 @@ def test_two_processes_train_what_one_does(method, optimizer, spectrum, frames, 
     assert largest_difference(load(one / "weights0.pt"), load(two / "weights0.pt")) < 1e-5
 
 
-def test_two_processes_stay_equal_and_one_of_them_writes(tiny, tmp_path):
-    recipe = tiny(ema=0.5, accumulate=2, steps=4, evaluate_every=2)
-    together(recipe, tmp_path, 2)
-    assert largest_difference(load(tmp_path / "rank0.pt"), load(tmp_path / "rank1.pt")) == 0
-    assert (tmp_path / RESULT).exists()
-    assert len(checkpoints(tmp_path)) == 1
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory) -> tuple[Recipe, Path]:
+    """A run of two processes."""
+    recipe = Recipe.from_dict({**TINY, "ema": 0.5, "accumulate": 2, "steps": 4, "evaluate_every": 2})
+    return recipe, together(recipe, tmp_path_factory.mktemp("two"), 2)
 
 
-def test_one_process_goes_on_with_what_two_began(tiny, tmp_path):
-    recipe = tiny(steps=4, evaluate_every=2)
-    together(recipe, tmp_path, 2)
-    (path,) = checkpoints(tmp_path)
-    trainer = Trainer(recipe, tmp_path)
+def test_two_processes_stay_equal_to_the_bit(ended):
+    _, folder = ended
+    assert largest_difference(load(folder / "rank0.pt"), load(folder / "rank1.pt")) == 0
+
+
+def test_one_of_two_processes_writes_what_one_process_goes_on_with(ended):
+    recipe, folder = ended
+    (path,) = checkpoints(folder)
+    trainer = Trainer(recipe, folder)
     found = trainer.task.players["classifier"].model.state_dict()
     stored = load_checkpoint(path).part("model.classifier")
     assert all(torch.equal(found[name], tensor) for name, tensor in stored.items())
+    assert (folder / RESULT).exists()

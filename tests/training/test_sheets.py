@@ -17,14 +17,15 @@ def pixels(file: bytes) -> np.ndarray:
 def test_a_sheet_shows_images_row_by_row():
     images = torch.arange(5, dtype=torch.uint8).view(5, 1, 1, 1).expand(5, 1, 32, 32)
     sheet = pixels(png(images, columns=3))
-    assert sheet.shape == (64, 96, 3)
-    assert sheet[::32, ::32, 0].tolist() == [[0, 1, 2], [3, 4, 255]]
+    assert sheet.shape == (66, 100, 3)
+    assert sheet[::34, ::34, 0].tolist() == [[0, 1, 2], [3, 4, 255]]
+    assert (sheet[32:34] == 255).all()
 
 
 def test_small_images_are_drawn_in_larger_pixels():
     images = torch.randint(0, 255, (4, 3, 8, 8), dtype=torch.uint8)
     sheet = pixels(png(images))
-    assert sheet.shape == (64, 64, 3)
+    assert sheet.shape == (66, 66, 3)
     assert (sheet[:32:4, :32:4] == images[0].permute(1, 2, 0).numpy()).all()
 
 

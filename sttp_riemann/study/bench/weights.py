@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 
 import torch
@@ -10,15 +9,19 @@ from torch import Tensor
 
 from sttp_riemann.factors import SpectralFactors
 from sttp_riemann.frames.householder import reflectors_of
+from sttp_riemann.study.bench.chains import by_one_einsum, by_steps
 from sttp_riemann.study.bench.contest import Contest, Contestant, Run
 from sttp_riemann.study.bench.cores import random_frame, riemannian_factors, sttp_factors
 from sttp_riemann.study.bench.networks import wide_resnet
 from sttp_riemann.study.bench.peers import INSTALL, installed
 from sttp_riemann.study.bench.settings import Settings
 from sttp_riemann.study.bench.variants import noise
-from sttp_riemann.tt import LayerShape, Train
+from sttp_riemann.tt import LayerShape
 
-PEER = "core by core (torch-householder, einsum)"
+PEERS = {
+    "core by core: torch-householder, an einsum a core": by_steps,
+    "core by core: torch-householder, one einsum a layer": by_one_einsum,
+}
 
 
 def contests(settings: Settings) -> list[Contest]:
@@ -27,7 +30,7 @@ def contests(settings: Settings) -> list[Contest]:
     ours = {frames: f"{frames}, batched (ours)" for frames in ("riemannian", "householder")}
     contestants = [Contestant(name, partial(build_ours, *where, frames)) for frames, name in ours.items()]
     missing = "" if installed("torch_householder") else INSTALL
-    contestants.append(Contestant(PEER, partial(build_core_by_core, *where), missing=missing))
+    contestants += [Contestant(name, partial(build_core_by_core, *where, name), missing=missing) for name in PEERS]
     case = f"all W of {wide_resnet(settings.quick).title}, STTP"
     return [Contest(case, tuple(contestants), ours["householder"])]
 
@@ -48,8 +51,8 @@ def build_ours(quick: bool, device: str, frames: str) -> Run:
     return run
 
 
-def build_core_by_core(quick: bool, device: str) -> Run:
-    """Set up the same as it is commonly done: one Householder product a core, one chain of einsums a layer."""
+def build_core_by_core(quick: bool, device: str, peer: str) -> Run:
+    """Set up the same as it is commonly done: one Householder product a core, and one of `PEERS` a layer."""
     from torch_householder import torch_householder_orgqr
 
     factors = riemannian_factors(quick, "cpu")
@@ -64,8 +67,7 @@ def build_core_by_core(quick: bool, device: str) -> Run:
                 parameter.grad = None
             left, right = ([torch_householder_orgqr(h) for h in train] for train in (layer.left, layer.right))
             values = layer.spectrum / layer.spectrum.abs().max()
-            u, v = chain(layer.shape.left, left, values), chain(layer.shape.right, right, values)
-            weights.append(torch.einsum("ik,k,jk->ij", u, values, v))
+            weights.append(PEERS[peer](layer.shape, left, values, right))
         torch.autograd.backward(weights, gradients)
 
     return run
@@ -86,35 +88,6 @@ class _Layer:
 
 def _reflectors(frame: Tensor) -> Tensor:
     return reflectors_of(frame.unsqueeze(0))[0][0].contiguous().requires_grad_()
-
-
-def chain(train: Train, frames: Sequence[Tensor], like: Tensor) -> Tensor:
-    """Contract one train from the outer end, core by core.
-
-    Parameters
-    ----------
-    train : Train
-        Its shape.
-    frames : sequence of Tensor
-        Matricized cores (rows, inner), from the outer end to the spectrum.
-    like : Tensor
-        Gives dtype and device where the train has no cores.
-
-    Returns
-    -------
-    Tensor
-        (dim, rank), orthonormal columns.
-    """
-    if not frames:
-        return torch.eye(train.dim, train.rank, dtype=like.dtype, device=like.device)
-    product = frames[0]
-    for core, frame in zip(train.cores[1:], frames[1:], strict=True):
-        if train.side == "left":
-            product = torch.einsum("ia,amb->imb", product, frame.view(core.outer, core.mode, core.inner))
-        else:
-            product = torch.einsum("ia,mab->mib", product, frame.view(core.mode, core.outer, core.inner))
-        product = product.reshape(-1, core.inner)
-    return product
 
 
 def _gradients(factors: SpectralFactors, device: str) -> list[Tensor]:

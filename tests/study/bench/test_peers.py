@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from sttp_riemann.study.bench import frames, peers
+from sttp_riemann.study.bench.chains import by_one_einsum, by_steps
 from sttp_riemann.study.bench.settings import Settings
-from sttp_riemann.study.bench.weights import chain
 from sttp_riemann.tt import contract, layer_shape
 
 NAMES = [peer.name for peer in peers.PEERS]
@@ -55,9 +55,15 @@ def test_only_the_slow_peers_on_tall_frames_are_tried_apart():
     assert {name for _, name in guarded} == {p.name for p in peers.PEERS if p.slow}
 
 
-@pytest.mark.parametrize("side", ["left", "right"])
-def test_the_chain_of_one_layer_is_the_batched_contraction(side):
-    train = getattr(layer_shape(24, (12, 3, 3), 5), side)
-    frames_ = [torch.randn(core.rows, core.inner, dtype=torch.float64) for core in train.cores]
-    expected = contract(train, [frame.unsqueeze(0) for frame in frames_], torch.zeros(()))[0]
-    torch.testing.assert_close(chain(train, frames_, torch.zeros(())), expected)
+@pytest.mark.parametrize("contraction", [by_steps, by_one_einsum])
+@pytest.mark.parametrize(("d_out", "d_in"), [(24, (12, 3, 3)), (7, (5,)), (1, (16,)), (16, (2,))])
+def test_core_by_core_gives_the_weight_of_the_batched_contraction(contraction, d_out, d_in):
+    shape = layer_shape(d_out, d_in, 5)
+    left, right = (
+        [torch.randn(core.rows, core.inner, dtype=torch.float64) for core in train.cores]
+        for train in (shape.left, shape.right)
+    )
+    values = torch.rand(shape.rank, dtype=torch.float64)
+    u = contract(shape.left, [core.unsqueeze(0) for core in left], values)[0]
+    v = contract(shape.right, [core.unsqueeze(0) for core in right], values)[0]
+    torch.testing.assert_close(contraction(shape, left, values, right), u * values @ v.mT)
