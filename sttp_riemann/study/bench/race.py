@@ -57,8 +57,6 @@ def interleave(runs: Mapping[str, Run], repetitions: int, budget: float, watch: 
     dict
         Name to as many samples as there were rounds, at least one.
     """
-    for run in runs.values():
-        run()  # what is set up at a first call is not part of the job
     calls = {name: watch.calls_for_a_sample(run) for name, run in runs.items()}
     samples: dict[str, list[float]] = {name: [] for name in runs}
     names, began = list(runs), watch.now()
@@ -94,7 +92,7 @@ def _absence(case: str, contestant: Contestant, settings: Settings) -> Entry | N
     tried = attempt(contestant.build, settings.device, settings.budget)
     if tried.seconds is None:
         return Entry(case, contestant.name, note=tried.failure)
-    # The first call, two that set the stopwatch, and one a round
-    if tried.seconds * (settings.repetitions + 2) > settings.budget:
+    # A call that warms up, and one a round
+    if tried.seconds * (settings.repetitions + 1) > settings.budget:
         return Entry(case, contestant.name, tried.seconds, note="one call")
     return None
