@@ -66,8 +66,9 @@ def _train(arguments: Namespace) -> None:
 
 
 def _recipes(arguments: Namespace) -> None:
+    width = max(map(len, recipes.names()))
     for name in recipes.names():
-        print(f"{name:12s} {recipes.read(name).get('summary', '')}")
+        print(f"{name:{width}s} {recipes.read(name).get('summary', '')}")
 
 
 def _bench(arguments: Namespace) -> None:

@@ -42,7 +42,7 @@ def select_layers(model: nn.Module, exclude: str | Sequence[str]) -> dict[str, n
         )
     found = {name: layer for name, layer in model.named_modules() if type(layer) in LAYERS}
     names = (exclude,) if isinstance(exclude, str) else tuple(exclude)
-    kept_dense = {name for entry in names for name in _matching(entry, list(found))}
+    kept_dense = {name for entry in names for name in matching("exclude", entry, list(found))}
     chosen = {name: layer for name, layer in found.items() if name not in kept_dense}
     if not chosen:
         kinds = ", ".join(kind.__name__ for kind in LAYERS if kind.__name__ in vars(nn))
@@ -55,12 +55,19 @@ def select_layers(model: nn.Module, exclude: str | Sequence[str]) -> dict[str, n
     return chosen
 
 
-def _matching(entry: str, names: list[str]) -> list[str]:
-    matching = [n for n in names if n == entry or n.startswith(f"{entry}.") or fnmatchcase(n, entry)]
-    if not matching:
+def matching(option: str, entry: str, names: list[str]) -> list[str]:
+    """Layers that an entry of an option means: a name, the name of a module that holds some, or a pattern.
+
+    Raises
+    ------
+    ValueError
+        It means none.
+    """
+    found = [n for n in names if n == entry or n.startswith(f"{entry}.") or fnmatchcase(n, entry)]
+    if not found:
         close = difflib.get_close_matches(entry, names, n=3) or names[:6]
-        raise ValueError(f"exclude names {entry!r}, which matches no layer that can be changed; such as {close}")
-    return matching
+        raise ValueError(f"{option} names {entry!r}, which matches no layer that can be changed; such as {close}")
+    return found
 
 
 def _warn_of_subclasses(model: nn.Module) -> None:

@@ -14,9 +14,11 @@ from sttp_riemann.factors import LayerCores, SpectralFactors
 from sttp_riemann.frames import FRAMES
 from sttp_riemann.initialization import INITS, draw, from_weight
 from sttp_riemann.layers import LAYERS
+from sttp_riemann.ranks import Dimensions, Ranks, budget_ranks, given_ranks
 from sttp_riemann.selection import select_layers
+from sttp_riemann.sizes import other_numbers
 from sttp_riemann.spectrum import SPECTRA, SpectrumKind
-from sttp_riemann.tt import KERNEL_MODES, METHODS, KernelModes, LayerShape, Method, layer_shape
+from sttp_riemann.tt import KERNEL_MODES, METHODS, KernelModes, LayerShape, Method
 from sttp_riemann.views import check_choice, spectral_layers
 
 Init = Literal["noisy_identity", "orthogonal", "identity", "dense"]
@@ -26,7 +28,7 @@ HOLDER = "spectral_factors"
 
 def reparameterize(
     model: nn.Module,
-    rank: int,
+    rank: Ranks | None = None,
     method: Method = "sttp",
     frames: str = "riemannian",
     spectrum: SpectrumKind = "learned",
@@ -34,6 +36,7 @@ def reparameterize(
     exclude: str | Sequence[str] = (),
     seed: int = 0,
     *,
+    budget: float | None = None,
     kernel_modes: KernelModes = "flat",
     spectral_bound: float | Literal["initial"] | None = None,
 ) -> nn.Module:
@@ -43,8 +46,11 @@ def reparameterize(
     ----------
     model : nn.Module
         Changed in place: weights become cores, everything else stays. Make optimizers afterwards.
-    rank : int
-        Largest rank of a layer and of a tensor train bond.
+    rank : int, float or mapping
+        Largest rank of a layer and of a tensor train bond; a fraction in (0, 1] of each layer's full rank, at which
+        nothing is cut off; or a mapping to either from layer names, names of modules that hold layers, or patterns:
+        the first that matches counts, and ``"*"`` is for the layers that no other matches. Either this or `budget` is
+        given.
     method : {"sttp", "svdp"}
         U and V as tensor trains of orthonormal cores, or as one orthonormal matrix each.
     frames : {"riemannian", "householder"}
@@ -57,6 +63,10 @@ def reparameterize(
         Layers to leave: names, names of modules that hold them, or patterns with ``*``.
     seed : int
         Of the random starts. The same seed gives the same weights for every kind of frame.
+    budget : float, optional
+        Instead of `rank`: largest share, in (0, 1], of the network's dense numbers that it may have afterwards;
+        `compression` then tells at most 100 times that. With ``init="dense"`` ranks go where they keep most of the
+        weights, otherwise all layers get about the same share of their numbers.
     kernel_modes : {"flat", "prime"}
         Kernel positions as one mode of the train, or factorized.
     spectral_bound : float or "initial", optional
@@ -72,8 +82,9 @@ def reparameterize(
     Raises
     ------
     ValueError
-        If an option is unknown or out of range, a name in `exclude` matches no layer, there is no layer to change, one
-        was reparameterized before, or a weight cannot be replaced. The model is then as it was.
+        If an option is unknown or out of range, a name in `exclude` or `rank` matches no layer, the budget is less than
+        rank 1 everywhere takes, there is no layer to change, one was reparameterized before, or a weight cannot be
+        replaced. The model is then as it was.
 
     Notes
     -----
@@ -86,8 +97,8 @@ def reparameterize(
     >>> [round(float(s), 4) for s in sr.singular_values(model)[""]]
     [1.0, 1.0, 1.0, 1.0]
     """
-    if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
-        raise ValueError(f"rank must be a whole number of at least 1, got {rank!r}")
+    if (rank is None) == (budget is None):
+        raise ValueError("give either a rank or a budget")
     check_choice("method", method, METHODS)
     check_choice("frames", frames, tuple(FRAMES))
     check_choice("spectrum", spectrum, SPECTRA)
@@ -98,10 +109,18 @@ def reparameterize(
     _check_bound(spectral_bound, init)
     layers = select_layers(model, exclude)
     frozen = _all_frozen(layers)
-    shapes = [
-        layer_shape(*LAYERS[type(layer)].matrix_shape(layer), rank, method, spectrum == "identity", kernel_modes)
-        for layer in layers.values()
-    ]
+    dimensions = {
+        name: Dimensions(*LAYERS[type(layer)].matrix_shape(layer), method, spectrum == "identity", kernel_modes)
+        for name, layer in layers.items()
+    }
+    if budget is None:
+        assert rank is not None
+        ranks = given_ranks(dimensions, rank)
+    else:
+        other = other_numbers(model) - sum(d.numbers for d in dimensions.values())
+        weights = {name: _matrix(layer) for name, layer in layers.items()} if init == "dense" else None
+        ranks = budget_ranks(dimensions, budget, other, weights)
+    shapes = [dimensions[name].shape(rank) for name, rank in ranks.items()]
     cores = _start(layers, shapes, init, seed)
     bounds = _bounds(layers, cores, spectral_bound, spectrum)
     weight = _matrix(next(iter(layers.values())))

@@ -148,7 +148,8 @@ def _ratio(rows: Sequence[Row]) -> Figure:
             capsize=4,
             label=row.title,
         )
-        axes.annotate(f"r={row.rank}", (x, row.accuracy), (6, 4), textcoords="offset points", fontsize=8)
+        told = "r by layer" if row.rank is None else f"r={row.rank:g}"
+        axes.annotate(told, (x, row.accuracy), (6, 4), textcoords="offset points", fontsize=8)
     axes.set(xscale="log", xlabel="compression Z (% of the dense network, log axis)", ylabel="test accuracy (%)")
     _percent_ticks(axes, [r.ratio for r in rows if r.method != "dense"])
     _legend(axes)

@@ -82,7 +82,7 @@ def _contents(recipe: Recipe, results: Sequence[Result], folder: Path) -> Conten
 
 def recipe_text(recipe: Recipe) -> str:
     """Write the recipe as YAML, without the folders of this machine."""
-    hidden = ("output", "data_root", "method", "frames", "seed")
+    hidden = ("output", "data_root", "extractor_weights", "method", "frames", "seed")
     fields = {k: v for k, v in recipe.to_dict().items() if k not in hidden}
     if fields["data"].startswith("folder:"):
         fields["data"] = f"folder:{Path(fields['data']).name}"

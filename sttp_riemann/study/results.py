@@ -24,6 +24,8 @@ class Row:
 
     Attributes
     ----------
+    rank : float or None
+        The one rank of all layers; None for a dense network, and where each layer has its own.
     accuracy, accuracy_two_sd : float
         Test accuracy in percent: mean over seeds, and two standard deviations (NaN for one seed).
     ratio : float
@@ -41,7 +43,7 @@ class Row:
     label: str
     method: str
     frames: str
-    rank: int | None
+    rank: float | None
     seeds: int
     accuracy: float
     accuracy_two_sd: float
@@ -108,7 +110,7 @@ def _row(label: str, group: Sequence[Result]) -> Row:
         label=label,
         method=recipe["method"],
         frames="" if dense else recipe["frames"],
-        rank=None if dense else recipe["rank"],
+        rank=None if dense or recipe["budget"] is not None or isinstance(recipe["rank"], dict) else recipe["rank"],
         seeds=len(group),
         accuracy=statistics.fmean(accuracies),
         accuracy_two_sd=2 * statistics.stdev(accuracies) if len(group) > 1 else math.nan,

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from sttp_riemann.training.recipe import Recipe
 
 AT_LEAST_ONE = (
-    "rank", "steps", "batch_size", "accumulate", "evaluate_every", "evaluate_batch_size", "keep",
+    "steps", "batch_size", "accumulate", "evaluate_every", "evaluate_batch_size", "keep",
     "discriminator_steps", "metric_samples", "is_splits", "kid_subsets", "kid_subset_size",
 )  # fmt: skip
 AT_LEAST_ONE_IF_GIVEN = ("image_size", "channels", "threads", "generator_rank")
@@ -41,7 +41,19 @@ def check_ranges(recipe: Recipe) -> None:
         _require(value is None or value > 0, f"{name} must be positive, not {value}")
     for name in FRACTIONS:
         _require(0 <= getattr(recipe, name) < 1, f"{name} must be in [0, 1), not {getattr(recipe, name)}")
+    _check_ranks(recipe)
     _check_lists(recipe)
+
+
+def _check_ranks(recipe: Recipe) -> None:
+    for rank in recipe.rank.values() if isinstance(recipe.rank, dict) else [recipe.rank]:
+        holds = (isinstance(rank, int) and rank >= 1) or (isinstance(rank, float) and 0 < rank <= 1)
+        _require(
+            holds and not isinstance(rank, bool),
+            f"rank must be at least 1, not {rank!r}; a fraction of the full rank is above 0 and at most 1.0",
+        )
+    budget = recipe.budget
+    _require(budget is None or 0 < budget <= 1, f"budget must be above 0 and at most 1, not {budget}")
 
 
 def _check_lists(recipe: Recipe) -> None:
@@ -110,6 +122,10 @@ def _check_gan(recipe: Recipe) -> None:
     )
     spectrum = recipe.generator_spectrum or recipe.spectrum
     penalty = recipe.generator_penalty or recipe.penalty
+    _require(
+        recipe.budget is None or recipe.generator_rank is None,
+        "generator_rank and budget both say the generator's rank: leave one of them out",
+    )
     _require(
         recipe.generator_method == "dense" or penalty == "none" or spectrum != "identity",
         f"generator_penalty {penalty!r} has nothing to act on with an identity spectrum: set generator_spectrum "

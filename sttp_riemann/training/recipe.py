@@ -75,7 +75,12 @@ class Recipe:
     method: Method = option("sttp", "how weights are represented")
     frames: Frames = option("riemannian", "how orthonormal frames are kept")
     seed: int = option(0, "seed of weights, data order and noise")
-    rank: int = option(64, "largest rank of a layer and of a tensor train bond")
+    rank: int | float | dict[str, Any] = option(
+        64, "largest rank of a layer and of a tensor train bond, a fraction of the full one, or either by layer name"
+    )
+    budget: float | None = option(
+        None, "largest share of the network's dense numbers; ranks of layers follow from it, and rank is not used"
+    )
     spectrum: Literal["identity", "learned", "free"] = option("learned", "singular values of a layer")
     init: Literal["noisy_identity", "orthogonal", "identity", "dense"] = option("noisy_identity", "where frames start")
     exclude: list[str] = option([], "layers that stay dense")

@@ -74,7 +74,8 @@ def _represent(model: nn.Module, recipe: Recipe) -> nn.Module:
     assert recipe.method in ("svdp", "sttp")
     return sr.reparameterize(
         model,
-        rank=recipe.rank,
+        rank=recipe.rank if recipe.budget is None else None,
+        budget=recipe.budget,
         method=recipe.method,
         frames=recipe.frames,
         spectrum=recipe.spectrum,

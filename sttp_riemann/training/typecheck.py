@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import math
 import types
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Literal, Union, get_args, get_origin
 
 from sttp_riemann.training.errors import RecipeError
+
+WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", dict: "a mapping"}
 
 
 def coerce(name: str, value: Any, hint: Any) -> Any:
@@ -19,7 +23,7 @@ def coerce(name: str, value: Any, hint: Any) -> Any:
     value : Any
         What was given.
     hint : Any
-        bool, int, float, str, dict, list[...], Literal[...] or one of these or None.
+        bool, int, float, str, dict, list[...], Literal[...], or a union of these, None included; its first that fits.
 
     Returns
     -------
@@ -33,8 +37,7 @@ def coerce(name: str, value: Any, hint: Any) -> Any:
     """
     origin, inner = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
-        optional = next(h for h in inner if h is not type(None))
-        return None if value is None else coerce(name, value, optional)
+        return _any_of(name, value, inner)
     if origin is Literal:
         if value not in inner:
             raise RecipeError(f"{name} must be one of {', '.join(map(str, inner))}, not {value!r}")
@@ -48,11 +51,26 @@ def coerce(name: str, value: Any, hint: Any) -> Any:
         value = _as_float(value)
     # bool is an int to Python, and not to who writes a recipe
     if not isinstance(value, plain) or (plain is not bool and isinstance(value, bool)):
-        wanted = {int: "a whole number", float: "a number", bool: "true or false", str: "text", dict: "a mapping"}
-        raise RecipeError(f"{name} must be {wanted[plain]}, not {value!r}")
+        raise RecipeError(f"{name} must be {WORDS[plain]}, not {value!r}")
     if plain is float and not math.isfinite(value):
         raise RecipeError(f"{name} must be a finite number, not {value!r}")
     return value
+
+
+def _any_of(name: str, value: Any, hints: Sequence[Any]) -> Any:
+    if value is None and type(None) in hints:
+        return None
+    wanted = [hint for hint in hints if hint is not type(None)]
+    for hint in wanted[:-1]:
+        with suppress(RecipeError):
+            return coerce(name, value, hint)
+    try:
+        return coerce(name, value, wanted[-1])
+    except RecipeError as error:
+        if len(wanted) == 1:
+            raise
+        kinds = " or ".join(WORDS[get_origin(hint) or hint] for hint in wanted)
+        raise RecipeError(f"{name} must be {kinds}, not {value!r}") from error
 
 
 def _as_float(value: Any) -> Any:

@@ -28,14 +28,16 @@ def test_a_collapse_is_named_with_its_step_and_layer():
     assert found.spectral_norm == (1, 8)
     assert found.stable_rank == (8, 2)
     assert "step 40" in str(found)
-    assert "layer second: spectral norm 1.00 to 8.00, stable rank 8.00 to 2.00" in str(found)
+    assert "layer second by step 40: spectral norm of its trained weight 1.00 to 8.00, stable rank 8.00 to 2.00" in str(
+        found
+    )
 
 
 @pytest.mark.parametrize(
     "diversity",
     [
         [0.1, 0.3, 0.6, 0.8],
-        [0.8, 0.1, 0.2, 0.7],  # comes back
+        [0.8, 0.1, 0.2, 0.8],  # comes back
         [0.9, 0.9, 0.9, 0.6],  # may yet
         [0.9, 0.9],
         [0.0],
@@ -53,5 +55,7 @@ def test_no_layer_is_blamed_unless_its_norm_grew_and_its_rank_fell(norms, ranks)
     assert "no layer's spectrum collapsed" in str(found)
 
 
-def test_a_generator_that_never_gets_going_has_collapsed():
-    assert detect(records([0.0, 0.0, 0.0])).step == 10
+def test_a_generator_that_never_gets_going_has_collapsed_and_its_layer_is_named_once_it_goes():
+    found = detect(records([0.0, 0.0, 0.0], [1, 2, 3], [8, 4, 2]))
+    assert (found.step, found.layer, found.layer_step) == (10, "second", 20)
+    assert "diversity 0.00 from the first evaluation on" in str(found)

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import json
+import sys
+
 import pytest
 import torch
 from torch.nn.utils import parametrize
@@ -176,3 +179,46 @@ def test_data_without_labels_is_refused_for_conditional_networks(tiny_gan, monke
 )
 def test_a_variant_has_the_papers_letter(changes, label, tiny_gan):
     assert tiny_gan(**changes).label == label
+
+
+def test_metrics_that_cannot_be_had_end_the_run_with_one_line(tiny_gan, monkeypatch, tmp_path):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    gan = task(tiny_gan(metrics=["fid"], metric_samples=16))
+    with pytest.raises(RecipeError, match="metrics: the Inception network's weights are not on this machine"):
+        gan.evaluate()
+
+
+def test_missing_torch_fidelity_is_one_line_with_the_remedy(tiny_gan, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sttp_riemann.metrics", None)
+    gan = task(tiny_gan(metrics=["fid"], metric_samples=16))
+    with pytest.raises(RecipeError, match=r"metrics need torch-fidelity: pip install 'sttp-riemann\[gan\]'"):
+        gan.evaluate()
+
+
+def test_operator_norms_are_recorded_where_asked_for(tiny_gan, tmp_path):
+    gan = task(tiny_gan(operator_norms=True))
+    gan.evaluate()
+    gan.write_records(tmp_path, 7)
+    layers = json.loads((tmp_path / "stability" / "000000007.json").read_text())["layers"]
+    assert layers["blocks.0.conv1"]["operator_norm"] > 0
+    assert "operator_norm" not in layers["linear"]
+
+
+def test_evaluating_changes_no_network(tiny_gan):
+    gan = task(tiny_gan(method="sn", ema=0.9))
+    before = {
+        (name, key): tensor.clone()
+        for name, player in gan.players.items()
+        for key, tensor in player.model.state_dict().items()
+    }
+    assert gan.evaluate() == gan.evaluate()
+    for (name, key), tensor in before.items():
+        assert torch.equal(tensor, gan.players[name].model.state_dict()[key]), (name, key)
+
+
+@pytest.mark.parametrize(
+    ("figures", "score"),
+    [({"fid": 3.0, "is": 5.0, "diversity": 1.0}, -3), ({"is": 5.0, "diversity": 1.0}, 5), ({"diversity": 0.9}, 0.9)],
+)
+def test_the_best_evaluation_is_that_of_the_first_metric_there_is(figures, score, tiny_gan):
+    assert task(tiny_gan()).score(figures) == score

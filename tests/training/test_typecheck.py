@@ -21,6 +21,10 @@ from sttp_riemann.training.typecheck import coerce
         ([1, "2e0"], list[float], [1.0, 2.0]),
         ({"a": 1}, dict[str, Any], {"a": 1}),
         (True, bool, True),
+        (3, int | float | dict[str, Any], 3),
+        (0.5, int | float | dict[str, Any], 0.5),
+        ("5e-1", int | float | dict[str, Any], 0.5),
+        ({"a": 1}, int | float | dict[str, Any], {"a": 1}),
     ],
 )
 def test_a_value_becomes_what_the_hint_wants(value, hint, wanted):
@@ -45,6 +49,8 @@ def test_a_value_becomes_what_the_hint_wants(value, hint, wanted):
         ("ab", list[str], "field must be a list, not 'ab'"),
         ([1], dict[str, Any], "field must be a mapping, not [1]"),
         (["x"], list[int], "field must be a whole number, not 'x'"),
+        ("x", int | dict[str, Any], "field must be a whole number or a mapping, not 'x'"),
+        ("x", float | None, "field must be a number, not 'x'"),
     ],
 )
 def test_another_type_is_refused_in_words(value, hint, message):
