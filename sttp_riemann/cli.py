@@ -151,12 +151,20 @@ def _bench_parser() -> ArgumentParser:
 def _readable(message: str) -> str:
     """Say what jsonargparse says in words of a reader who knows no Python types."""
     message = re.sub(r'Parser key "([^"]*)"(?: element \d+)?:\s*', r"--\1: ", message)
+    message = re.sub(
+        r"Does not validate against any.*?Subtypes: \[(.*)\]\s+Errors:.*Given value: (.*)", _union, message, 0, re.S
+    )
     message = re.sub(r"typing\.Literal\[(.*?)\]", r"one of \1", message)
     for kind, words in {"int": "whole number", "float": "number", "dict": "mapping", "bool": "true or false"}.items():
         message = message.replace(f"<class '{kind}'>", words)
     message = message.replace("Expected a ", "expected ").replace(". Got value: ", ", got ")
     message = message.replace("train.recipe", "RECIPE").replace('"subcommand"', "the command")
     return f"{message.rstrip('.')}; see --help"
+
+
+def _union(found: re.Match[str]) -> str:
+    kinds = found[1].replace(", <class 'NoneType'>", "").replace("dict[str, typing.Any]", "<class 'dict'>")
+    return f"Expected a {kinds.replace(', ', ' or ')}. Got value: {found[2]}"
 
 
 def _one_line(message: str) -> str:

@@ -71,7 +71,7 @@ def test_the_command_line_overrides_the_recipe_and_leaves_the_rest(recipe, monke
         (["train", "digits", "--methods", "dense"], "unrecognized arguments: --methods dense"),
         (["compare", "--seed", "1"], "unrecognized arguments: --seed 1"),
         (["compare", "--rnk", "3"], "unrecognized arguments: --rnk 3; see --help"),
-        (["compare", "--rank", "many"], "--rank: expected whole number, got many"),
+        (["compare", "--rank", "many"], "--rank: expected whole number or number or mapping, got many"),
         (["compare", "--rank", "0"], "rank must be at least 1, not 0"),
         (["compare", "--methods", "cp"], ", got cp; see --help"),
         (["compare", "--network", "lenet"], "network 'lenet': unknown network 'lenet'"),
