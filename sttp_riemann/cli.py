@@ -152,7 +152,7 @@ def _readable(message: str) -> str:
     """Say what jsonargparse says in words of a reader who knows no Python types."""
     message = re.sub(r'Parser key "([^"]*)"(?: element \d+)?:\s*', r"--\1: ", message)
     message = re.sub(
-        r"Does not validate against any.*?Subtypes: \[(.*)\]\s+Errors:.*Given value: (.*)", _union, message, 0, re.S
+        r"Does not validate against any.*?Subtypes: \[(.*)\]\s+Errors:.*Given value: (.*)", _union, message, flags=re.S
     )
     message = re.sub(r"typing\.Literal\[(.*?)\]", r"one of \1", message)
     for kind, words in {"int": "whole number", "float": "number", "dict": "mapping", "bool": "true or false"}.items():
