@@ -79,7 +79,25 @@ def _bench(arguments: Namespace) -> None:
     print(f"report: {bench(Settings(**given), output)}")
 
 
-COMMANDS = {"compare": _compare, "train": _train, "recipes": _recipes, "bench": _bench}
+def _compress(arguments: Namespace) -> None:
+    from sttp_riemann.compress import compress, load_trained
+
+    given = dict(vars(arguments))
+    weights = given.pop("weights", None)
+    trained = load_trained(given.pop("model"), None if weights is None else Path(weights), given.pop("download", False))
+    output = Path(given.pop("output", Path("runs") / f"{trained.recipe.name}-compressed"))
+    print(f"{compress(trained, output, given, given.pop('epochs', 0))}\n\nwritten to: {output}")
+
+
+COMMANDS = {"compare": _compare, "train": _train, "recipes": _recipes, "bench": _bench, "compress": _compress}
+# Fields of a recipe that say what is trained from the start, or compared
+NOT_OF_COMPRESS = (
+    *("name", "summary", "task", "network", "network_options", "conditional", "image_size", "channels", "init"),
+    *("methods", "paths", "spectra", "seeds", "paper", "steps", "evaluate_every", "gan_loss", "discriminator_steps"),
+    *("metrics", "extractor", "extractor_weights", "metric_samples", "is_splits", "kid_subsets", "kid_subset_size"),
+    *("operator_norms",),
+    *(field.name for field in dataclasses.fields(Recipe) if field.name.startswith("generator")),
+)
 
 
 def _recipe(arguments: Namespace) -> Recipe:
@@ -112,6 +130,7 @@ def _parse(argv: list[str]) -> Namespace:
     train.add_argument("recipe", type=str, help="name of a shipped recipe, or a .yaml file")
     commands.add_subcommand("train", train, help="train one network")
     commands.add_subcommand("recipes", ArgumentParser(exit_on_error=False), help="list the shipped recipes")
+    commands.add_subcommand("compress", _compress_parser(), help="compress a trained network")
     commands.add_subcommand("bench", _bench_parser(), help="measure speed and memory against the peers")
     try:
         # Only what is given: a recipe stands between it and the defaults
@@ -130,6 +149,17 @@ def _recipe_parser(description: str, unused: Sequence[str]) -> ArgumentParser:
         extra: dict[str, Any] = {"nargs": "+"} if many else {}
         kind = get_args(hint)[0] if many else hint
         parser.add_argument(f"--{field.name}", type=kind, help=field.metadata["help"], **extra)
+    return parser
+
+
+def _compress_parser() -> ArgumentParser:
+    parser = _recipe_parser(
+        "Write a trained network with low-rank weights, as near to its own as ranks allow; fine-tune it if asked.",
+        NOT_OF_COMPRESS,
+    )
+    parser.add_argument("model", type=str, help="torchvision:NAME, or the folder or a checkpoint of a dense run")
+    parser.add_argument("--epochs", type=int, help="passes over the training images to fine-tune by; 0 by default")
+    parser.add_argument("--weights", type=str, help="state_dict of a torchvision network, .safetensors or .pth")
     return parser
 
 

@@ -103,6 +103,12 @@ def spectral_layers(model: nn.Module) -> dict[str, SpectralLayer]:
     return layers
 
 
+def layer_ranks(model: nn.Module) -> dict[str, int]:
+    """Rank of the widest bond of every layer; as the `rank` that `reparameterize` takes, it gives the same shapes."""
+    layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, SpectralLayer)}
+    return {name: max(layer.factors.shapes[layer.index].ranks) for name, layer in layers.items()}
+
+
 def all_factors(model: nn.Module) -> list[SpectralFactors]:
     """Shared factors of a model's reparameterized layers, each once."""
     return list({id(layer.factors): layer.factors for layer in spectral_layers(model).values()}.values())

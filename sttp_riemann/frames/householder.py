@@ -32,28 +32,30 @@ def compact_wy(reflectors: Tensor, signs: Tensor | None = None) -> Tensor:
     Schreiber and Van Loan 1989; Joffrain et al. 2006 for T through the Gram matrix. Matrix products and one
     triangular solve. The backward keeps H and one r x r matrix pair and needs three products of size d r^2.
     """
-    if signs is None:
-        signs = reflectors.new_ones(reflectors.shape[0], reflectors.shape[-1])
     if in_transform() or not reflectors.requires_grad:
         return _forward(reflectors, signs)[0]
     return _CompactWY.apply(reflectors, signs)
 
 
-def _forward(h: Tensor, signs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _forward(h: Tensor, signs: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     r = h.shape[-1]
-    t_inverse = (h.mT @ h).triu(1)
+    t_inverse = (h.mT @ h).triu_()
     # An error of |h|^2 is one of the frame: summed wide, it keeps float32 frames orthonormal to 2e-7, not 1e-6.
-    squared_norm = (h * h).sum(-2, dtype=torch.float64)
-    t_inverse = t_inverse + torch.diag_embed(squared_norm.to(h.dtype) / 2)
-    m = torch.linalg.solve_triangular(t_inverse, h[..., :r, :].mT, upper=True) * signs.unsqueeze(-2)
-    product = h @ -m
-    top = product[..., :r, :] + torch.diag_embed(signs)
-    return torch.cat([top, product[..., r:, :]], -2), t_inverse, m
+    half_squared_norm = (h * h).sum(-2, dtype=torch.float64).mul_(0.5)
+    t_inverse.diagonal(dim1=-2, dim2=-1).copy_(half_squared_norm)
+    m = _signed(torch.linalg.solve_triangular(t_inverse, h[..., :r, :].mT, upper=True), signs)
+    q = (h @ m).neg_()
+    q[..., :r, :].diagonal(dim1=-2, dim2=-1).add_(1 if signs is None else signs)
+    return q, t_inverse, m
+
+
+def _signed(matrix: Tensor, signs: Tensor | None) -> Tensor:
+    return matrix if signs is None else matrix * signs.unsqueeze(-2)
 
 
 class _CompactWY(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, h: Tensor, signs: Tensor) -> Tensor:
+    def forward(ctx: Any, h: Tensor, signs: Tensor | None) -> Tensor:
         q, t_inverse, m = _forward(h, signs)
         ctx.save_for_backward(h, t_inverse, m, signs)
         return q
@@ -64,9 +66,9 @@ class _CompactWY(torch.autograd.Function):
         if torch.is_grad_enabled():  # asked for a graph of the gradient: leave it to autograd
             return torch.autograd.grad(_forward(h, signs)[0], h, grad, create_graph=True)[0], None
         # Q = E D - H M, T^{-1} M = H_top^T D, T^{-1} = striu(S) + diag(S) / 2, S = H^T H, D the signs.
-        grad_m = (h.mT @ grad).mul_(signs.unsqueeze(-2))
+        grad_m = _signed(h.mT @ grad, signs)
         grad_top = torch.linalg.solve_triangular(t_inverse.mT, grad_m, upper=False)  # minus that of H_top^T
-        grad_gram = (grad_top @ (m * signs.unsqueeze(-2)).mT).triu_()
+        grad_gram = (grad_top @ _signed(m, signs).mT).triu_()
         # The diagonal of S counts half in T^{-1} and twice in S + S^T, so it enters once.
         grad_gram.diagonal(dim1=-2, dim2=-1).mul_(0.5)
         out = torch.baddbmm(grad @ m.mT, h, grad_gram + grad_gram.mT, beta=-1)

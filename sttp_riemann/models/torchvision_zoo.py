@@ -10,7 +10,7 @@ from sttp_riemann.data.errors import unknown_name
 from sttp_riemann.data.vision import require_torchvision
 
 # In training mode these return a tuple, unless told; and they warn, unless told how to start.
-_WITH_AUXILIARY_HEADS = ("googlenet", "inception_v3")
+WITH_AUXILIARY_HEADS = ("googlenet", "inception_v3")
 
 
 def torchvision_network(name: str, num_classes: int = 10, in_channels: int = 3, **options: Any) -> nn.Module:
@@ -39,7 +39,7 @@ def torchvision_network(name: str, num_classes: int = 10, in_channels: int = 3, 
     known = models.list_models(module=models)
     if name not in known:
         raise unknown_name("torchvision network", name, known)
-    if name in _WITH_AUXILIARY_HEADS:
+    if name in WITH_AUXILIARY_HEADS:
         options = {"aux_logits": False, "init_weights": True, **options}
     try:
         network = models.get_model(name, weights=None, num_classes=num_classes, **options)

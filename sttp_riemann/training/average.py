@@ -10,6 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+# Where an average's state has the network's own
+AVERAGED = "_averaged.module"
+
 
 class Average(nn.Module):
     """Exponential moving average of a network; frames are averaged and brought back to their manifold.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from typing import Protocol
 
 from torch import nn
 
@@ -33,14 +34,23 @@ def _load(name: str, root: str | None, download: bool, image_size: int | None, c
         raise RecipeError(f"data {name!r}: {error}") from error
 
 
-def build_network(recipe: Recipe, data: ImageData, num_classes: int | None) -> nn.Module:
+class Pictures(Protocol):
+    """What a network has to know of the images that it is for."""
+
+    @property
+    def channels(self) -> int:
+        """Channels of an image."""
+        ...
+
+
+def build_network(recipe: Recipe, data: Pictures, num_classes: int | None) -> nn.Module:
     """Network of a recipe with fresh weights, represented by the recipe's method.
 
     Parameters
     ----------
     recipe : Recipe
         Its ``network``, ``network_options``, ``method`` and what belongs to that.
-    data : ImageData
+    data : Pictures
         What the network is for.
     num_classes : int or None
         Classes of a classifier or of a conditional network.
@@ -60,6 +70,17 @@ def build_network(recipe: Recipe, data: ImageData, num_classes: int | None) -> n
         )
     except (ValueError, TypeError) as error:
         raise RecipeError(f"network {recipe.network!r}: {error}") from error
+    return represent(model, recipe)
+
+
+def represent(model: nn.Module, recipe: Recipe) -> nn.Module:
+    """Represent a network's weights as a recipe says, in place.
+
+    Raises
+    ------
+    RecipeError
+        That cannot be.
+    """
     try:
         return _represent(model, recipe)
     except ValueError as error:

@@ -12,6 +12,7 @@ from sttp_riemann.training.errors import CheckpointError
 from sttp_riemann.training.machine import code_version
 from sttp_riemann.training.optimizers import join_state, split_state
 from sttp_riemann.training.recipe import Recipe
+from sttp_riemann.views import layer_ranks
 
 if TYPE_CHECKING:
     from sttp_riemann.training.loop import Trainer
@@ -41,7 +42,15 @@ class Progress:
 
 def take(run: Trainer) -> Checkpoint:
     """Everything that the rest of a run depends on; its random numbers follow from the recipe's seed."""
-    values = {"code": code_version(), "recipe": run.recipe.what_matters(), "progress": vars(run.progress)}
+    data = run.task.data
+    values = {
+        "code": code_version(),
+        "recipe": run.recipe.what_matters(),
+        # What it takes to build the networks again where the data are not at hand
+        "images": {"channels": data.channels, "image_size": data.image_size, "num_classes": data.num_classes},
+        "ranks": {name: layer_ranks(player.model) for name, player in run.task.players.items()},
+        "progress": vars(run.progress),
+    }
     checkpoint = Checkpoint(values=values)
     for name, player in run.task.players.items():
         tensors, settings = split_state(player.optimizer)

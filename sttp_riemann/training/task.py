@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from accelerate import Accelerator
 from torch import Tensor
 
+from sttp_riemann.data import ImageData
 from sttp_riemann.training.player import Player
 from sttp_riemann.training.recipe import Recipe
 
@@ -20,11 +21,14 @@ class Task(Protocol):
     ----------
     players : dict[str, Player]
         The networks that are trained, by name.
+    data : ImageData
+        What they are trained on.
     size : int
         Number of training examples.
     """
 
     players: dict[str, Player]
+    data: ImageData
     size: int
 
     def step(self, draw: Callable[[], Tensor], lr: float) -> float:
