@@ -18,6 +18,7 @@ from sttp_riemann.training.errors import RecipeError, ReportedError
 from sttp_riemann.training.recipe import Recipe
 
 INTERRUPTED = 130
+CHECKPOINT_HELP = "the folder of a run, or a checkpoint"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -84,12 +85,39 @@ def _compress(arguments: Namespace) -> None:
 
     given = dict(vars(arguments))
     weights = given.pop("weights", None)
-    trained = load_trained(given.pop("model"), None if weights is None else Path(weights), given.pop("download", False))
-    output = Path(given.pop("output", Path("runs") / f"{trained.recipe.name}-compressed"))
+    name = given.pop("model")
+    trained = load_trained(name, None if weights is None else Path(weights), given.get("download", False))
+    folder = Path(name.rpartition(":")[2]).name.removesuffix(".safetensors")
+    output = Path(given.pop("output", f"runs/{folder}-compressed"))
     print(f"{compress(trained, output, given, given.pop('epochs', 0))}\n\nwritten to: {output}")
 
 
-COMMANDS = {"compare": _compare, "train": _train, "recipes": _recipes, "bench": _bench, "compress": _compress}
+def _inspect(arguments: Namespace) -> None:
+    from sttp_riemann.inspection import NOTE, inspect
+    from sttp_riemann.training.saved import load_saved
+
+    for name, model in load_saved(Path(arguments.checkpoint)).players.items():
+        print(f"{name}\n{inspect(model)}\n")
+    print(NOTE)
+
+
+def _export(arguments: Namespace) -> None:
+    from sttp_riemann.export import export
+    from sttp_riemann.training.saved import load_saved
+
+    export(load_saved(Path(arguments.checkpoint)), Path(arguments.to))
+    print(f"written to: {arguments.to}")
+
+
+COMMANDS = {
+    "compare": _compare,
+    "train": _train,
+    "compress": _compress,
+    "inspect": _inspect,
+    "export": _export,
+    "recipes": _recipes,
+    "bench": _bench,
+}
 # Fields of a recipe that say what is trained from the start, or compared
 NOT_OF_COMPRESS = (
     *("name", "summary", "task", "network", "network_options", "conditional", "image_size", "channels", "init"),
@@ -129,8 +157,15 @@ def _parse(argv: list[str]) -> Namespace:
     train = _recipe_parser("Train one network as a recipe says.", ("methods", "paths", "seeds"))
     train.add_argument("recipe", type=str, help="name of a shipped recipe, or a .yaml file")
     commands.add_subcommand("train", train, help="train one network")
-    commands.add_subcommand("recipes", ArgumentParser(exit_on_error=False), help="list the shipped recipes")
     commands.add_subcommand("compress", _compress_parser(), help="compress a trained network")
+    read = ArgumentParser(description="Tell of every layer of a run's networks.", exit_on_error=False)
+    read.add_argument("checkpoint", type=str, help=CHECKPOINT_HELP)
+    commands.add_subcommand("inspect", read, help="tell of every layer of a run's networks")
+    export = ArgumentParser(description="Write a classifier with ordinary dense layers.", exit_on_error=False)
+    export.add_argument("checkpoint", type=str, help=CHECKPOINT_HELP)
+    export.add_argument("--to", type=str, required=True, help="a .safetensors, .onnx or .pt2 file to write")
+    commands.add_subcommand("export", export, help="write a dense network for other programs")
+    commands.add_subcommand("recipes", ArgumentParser(exit_on_error=False), help="list the shipped recipes")
     commands.add_subcommand("bench", _bench_parser(), help="measure speed and memory against the peers")
     try:
         # Only what is given: a recipe stands between it and the defaults

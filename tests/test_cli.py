@@ -63,8 +63,8 @@ def test_the_command_line_overrides_the_recipe_and_leaves_the_rest(recipe, monke
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "expected the command to be one of {compare,train,recipes,bench}"),
-        (["frob"], "invalid choice: 'frob' (choose from 'compare', 'train', 'recipes', 'bench')"),
+        ([], "expected the command to be one of {compare,train,compress,"),
+        (["frob"], "invalid choice: 'frob' (choose from 'compare', 'train', 'compress'"),
         (["train"], "the following arguments are required: RECIPE"),
         (["train", "nope"], "unknown recipe 'nope': give one of digits"),
         (["train", "nope.yaml"], "unknown recipe 'nope.yaml'"),

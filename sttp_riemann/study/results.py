@@ -110,7 +110,7 @@ def _row(label: str, group: Sequence[Result]) -> Row:
         label=label,
         method=recipe["method"],
         frames="" if dense else recipe["frames"],
-        rank=None if dense or recipe["budget"] is not None or isinstance(recipe["rank"], dict) else recipe["rank"],
+        rank=None if dense or recipe.get("budget") is not None or isinstance(recipe["rank"], dict) else recipe["rank"],
         seeds=len(group),
         accuracy=statistics.fmean(accuracies),
         accuracy_two_sd=2 * statistics.stdev(accuracies) if len(group) > 1 else math.nan,

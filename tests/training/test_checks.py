@@ -29,6 +29,12 @@ def test_fractions_outside_zero_to_one_are_refused(name, value):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
+        ({"rank": -1}, "rank must be at least 1, not -1"),
+        ({"rank": 2.5}, "rank must be at least 1, not 2.5; a fraction of the full rank is above 0 and at most 1.0"),
+        ({"rank": {"conv*": 0}}, "rank must be at least 1, not 0"),
+        ({"rank": {"conv*": "all"}}, "rank must be at least 1, not 'all'"),
+        ({"budget": 0}, "budget must be above 0 and at most 1, not 0.0"),
+        ({"task": "gan", "budget": 0.5, "generator_rank": 3}, "leave one of them out"),
         ({"lr": 0}, "lr must be positive, not 0.0"),
         ({"clip": 0}, "clip must be positive, not 0.0"),
         ({"betas": [0.9]}, "betas must be two numbers"),

@@ -1,0 +1,213 @@
+"""Compress a trained network: low-rank weights as near to its own as ranks allow, then fine-tuning."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+import sttp_riemann as sr
+from sttp_riemann.models.pretrained import pretrained_network
+from sttp_riemann.sizes import Compression
+from sttp_riemann.training.checkpoint import write_atomically
+from sttp_riemann.training.errors import RecipeError
+from sttp_riemann.training.loop import Trainer
+from sttp_riemann.training.recipe import Recipe
+from sttp_riemann.training.represent import load_data, represent
+from sttp_riemann.training.saved import CLASSIFIER, Images, load_saved, save_classifier
+from sttp_riemann.views import layer_ranks
+
+MODEL = "compressed.safetensors"
+TABLE = "compression.txt"
+FIGURES = "compression.json"
+TORCHVISION = "torchvision:"
+# What torchvision's networks see unless told otherwise
+TORCHVISION_SIZE = 224
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A dense network to compress.
+
+    Attributes
+    ----------
+    model : nn.Module
+        The network.
+    recipe : Recipe
+        How it was trained; of a torchvision network only what it is.
+    images : Images
+        What it is for.
+    accuracy : float or None
+        On its test images, where it is known.
+    """
+
+    model: nn.Module
+    recipe: Recipe
+    images: Images
+    accuracy: float | None
+
+
+@dataclass(frozen=True)
+class Compressed:
+    """A compressed network.
+
+    Attributes
+    ----------
+    model : nn.Module
+        The network; fine-tuned where that was asked for.
+    sizes : Compression
+        Numbers and, before fine-tuning, error of every layer.
+    accuracies : dict[str, float]
+        On the test images, as far as known: ``dense``, ``compressed``, ``fine_tuned``.
+    """
+
+    model: nn.Module
+    sizes: Compression
+    accuracies: dict[str, float]
+
+    def __str__(self) -> str:
+        lines = [str(self.sizes), *_error_lines(self.sizes)]
+        told = [f"{name.replace('_', '-')} {100 * value:.2f} %" for name, value in self.accuracies.items()]
+        return "\n".join([*lines, *([f"test accuracy: {', '.join(told)}"] if told else [])])
+
+
+def load_trained(name: str, weights: Path | None = None, download: bool = False) -> Trained:
+    """Load a dense network.
+
+    Parameters
+    ----------
+    name : str
+        ``torchvision:NAME``, or the path of a run's folder or of a checkpoint.
+    weights : Path, optional
+        File with the weights of a torchvision network; by default torchvision's own.
+    download : bool
+        Whether these may be downloaded.
+
+    Raises
+    ------
+    RecipeError
+        The network is not dense, not a classifier, or its weights are not at hand.
+    CheckpointError
+        The checkpoint cannot be read.
+    """
+    if name.startswith(TORCHVISION):
+        try:
+            model, classes = pretrained_network(name.removeprefix(TORCHVISION), weights, download)
+        except (ValueError, ImportError) as error:
+            raise RecipeError(str(error)) from error
+        options = {"transform_input": model.transform_input} if hasattr(model, "transform_input") else {}
+        recipe = Recipe(network=name, network_options=options, method="dense", name=name.removeprefix(TORCHVISION))
+        return Trained(model, recipe, Images(3, TORCHVISION_SIZE, classes), None)
+    if weights is not None:
+        raise RecipeError(f"--weights is for a {TORCHVISION}NAME: {name} has its own")
+    saved = load_saved(Path(name))
+    model = saved.classifier
+    if saved.recipe.method != "dense":
+        raise RecipeError(f"{saved.path} holds a network of method {saved.recipe.method!r}: name one of method 'dense'")
+    history = saved.values["progress"]["history"]
+    return Trained(model, saved.recipe, saved.images, history[-1]["test_accuracy"] if history else None)
+
+
+def compress(trained: Trained, output: Path, changes: Mapping[str, Any], epochs: int = 0) -> Compressed:
+    """Compress a network, fine-tune it if asked, and write it with its errors into a folder.
+
+    Parameters
+    ----------
+    trained : Trained
+        The dense network; stays as it is.
+    output : Path
+        Folder for the network, a table as text and as JSON, and the run of the fine-tuning.
+    changes : mapping
+        Fields of its recipe to change: ``rank`` or ``budget``, and what fine-tuning needs.
+    epochs : int
+        Passes over the training images to fine-tune by.
+
+    Returns
+    -------
+    Compressed
+
+    Raises
+    ------
+    RecipeError
+        A field cannot be, neither rank nor budget is given, the budget is too small, or the data do not fit.
+    CheckpointError
+        A file cannot be written.
+    """
+    recipe = _recipe(trained, changes)
+    if epochs < 0:
+        raise RecipeError(f"epochs must not be negative, not {epochs}")
+    # Before the long part, what may be wrong with the data
+    steps = _steps_of_an_epoch(recipe, trained) if epochs else 0
+    model = represent(copy.deepcopy(trained.model), recipe)
+    sizes = sr.compression(model)
+    recipe = replace(recipe, rank=layer_ranks(model), budget=None, init="identity")
+    accuracies = {} if trained.accuracy is None else {"dense": trained.accuracy}
+    if epochs:
+        model, tuned = _fine_tune(model, replace(recipe, steps=steps * epochs, evaluate_every=steps), output)
+        accuracies = ({} if "data" in changes else accuracies) | tuned
+    compressed = Compressed(model, sizes, accuracies)
+    save_classifier(output / MODEL, model, recipe, trained.images)
+    write_atomically(output / TABLE, f"{compressed}\n".encode())
+    write_atomically(output / FIGURES, json.dumps(_figures(compressed), indent=1).encode())
+    return compressed
+
+
+def _recipe(trained: Trained, changes: Mapping[str, Any]) -> Recipe:
+    if "rank" not in changes and "budget" not in changes:
+        raise RecipeError("how far to compress: give --budget, such as 0.1, or --rank")
+    if "rank" in changes and "budget" in changes:
+        raise RecipeError("give either --rank or --budget: both say how far to compress")
+    images = {"image_size": trained.images.image_size, "channels": trained.images.channels}
+    start = {"method": "sttp", "init": "dense", "budget": None, **images}
+    recipe = Recipe.from_dict({**trained.recipe.to_dict(), **start, **changes})
+    if not recipe.low_rank:
+        raise RecipeError(f"method {recipe.method!r} does not compress: set method to 'sttp' or 'svdp'")
+    return recipe
+
+
+def _steps_of_an_epoch(recipe: Recipe, trained: Trained) -> int:
+    data = load_data(recipe)
+    if data.num_classes != trained.images.num_classes:
+        raise RecipeError(
+            f"data {recipe.data!r} have {data.num_classes} classes and the network tells {trained.images.num_classes} "
+            "apart: set data to what it was trained for"
+        )
+    return math.ceil(len(data.train_images) / recipe.batch_size)
+
+
+def _fine_tune(model: nn.Module, recipe: Recipe, output: Path) -> tuple[nn.Module, dict[str, float]]:
+    # Another start is another run: going on from its checkpoints would mix the two
+    run = Trainer(recipe, output / f"fine-tuning-{_digest(model)}")
+    accuracies = {}
+    if run.progress.step == 0:
+        player = run.task.players[CLASSIFIER]
+        for twin in {id(twin): twin for twin in (player.model, player.result)}.values():
+            twin.load_state_dict(model.state_dict())
+        accuracies["compressed"] = run.task.evaluate()["test_accuracy"]
+    accuracies["fine_tuned"] = run.run()["final"]["test_accuracy"]
+    return run.task.players[CLASSIFIER].result.cpu().eval(), accuracies
+
+
+def _digest(model: nn.Module) -> str:
+    state = hashlib.sha256()
+    for tensor in model.state_dict().values():
+        state.update(tensor.cpu().numpy().tobytes())
+    return state.hexdigest()[:8]
+
+
+def _error_lines(sizes: Compression) -> list[str]:
+    width = max(5, *(len(layer.name) for layer in sizes.layers))
+    rows = [f"{layer.name:{width}s} {layer.dense_error:14.2e}" for layer in sizes.layers]
+    return [f"{'layer':{width}s} {'relative error':>14s}", *rows]
+
+
+def _figures(compressed: Compressed) -> dict[str, Any]:
+    layers = [asdict(layer) for layer in compressed.sizes.layers]
+    return {"ratio": compressed.sizes.ratio, "accuracies": compressed.accuracies, "layers": layers}

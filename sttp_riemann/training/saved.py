@@ -1,0 +1,135 @@
+"""The networks in a checkpoint, built again without the data that they were trained on."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from sttp_riemann.training.average import AVERAGED
+from sttp_riemann.training.checkpoint import Checkpoint, load_checkpoint, load_model, save_checkpoint
+from sttp_riemann.training.errors import CheckpointError, RecipeError
+from sttp_riemann.training.machine import code_version
+from sttp_riemann.training.recipe import Recipe
+from sttp_riemann.training.represent import build_network
+from sttp_riemann.training.storage import checkpoints
+from sttp_riemann.views import layer_ranks
+
+CLASSIFIER = "classifier"
+
+
+@dataclass(frozen=True)
+class Images:
+    """The images that a network is for; the fields are as in `ImageData`."""
+
+    channels: int
+    image_size: int
+    num_classes: int
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What a checkpoint holds of its networks.
+
+    Attributes
+    ----------
+    path : Path
+        The checkpoint.
+    recipe : Recipe
+        Of the run.
+    images : Images
+        What the networks are for.
+    values : dict
+        All plain values of the checkpoint.
+    players : dict[str, nn.Module]
+        The networks by name, in evaluation mode; the running average of one that has it.
+    """
+
+    path: Path
+    recipe: Recipe
+    images: Images
+    values: dict[str, Any]
+    players: dict[str, nn.Module]
+
+    @property
+    def classifier(self) -> nn.Module:
+        """The network of a classification.
+
+        Raises
+        ------
+        RecipeError
+            The checkpoint is a GAN's.
+        """
+        if CLASSIFIER not in self.players:
+            raise RecipeError(f"{self.path} holds a {' and a '.join(self.players)}: name a checkpoint of a classifier")
+        return self.players[CLASSIFIER]
+
+
+def load_saved(path: Path) -> Saved:
+    """Build the networks of a checkpoint and fill them.
+
+    Parameters
+    ----------
+    path : Path
+        A checkpoint, or the folder of a run, whose last checkpoint is then read.
+
+    Raises
+    ------
+    CheckpointError
+        There is none, or it cannot be read, or is of another version and does not fit.
+    RecipeError
+        A network cannot be built here.
+    """
+    path = _last_of(path) if path.is_dir() else path
+    checkpoint = load_checkpoint(path)
+    try:
+        recipe = Recipe.from_dict(checkpoint.values["recipe"])
+        images, ranks = Images(**checkpoint.values["images"]), dict(checkpoint.values["ranks"])
+    except (KeyError, TypeError, RecipeError) as error:
+        raise CheckpointError(f"{path} does not say of what network it is; write it again ({error})") from error
+    players = {}
+    for name, player in _recipes(recipe).items():
+        classes = images.num_classes if recipe.task == "classify" or recipe.conditional else None
+        # The ranks of a budget follow from weights that are gone, and where frames start makes no difference here
+        known = replace(player, rank=ranks.get(name) or 1, budget=None, init="identity")
+        players[name] = build_network(known, images, classes).eval()
+        load_model(players[name], _tensors_of(checkpoint, name), path)
+    return Saved(path, recipe, images, checkpoint.values, players)
+
+
+def save_classifier(path: Path, model: nn.Module, recipe: Recipe, images: Images) -> None:
+    """Write a classifier that `load_saved` builds again.
+
+    Raises
+    ------
+    CheckpointError
+        It cannot be written; what was there before is then intact.
+    """
+    about = {"recipe": recipe.what_matters(), "images": asdict(images), "ranks": {CLASSIFIER: layer_ranks(model)}}
+    checkpoint = Checkpoint(values={"code": code_version(), **about})
+    checkpoint.add(f"model.{CLASSIFIER}", model.state_dict())
+    save_checkpoint(path, checkpoint)
+
+
+def _tensors_of(checkpoint: Checkpoint, player: str) -> dict[str, Tensor]:
+    """State of a network in a checkpoint: of its running average, where there is one."""
+    return checkpoint.part(f"average.{player}.{AVERAGED}") or checkpoint.part(f"model.{player}")
+
+
+def _last_of(folder: Path) -> Path:
+    found = checkpoints(folder)
+    if not found:
+        others = ", ".join(sorted(p.name for p in folder.glob("*.safetensors")))
+        such = f", such as {others}" if others else ""
+        raise CheckpointError(f"{folder} has no checkpoint of a run: name a file{such}")
+    return found[-1]
+
+
+def _recipes(recipe: Recipe) -> dict[str, Recipe]:
+    if recipe.task == "classify":
+        return {CLASSIFIER: recipe}
+    from sttp_riemann.training.gan import discriminator_recipe, generator_recipe
+
+    return {"discriminator": discriminator_recipe(recipe), "generator": generator_recipe(recipe)}

@@ -1,0 +1,74 @@
+"""The recipes of the paper's Figure 7 (Obukhov et al. 2021)."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from sttp_riemann import recipes
+from sttp_riemann.data import load_dataset
+from sttp_riemann.sizes import compression
+from sttp_riemann.training.loop import Trainer
+from sttp_riemann.training.recipe import Recipe
+from sttp_riemann.training.represent import build_network
+
+BASELINE = "figure7-cifar10-baseline"
+RANKS = {"sttp": [8, 16, 32, 64, 128, 256], "svdp": [4, 8, 16, 32, 64, 128]}
+POINTS = [f"figure7-cifar10-{method}-rank{rank}" for method, ranks in RANKS.items() for rank in ranks]
+
+
+def read(name: str, **changes) -> Recipe:
+    return Recipe.from_dict({**recipes.read(name), **changes})
+
+
+def test_every_point_has_its_recipe():
+    assert {name for name in recipes.names() if name.startswith("figure7")} == {BASELINE, *POINTS}
+
+
+@pytest.mark.parametrize("name", [BASELINE, *POINTS])
+def test_the_protocol_is_the_papers(name):
+    recipe = read(name)
+    assert recipe.name == name
+    assert (recipe.task, recipe.data, recipe.network) == ("classify", "cifar10", "wide_resnet")
+    assert recipe.network_options == {"depth": 28, "widen_factor": 10}
+    assert (recipe.optimizer, recipe.lr, recipe.momentum, recipe.weight_decay) == ("sgd", 0.1, 0.9, 1e-4)
+    assert (recipe.decay, recipe.steps, recipe.batch_size) == ("linear", 100_000, 128)
+    assert (recipe.seeds, recipe.download) == ([0, 1, 2], False)
+
+
+def test_the_baseline_is_dense_and_of_the_papers_size():
+    recipe = read(BASELINE)
+    assert (recipe.method, recipe.methods) == ("dense", ["dense"])
+    with torch.device("meta"):
+        network = build_network(recipe, load_dataset("fake"), 10)
+    tensors = [*network.parameters(), *network.buffers()]
+    assert sum(tensor.numel() for tensor in tensors if tensor.is_floating_point()) == 36_507_242
+
+
+@pytest.mark.parametrize("name", POINTS)
+def test_a_point_is_held_as_its_name_says(name):
+    recipe = read(name)
+    _, _, method, rank = name.split("-")
+    assert (recipe.method, recipe.methods, f"rank{recipe.rank}") == (method, [method], rank)
+    assert (recipe.spectrum, recipe.penalty, recipe.penalty_weight) == ("learned", "d_optimal", 1.0)
+    assert (recipe.init, recipe.exclude) == ("noisy_identity", ["conv1"])
+    assert recipe.paths == ["riemannian", "householder"]
+
+
+@pytest.mark.parametrize("method", RANKS)
+def test_compression_grows_with_rank(method):
+    data = load_dataset("fake")
+    narrow = {"network_options": {"depth": 28, "widen_factor": 1}}
+    names = [name for name in POINTS if method in name]
+    ratios = [compression(build_network(read(name, **narrow), data, 10)).ratio for name in names]
+    assert ratios == sorted(ratios)
+    assert ratios[0] < 40 < ratios[-1]
+
+
+@pytest.mark.parametrize("frames", ["riemannian", "householder"])
+@pytest.mark.parametrize("name", [BASELINE, *POINTS])
+def test_a_recipe_trains_one_step_on_fake_data(name, frames, tmp_path):
+    small = {"data": "fake", "network_options": {"depth": 10, "widen_factor": 1}, "batch_size": 2, "steps": 1}
+    result = Trainer(read(name, **small, frames=frames, device="cpu", threads=1), tmp_path).run()
+    assert [row["step"] for row in result["history"]] == [1]
+    assert result["final"]["test_loss"] > 0
