@@ -110,7 +110,7 @@ class TrainPlan:
     intermediate : float
         Numbers written on the way.
     expression : callable
-        From the input (rows, *modes), the left cores, the values and the right cores to (rows, *modes).
+        From the input (rows, one axis a mode), the left cores, the values and the right cores to such a tensor.
     """
 
     multiply_adds: float

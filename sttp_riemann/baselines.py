@@ -36,6 +36,16 @@ def spectral_normalize(model: nn.Module, exclude: str | Sequence[str] = ()) -> n
     Notes
     -----
     Miyato et al. 2018, "Spectral Normalization for Generative Adversarial Networks".
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sttp_riemann.baselines import spectral_normalize
+    >>> linear = spectral_normalize(torch.nn.Linear(64, 32))
+    >>> for _ in range(100):
+    ...     _ = linear(torch.randn(64))
+    >>> round(float(torch.linalg.matrix_norm(linear.weight.detach(), 2)), 2)
+    1.0
     """
     for layer in select_layers(model, exclude).values():
         spectral_norm(layer)
@@ -61,6 +71,18 @@ def spectral_regularize(model: nn.Module, exclude: str | Sequence[str] = ()) -> 
     ------
     ValueError
         There is no layer to change, or a name in `exclude` matches none.
+
+    Notes
+    -----
+    Liu et al. 2019, "Spectral Regularization for Combating Mode Collapse in GANs" (arXiv 1908.10999).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sttp_riemann.baselines import spectral_regularize
+    >>> linear = spectral_regularize(torch.nn.Linear(64, 32))
+    >>> round(float(torch.linalg.matrix_norm(linear.weight.detach(), 2)), 4)
+    1.0
     """
     for layer in select_layers(model, exclude).values():
         output = 1 if isinstance(layer, nn.modules.conv._ConvTransposeNd) else 0
@@ -104,7 +126,18 @@ class DynamicCompensation(nn.Module):
         self.register_buffer("ratios", values / _positive(values[0]))
 
     def forward(self, weight: Tensor) -> Tensor:
-        """Compensated weight of the same shape, its largest singular value 1."""
+        """Compensate and normalize a weight.
+
+        Parameters
+        ----------
+        weight : Tensor
+            In the shape of the layer's weight.
+
+        Returns
+        -------
+        Tensor
+            Of the same shape, its largest singular value 1.
+        """
         matrix = self._matrix(weight)
         with torch.no_grad():
             left, values, right = _svd(matrix)
@@ -140,6 +173,13 @@ def remove_baseline(model: nn.Module) -> nn.Module:
     -------
     nn.Module
         A new model that computes in training what the old one computes in evaluation.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sttp_riemann.baselines import remove_baseline, spectral_normalize
+    >>> remove_baseline(spectral_normalize(torch.nn.Linear(64, 32)))
+    Linear(in_features=64, out_features=32, bias=True)
     """
     # A parametrization in training mode moves its state when looked at
     plain = copy.deepcopy(model).eval()

@@ -90,6 +90,11 @@ def load_trained(name: str, weights: Path | None = None, download: bool = False)
     download : bool
         Whether these may be downloaded.
 
+    Returns
+    -------
+    Trained
+        The network on the CPU, in evaluation mode.
+
     Raises
     ------
     RecipeError
@@ -132,6 +137,7 @@ def compress(trained: Trained, output: Path, changes: Mapping[str, Any], epochs:
     Returns
     -------
     Compressed
+        What was written into the folder.
 
     Raises
     ------
@@ -139,6 +145,10 @@ def compress(trained: Trained, output: Path, changes: Mapping[str, Any], epochs:
         A field cannot be, neither rank nor budget is given, the budget is too small, or the data do not fit.
     CheckpointError
         A file cannot be written.
+
+    Notes
+    -----
+    Each weight starts from its singular value decomposition and TT-SVD (`sttp_riemann.tt.tt_svd`).
     """
     recipe = _recipe(trained, changes)
     if epochs < 0:

@@ -116,11 +116,26 @@ def inspect(model: nn.Module) -> NetworkReport:
     Returns
     -------
     NetworkReport
+        A row a layer; as a string a table.
 
     Raises
     ------
     ValueError
         The model has no such layer.
+
+    Notes
+    -----
+    The bound of a convolution as an operator: a value of its input meets as many positions of the kernel as lie a
+    stride apart, so the bound is the largest singular value of the matrix times the root of their number.
+
+    Examples
+    --------
+    >>> import torch, sttp_riemann as sr
+    >>> from sttp_riemann.inspection import inspect
+    >>> report = inspect(sr.reparameterize(torch.nn.Conv2d(16, 32, 3), rank=4))
+    >>> layer = report.layers[0]
+    >>> layer.shape, layer.rank, round(layer.largest, 4), round(layer.operator_bound, 4)
+    ((32, 144), 4, 1.0, 3.0)
     """
     layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, tuple(LAYERS))}
     if not layers:

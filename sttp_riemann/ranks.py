@@ -29,8 +29,12 @@ class Dimensions:
         Rows of W.
     d_in : tuple of int
         Its columns, as input channels and then kernel sizes.
-    method, identity_spectrum, kernel_modes
+    method : {"sttp", "svdp"}
         As in `sttp_riemann.tt.layer_shape`.
+    identity_spectrum : bool
+        As there.
+    kernel_modes : {"flat", "prime"}
+        As there.
     """
 
     d_out: int
@@ -50,7 +54,23 @@ class Dimensions:
         return max(self.shape(self.numbers).ranks)
 
     def shape(self, rank: int) -> LayerShape:
-        """Shape of the layer at a rank."""
+        """Shape of the layer at a rank.
+
+        Parameters
+        ----------
+        rank : int
+            Upper bound of every TT-rank.
+
+        Returns
+        -------
+        LayerShape
+            As `sttp_riemann.tt.layer_shape` gives it.
+
+        Raises
+        ------
+        ValueError
+            If the rank is below 1.
+        """
         return layer_shape(self.d_out, self.d_in, rank, self.method, self.identity_spectrum, self.kernel_modes)
 
 
@@ -69,11 +89,22 @@ def given_ranks(layers: Mapping[str, Dimensions], rank: Ranks) -> dict[str, int]
     Returns
     -------
     dict[str, int]
+        Layer name to rank.
 
     Raises
     ------
     ValueError
         A rank is out of range, a name matches no layer, or a layer is left without a rank.
+
+    Examples
+    --------
+    >>> from sttp_riemann.ranks import Dimensions, given_ranks
+    >>> layers = {
+    ...     "conv": Dimensions(8, (4, 3, 3), "sttp", identity_spectrum=False, kernel_modes="flat"),
+    ...     "head": Dimensions(10, (64,), "sttp", identity_spectrum=False, kernel_modes="flat"),
+    ... }
+    >>> given_ranks(layers, {"conv": 4, "*": 0.5})
+    {'conv': 4, 'head': 10}
     """
     if not isinstance(rank, Mapping):
         return {name: _rank_of(dimensions, rank) for name, dimensions in layers.items()}
@@ -107,6 +138,7 @@ def budget_ranks(
     Returns
     -------
     dict[str, int]
+        Layer name to rank.
 
     Raises
     ------
@@ -117,6 +149,14 @@ def budget_ranks(
     -----
     Greedy along the lower convex hull of lost energy over numbers, which is the optimum of the Lagrangian; the step
     that the budget ends in is taken as far as it goes, and what is then left goes to the next best.
+
+    Examples
+    --------
+    >>> from sttp_riemann.ranks import Dimensions, budget_ranks
+    >>> conv = Dimensions(8, (4, 3, 3), "sttp", identity_spectrum=False, kernel_modes="flat")
+    >>> ranks = budget_ranks({"conv": conv}, budget=0.5, other=8)
+    >>> ranks, conv.shape(ranks["conv"]).dof(learned_spectrum=True) + 8 <= 0.5 * (conv.numbers + 8)
+    ({'conv': 6}, True)
     """
     if isinstance(budget, bool) or not isinstance(budget, int | float) or not 0 < budget <= 1:
         raise ValueError(f"budget must be a share of the network's numbers, above 0 and at most 1, got {budget!r}")

@@ -94,6 +94,7 @@ def compression(model: nn.Module) -> Compression:
     Returns
     -------
     Compression
+        Totals, Z in percent, and a row a layer; as a string a table.
 
     Raises
     ------
@@ -103,6 +104,16 @@ def compression(model: nn.Module) -> Compression:
     Notes
     -----
     Obukhov et al. 2021, Section 5; batch-norm statistics count, `num_batches_tracked` does not.
+
+    Examples
+    --------
+    >>> import torch, sttp_riemann as sr
+    >>> model = sr.reparameterize(torch.nn.Linear(64, 32), rank=4)
+    >>> sizes = sr.compression(model)
+    >>> sizes.dof, sizes.dense, sizes.other
+    (128, 2048, 32)
+    >>> round(sizes.ratio, 2)
+    7.69
     """
     rows = []
     for name, layer in spectral_layers(model).items():
@@ -113,7 +124,18 @@ def compression(model: nn.Module) -> Compression:
 
 
 def other_numbers(model: nn.Module) -> int:
-    """C: parameters and floating-point buffers of everything but the spectral factors, shared ones once."""
+    """C: parameters and floating-point buffers of everything but the spectral factors, shared ones once.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Dense or reparameterized.
+
+    Returns
+    -------
+    int
+        Of a dense model, all its numbers.
+    """
     return sum({id(t): t.numel() for t in _plain_tensors(model)}.values())
 
 

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 SpectrumKind = Literal["identity", "learned", "free"]
 SPECTRA = ("identity", "learned", "free")
+TIED = 1e-4
+"""Relative distance up to which values count as equally large in the gradient of their maximum."""
 
 
 class Spectra(nn.Module):
@@ -48,30 +50,73 @@ class Spectra(nn.Module):
         self.register_buffer("position", torch.cat(rows), persistent=False)
 
     def tensors(self) -> tuple[Tensor, ...]:
-        """Everything the values are computed from."""
+        """Everything the values are computed from.
+
+        Returns
+        -------
+        tuple of Tensor
+            Bounds (L,), and S where the spectrum is trained.
+        """
         return (self.bound,) if self.S is None else (self.bound, self.S)
 
     def materialize(self, bound: Tensor, values: Tensor | None = None) -> Tensor:
-        """Values of all layers (L, largest rank), zero where a layer has fewer."""
+        """Compute the values of all layers as a differentiable function of tensors.
+
+        Parameters
+        ----------
+        bound : Tensor
+            (L,), largest singular values.
+        values : Tensor, optional
+            (sum of ranks,), shaped as S; None for an identity spectrum.
+
+        Returns
+        -------
+        Tensor
+            (L, largest rank), zero where a layer has fewer.
+        """
         ones = values if values is not None else bound.new_ones(len(self.position))
         padded = bound.new_zeros(len(self.ranks) * self.width).index_copy(0, self.position, ones)
         padded = padded.view(len(self.ranks), self.width)
         if self.kind == "free":
             return padded
         if self.kind == "learned":
-            padded = padded / padded.abs().amax(1, keepdim=True)
+            padded = padded / _largest(padded.abs())
         return padded * bound.unsqueeze(1)
 
     def values(self) -> tuple[Tensor, ...]:
-        """Values of each layer (rank,), differentiable, in the order they are kept in."""
+        """Values of each layer, differentiable, in the order they are kept in.
+
+        Returns
+        -------
+        tuple of Tensor
+            One (rank,) a layer.
+        """
         padded = self.materialize(*self.tensors())
         return tuple(row[:rank] for row, rank in zip(padded, self.ranks, strict=True))
 
     @torch.no_grad()
     def assign_(self, values: Sequence[Tensor]) -> None:
-        """Hold other values from now on; a learned spectrum keeps them up to their largest."""
+        """Hold other values from now on; a learned spectrum keeps them up to their largest.
+
+        Parameters
+        ----------
+        values : sequence of Tensor
+            One (rank,) a layer. An identity spectrum stays as it is.
+        """
         if self.S is not None:
             self.S.copy_(torch.cat([v.to(self.S) for v in values]))
+
+
+def _largest(sizes: Tensor) -> Tensor:
+    """Largest of each row (L, 1), its gradient shared evenly by all that come within `TIED` of it.
+
+    Values start equal, and a step of Adam moves them all by the same length: the gradient of the maximum alone would
+    go to whichever rounding makes the largest, so that machines, or numbers of processes, would part at once.
+    """
+    largest = sizes.detach().amax(1, keepdim=True)
+    tied = sizes.detach() >= (1 - TIED) * largest
+    shared = (sizes * tied).sum(1, keepdim=True) / tied.sum(1, keepdim=True)
+    return largest * (shared / shared.detach())
 
 
 def d_optimal(values: Sequence[Tensor], bounds: Tensor) -> Tensor:
@@ -92,6 +137,14 @@ def d_optimal(values: Sequence[Tensor], bounds: Tensor) -> Tensor:
     Notes
     -----
     Jiang et al. 2019, "On computation and generalization of GANs under spectrum control"; Obukhov et al. 2021, Eq. 8.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sttp_riemann.spectrum import PENALTIES
+    >>> values, bounds = [torch.tensor([1.0, 0.5]), torch.tensor([0.5])], torch.ones(2)
+    >>> round(PENALTIES["d_optimal"](values, bounds).item(), 4)  # log(2) for two values of three
+    0.4621
     """
     flat = torch.cat(list(values)).abs()
     return -flat.clamp_min(torch.finfo(flat.dtype).tiny).log().mean()
@@ -120,6 +173,15 @@ def divergence(values: Sequence[Tensor], bounds: Tensor, width: float = 0.1, flo
     -----
     Jiang et al. 2019. The density of the values is estimated from the gaps between neighbours in order: near s_i it is
     1 / (r (s_i - s_{i+1})), with 0 following the last.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sttp_riemann.spectrum import PENALTIES
+    >>> equal, spread = torch.ones(4), torch.tensor([1.0, 0.9, 0.7, 0.4])
+    >>> divergence = [PENALTIES["divergence"]([values], torch.ones(1)) for values in (equal, spread)]
+    >>> bool(divergence[1] < divergence[0])
+    True
     """
     terms = []
     for s, bound in zip(values, bounds, strict=True):

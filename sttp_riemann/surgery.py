@@ -93,9 +93,20 @@ def reparameterize(
     Examples
     --------
     >>> import torch, sttp_riemann as sr
-    >>> model = sr.reparameterize(torch.nn.Linear(64, 32), rank=4)
-    >>> [round(float(s), 4) for s in sr.singular_values(model)[""]]
-    [1.0, 1.0, 1.0, 1.0]
+    >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 64, 3), torch.nn.Flatten(), torch.nn.Linear(2304, 10))
+    >>> model = sr.reparameterize(model, rank={"0": 8, "*": 4}, exclude=())
+    >>> {name: layer.rank for name, layer in model.named_children() if hasattr(layer, "rank")}
+    {'0': 8, '2': 4}
+    >>> model(torch.zeros(1, 3, 8, 8)).shape
+    torch.Size([1, 10])
+
+    With ``init="dense"`` the weights that were there are kept, as well as the rank allows:
+
+    >>> linear = torch.nn.Linear(64, 32)
+    >>> before = linear.weight.detach().clone()
+    >>> linear = sr.reparameterize(linear, rank=1.0, init="dense")
+    >>> torch.allclose(linear.weight, before, atol=1e-5)
+    True
     """
     if (rank is None) == (budget is None):
         raise ValueError("give either a rank or a budget")
@@ -153,6 +164,18 @@ def decompress(model: nn.Module, factored: bool = False) -> nn.Module:
     ------
     ValueError
         If the model has no reparameterized layer.
+
+    Examples
+    --------
+    >>> import torch, sttp_riemann as sr
+    >>> model = sr.reparameterize(torch.nn.Sequential(torch.nn.Linear(64, 32)), rank=4)
+    >>> sr.decompress(model)
+    Sequential(
+      (0): Linear(in_features=64, out_features=32, bias=True)
+    )
+    >>> inputs = torch.randn(8, 64)
+    >>> torch.allclose(sr.decompress(model, factored=True)(inputs), model(inputs), atol=1e-5)
+    True
     """
     spectral_layers(model)
     dense = copy.deepcopy(model)

@@ -24,10 +24,26 @@ KERNEL_MODES = ("flat", "prime")
 def prime_factors(n: int) -> tuple[int, ...]:
     """Prime factors of `n`, ascending, with repetition; ``(1,)`` for 1.
 
+    Parameters
+    ----------
+    n : int
+        A dimension.
+
+    Returns
+    -------
+    tuple of int
+        Their product is `n`.
+
     Raises
     ------
     ValueError
         If `n` is not a positive integer.
+
+    Examples
+    --------
+    >>> from sttp_riemann.tt import prime_factors
+    >>> prime_factors(60)
+    (2, 2, 3, 5)
     """
     if n < 1:
         raise ValueError(f"a dimension must be a positive integer, got {n}")
@@ -60,6 +76,12 @@ def bond_ranks(left: Sequence[int], right: Sequence[int], rank: int) -> tuple[in
     Notes
     -----
     Obukhov et al. 2021, Section 3.
+
+    Examples
+    --------
+    >>> from sttp_riemann.tt import bond_ranks
+    >>> bond_ranks((2, 2, 2), (2, 2, 9), rank=6)
+    (1, 2, 4, 6, 6, 6, 1)
     """
     modes = [*left, *right]
     return tuple(min(math.prod(modes[:k]), math.prod(modes[k:]), rank) for k in range(len(modes) + 1))
@@ -69,8 +91,16 @@ def bond_ranks(left: Sequence[int], right: Sequence[int], rank: int) -> tuple[in
 class Core:
     """One TT core as a frame: its matricization has `rows` rows and `inner` orthonormal columns.
 
-    `outer` is the TT-rank on the side away from the spectrum, `inner` the one towards it. A `reduced` core lives in
-    St_U (leading block upper triangular), any other in St.
+    Attributes
+    ----------
+    outer : int
+        TT-rank on the side away from the spectrum.
+    mode : int
+        Size of the core's mode.
+    inner : int
+        TT-rank towards the spectrum.
+    reduced : bool
+        Whether the core lives in St_U (leading block upper triangular), and not in St.
     """
 
     outer: int
@@ -97,6 +127,17 @@ class Train:
 
     A square St_U core is the identity and has no degree of freedom. Such cores stand only at the outer end; they are
     left out, and the first core kept has their product as its outer rank. A train without cores is the identity.
+
+    Attributes
+    ----------
+    side : {"left", "right"}
+        Of the spectrum: a left train makes up U, a right one V.
+    dim : int
+        Rows of the matrix.
+    rank : int
+        Its columns, the layer's rank.
+    cores : tuple of Core
+        From the outer end to the spectrum.
     """
 
     side: Literal["left", "right"]
@@ -121,7 +162,32 @@ class Train:
 
 @dataclass(frozen=True)
 class LayerShape:
-    """Where the cores of one layer live: W = U diag(s) V^T with U a `left` train and V a `right` train."""
+    """Where the cores of one layer live: W = U diag(s) V^T with U a `left` train and V a `right` train.
+
+    Attributes
+    ----------
+    d_out, d_in : int
+        Rows and columns of W.
+    rank : int
+        Number of singular values.
+    left, right : Train
+        Of U and of V.
+    modes : tuple of int
+        The chain, left to right, out modes and then in modes.
+    ranks : tuple of int
+        TT-ranks of its bonds, the outer ones being 1.
+
+    Examples
+    --------
+    >>> from sttp_riemann.tt import layer_shape
+    >>> shape = layer_shape(8, (4, 3, 3), rank=6)
+    >>> shape.modes, shape.ranks
+    ((2, 2, 2, 2, 2, 9), (1, 2, 4, 6, 6, 6, 1))
+    >>> [(core.rows, core.inner) for core in shape.right.cores]
+    [(9, 6), (12, 6), (12, 6)]
+    >>> shape.dof(learned_spectrum=True)
+    138
+    """
 
     d_out: int
     d_in: int
@@ -137,7 +203,22 @@ class LayerShape:
         return self.left.contraction_cost + self.right.contraction_cost
 
     def dof(self, learned_spectrum: bool) -> int:
-        """Degrees of freedom of W; a learned spectrum counts `rank` more."""
+        """Degrees of freedom of W; a learned spectrum counts `rank` more.
+
+        Parameters
+        ----------
+        learned_spectrum : bool
+            Whether s is trained.
+
+        Returns
+        -------
+        int
+            Sum of the cores' dimensions, and of the values where they are trained.
+
+        Notes
+        -----
+        Obukhov et al. 2021.
+        """
         return self.left.dof + self.right.dof + (self.rank if learned_spectrum else 0)
 
 
@@ -170,11 +251,16 @@ def layer_shape(
     Returns
     -------
     LayerShape
+        Cores that are the identity are left out.
 
     Raises
     ------
     ValueError
         If the rank is below 1, or `method` or `kernel_modes` is unknown.
+
+    Notes
+    -----
+    Obukhov et al. 2021, Section 3. SVDP is the same chain with one mode a side.
     """
     if rank < 1:
         raise ValueError(f"rank must be at least 1, got {rank}")
@@ -212,7 +298,24 @@ def _without_identities(cores: Sequence[Core]) -> tuple[Core, ...]:
 
 
 def absorb(train: Train, core: Core, move: Tensor, matrix: Tensor) -> Tensor:
-    """Apply ``move^T`` (..., outer, outer) to the outer rank index of a matricized core (..., rows, columns)."""
+    """Apply a rotation to the outer rank index of a matricized core.
+
+    Parameters
+    ----------
+    train : Train
+        The train that the core is of.
+    core : Core
+        Shape of the core.
+    move : Tensor
+        (..., outer, outer); its transpose is applied.
+    matrix : Tensor
+        (..., rows, columns).
+
+    Returns
+    -------
+    Tensor
+        (..., rows, columns).
+    """
     shape = matrix.shape
     if train.side == "left":
         return (move.mT @ matrix.reshape(*shape[:-2], core.outer, -1)).reshape(shape)
@@ -270,13 +373,21 @@ def tt_svd(weight: Tensor, shape: LayerShape) -> tuple[list[Tensor], Tensor, lis
 
     Returns
     -------
-    left, spectrum, right : list of Tensor, Tensor (rank,), list of Tensor
-        Float64 matricized cores as `contract` takes them, values descending.
+    left : list of Tensor
+        Float64 matricized cores of U, as `contract` takes them.
+    spectrum : Tensor
+        (rank,), float64, descending.
+    right : list of Tensor
+        The cores of V.
 
     Raises
     ------
     ValueError
         If the weight holds NaN or infinite values.
+
+    Notes
+    -----
+    After the TT-SVD of Oseledets 2011, "Tensor-Train Decomposition", from both ends towards the spectrum.
     """
     if not torch.isfinite(weight).all():
         raise ValueError("the weight holds NaN or infinite values, so it has no singular value decomposition")

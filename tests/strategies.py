@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import torch
 from hypothesis import settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+
+import sttp_riemann as sr
 
 # The same examples in every run, and no clock: shared machines stall.
 settings.register_profile("sttp_riemann", deadline=None, derandomize=True, max_examples=30)
@@ -15,6 +20,7 @@ METHODS = st.sampled_from(["sttp", "svdp"])
 FRAMES = st.sampled_from(["riemannian", "householder"])
 SPECTRA = st.sampled_from(["learned", "identity", "free"])
 SEEDS = st.integers(0, 2**16)
+DTYPES = st.sampled_from([torch.float32, torch.float64])
 
 
 @st.composite
@@ -77,3 +83,85 @@ def small_network() -> nn.Sequential:
         nn.Flatten(),
         nn.Linear(16, 10),
     )
+
+
+def disturb(model: nn.Module, seed: int = 0, scale: float = 0.3) -> nn.Module:
+    """Move every parameter somewhere generic, frames along their manifold."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for p in model.parameters():
+            step = scale * torch.randn(p.shape, dtype=p.dtype, generator=generator)
+            if hasattr(p, "manifold"):
+                p.copy_(p.manifold.retr(p, p.manifold.proju(p, step)))
+            else:
+                p.add_(step)
+    return model
+
+
+SPATIAL = {
+    "conv1d": (nn.Conv1d, 1),
+    "conv2d": (nn.Conv2d, 2),
+    "conv3d": (nn.Conv3d, 3),
+    "transposed conv1d": (nn.ConvTranspose1d, 1),
+    "transposed conv2d": (nn.ConvTranspose2d, 2),
+    "transposed conv3d": (nn.ConvTranspose3d, 3),
+}
+
+
+@st.composite
+def layers(draw: st.DrawFn, largest: int = 12) -> tuple[Callable[[], nn.Module], Tensor]:
+    """What makes a layer of any kind and shape, and an input for it."""
+    kind = draw(st.sampled_from(["linear", "embedding", *SPATIAL]))
+    d_in, d_out = draw(st.integers(1, largest)), draw(st.integers(1, largest))
+    if kind == "linear":
+        bias = draw(st.booleans())
+        return lambda: nn.Linear(d_in, d_out, bias), torch.randn(3, d_in)
+    if kind == "embedding":
+        return lambda: nn.Embedding(d_in, d_out), torch.arange(d_in)
+    make, dims = SPATIAL[kind]
+    groups, kernel = draw(st.sampled_from([1, 1, 2, 3])), draw(st.integers(1, 3))
+    channels = (groups * -(-d_in // groups), groups * -(-d_out // groups))
+    options = {"stride": draw(st.integers(1, 2)), "padding": draw(st.integers(0, kernel - 1)), "groups": groups}
+    return lambda: make(*channels, kernel, **options), torch.randn(2, channels[0], *(4,) * dims)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Layers side by side, reparameterized together and moved somewhere generic.
+
+    `again` makes the same model with other numbers; `inputs` has one input a layer; two computations of the same
+    numbers agree to `tolerance`.
+    """
+
+    model: nn.ModuleList
+    again: Callable[[], nn.ModuleList]
+    inputs: list[Tensor]
+    method: str
+    spectrum: str
+    rank: int
+    tolerance: float
+
+    def outputs(self, model: nn.ModuleList) -> list[Tensor]:
+        """What each layer of a model makes of its input."""
+        with torch.no_grad():
+            return [layer(x) for layer, x in zip(model, self.inputs, strict=True)]
+
+    def weights(self) -> list[Tensor]:
+        """W of every layer, as a matrix."""
+        return [layer.to_matrix(layer.weight.detach().clone()) for layer in self.model]
+
+
+@st.composite
+def reparameterized(draw: st.DrawFn, spectra: st.SearchStrategy[str] = SPECTRA) -> Drawn:
+    """Models of one to three layers, any kind of frame, spectrum and dtype."""
+    drawn = draw(st.lists(layers(), min_size=1, max_size=3))
+    method, frames, spectrum, dtype = draw(METHODS), draw(FRAMES), draw(spectra), draw(DTYPES)
+    rank, seed = draw(st.integers(1, 14)), draw(SEEDS)
+
+    def make(seed: int) -> nn.ModuleList:
+        dense = nn.ModuleList(make() for make, _ in drawn).to(dtype)
+        return disturb(sr.reparameterize(dense, rank, method, frames, spectrum, "orthogonal", seed=seed), seed)
+
+    inputs = [x.to(dtype) if x.is_floating_point() else x for _, x in drawn]
+    tolerance = 2e-5 if dtype == torch.float32 else 1e-11
+    return Drawn(make(seed), lambda: make(seed + 1), inputs, method, spectrum, rank, tolerance)

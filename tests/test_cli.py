@@ -33,6 +33,33 @@ def test_compare_prints_the_table_and_where_the_report_is(recipe, tmp_path, caps
     assert (tmp_path / "runs" / "tiny" / "report.html").exists()
 
 
+def test_report_makes_the_page_of_runs_that_train_made(recipe, tmp_path, capsys):
+    for rank, seed in ((2, 0), (4, 0), (4, 1)):
+        folder = f"mine/rank{rank}-{seed}"
+        assert cli.main(["train", recipe, "--rank", str(rank), "--seed", str(seed), "--output", folder]) == 0
+    (tmp_path / "empty").mkdir()
+    capsys.readouterr()
+    assert cli.main(["report", "mine", "empty", "--output", "page"]) == 0
+    out, err = capsys.readouterr()
+    assert "| STTP riemannian r=2 " in out
+    assert "| STTP riemannian r=4 " in out
+    assert "report: page/report.html" in out
+    assert err == "sttp-riemann: left out: empty holds no run\n"
+    text = (tmp_path / "page" / "report.md").read_text()
+    assert "Of fewer seeds than the 2 of the other rows: STTP riemannian r=2 (1)." in text
+    assert (tmp_path / "page" / "figures" / "compression.png").exists()
+
+
+def test_compare_takes_ranks_by_method(recipe, monkeypatch):
+    seen = []
+    monkeypatch.setattr("sttp_riemann.study.compare.compare", lambda *given: seen.append(given) or ([], None))
+    monkeypatch.setattr("sttp_riemann.study.report.table_of", lambda *given: "")
+    assert cli.main(["compare", "--recipe", "figure7-cifar10", "--ranks.sttp", "[8, 0.5]", "--workers", "3"]) == 0
+    ((compared, output, workers),) = seen
+    assert compared.ranks == {"svdp": [4, 8, 16, 32, 64, 128], "sttp": [8, 0.5]}
+    assert (str(output), workers) == ("runs/figure7-cifar10", 3)
+
+
 def test_train_prints_the_figures_and_where_the_run_is(recipe, tmp_path, capsys):
     assert cli.main(["train", recipe, "--frames", "householder", "--seed", "3"]) == 0
     out = capsys.readouterr().out
@@ -63,8 +90,8 @@ def test_the_command_line_overrides_the_recipe_and_leaves_the_rest(recipe, monke
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "expected the command to be one of {compare,train,compress,"),
-        (["frob"], "invalid choice: 'frob' (choose from 'compare', 'train', 'compress'"),
+        ([], "expected the command to be one of {compare,report,ablate,train,compress,"),
+        (["frob"], "invalid choice: 'frob' (choose from 'compare', 'report', 'ablate', 'train', 'compress'"),
         (["train"], "the following arguments are required: RECIPE"),
         (["train", "nope"], "unknown recipe 'nope': give one of digits"),
         (["train", "nope.yaml"], "unknown recipe 'nope.yaml'"),
@@ -77,6 +104,13 @@ def test_the_command_line_overrides_the_recipe_and_leaves_the_rest(recipe, monke
         (["compare", "--network", "lenet"], "network 'lenet': unknown network 'lenet'"),
         (["compare", "--network_options.wide", "3"], "unknown option of network 'digits_resnet' 'wide'"),
         (["compare", "--exclude", "conv9"], "conv9"),
+        (["compare", "--ranks.sttp", "8"], "ranks of 'sttp' must be a list"),
+        (["compare", "--ranks", "8"], "--ranks: expected"),
+        (["compare", "--recipe", "figure7-cifar10", "--rank", "8"], "--rank has no effect"),
+        (["compare", "--workers", "0"], "workers must be at least 1, not 0"),
+        (["train", "digits", "--ranks.sttp", "[8]"], "unrecognized arguments: --ranks.sttp"),
+        (["report"], "the following arguments are required: RUN"),
+        (["report", "nowhere"], "there is no finished run to report: nowhere is no folder"),
         (["compare", "--data", "cifar10"], "data 'cifar10': cifar10 is not in"),
         (["compare", "--spectrum", "identity", "--penalty", "d_optimal"], "set spectrum to 'learned'"),
     ],

@@ -102,3 +102,20 @@ def test_training_on_the_penalty_alone_lowers_it(kind: str) -> None:
         optimizer.step()
         losses.append(float(loss.detach()))
     assert losses[-1] < losses[0] - 0.05
+
+
+def test_values_that_rounding_tells_apart_share_the_gradient_of_their_maximum() -> None:
+    """Otherwise machines, and numbers of processes, part as soon as values that start equal have taken a step."""
+    weights = torch.tensor([3.0, 1.0, 2.0], dtype=torch.float64)
+    gradients = []
+    for nudge in (0.0, 1e-9, -1e-9):
+        spectra = _spectra("learned", [[2.0 + nudge, 2.0, 1.0]], [1.0])
+        (values,) = spectra.values()
+        assert values.max() == 1
+        (gradient,) = torch.autograd.grad((weights * values).sum(), [spectra.S])
+        gradients.append(gradient)
+    # d (w . S / m): w / m, less (w . S / m^2) shared by the two largest
+    share = (3 * 2 + 1 * 2 + 2 * 1) / 4 / 2
+    expected = weights / 2 - torch.tensor([share, share, 0.0], dtype=torch.float64)
+    for gradient in gradients:
+        torch.testing.assert_close(gradient, expected, rtol=1e-8, atol=1e-8)

@@ -17,26 +17,13 @@ from sttp_riemann.frames import FRAMES
 from sttp_riemann.tt import absorb
 from sttp_riemann.views import spectral_layers
 from tests.strategies import FRAMES as FRAME_KINDS
-from tests.strategies import LAYER_KINDS, METHODS, SEEDS, SPECTRA, random_frame, small_network
+from tests.strategies import LAYER_KINDS, METHODS, SEEDS, SPECTRA, disturb, random_frame, small_network
 
 METHOD_AND_FRAMES = [(m, f) for m in ("sttp", "svdp") for f in ("riemannian", "householder")]
 
 
 def _weights(model: nn.Module) -> list[torch.Tensor]:
     return [layer.weight.detach().clone() for layer in spectral_layers(model).values()]
-
-
-def _disturb(model: nn.Module, seed: int = 0, scale: float = 0.3) -> nn.Module:
-    """Move every parameter somewhere generic, frames along their manifold."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for p in model.parameters():
-            step = scale * torch.randn(p.shape, dtype=p.dtype, generator=generator)
-            if hasattr(p, "manifold"):
-                p.copy_(p.manifold.retr(p, p.manifold.proju(p, step)))
-            else:
-                p.add_(step)
-    return model
 
 
 @pytest.mark.parametrize("application", ["auto", "weight", "factored"])
@@ -80,7 +67,7 @@ def test_the_factored_form_leaves_attention_with_the_weight_that_it_reads() -> N
 @pytest.mark.parametrize(("method", "frames"), METHOD_AND_FRAMES)
 @pytest.mark.parametrize("kind", LAYER_KINDS)
 def test_the_largest_singular_value_is_one(kind: str, method: str, frames: str, spectrum: str) -> None:
-    layer = _disturb(sr.reparameterize(LAYER_KINDS[kind][0](), 4, method, frames, spectrum, "orthogonal"))
+    layer = disturb(sr.reparameterize(LAYER_KINDS[kind][0](), 4, method, frames, spectrum, "orthogonal"))
     matrix = layer.to_matrix(layer.weight.detach())
     assert abs(float(torch.linalg.matrix_norm(matrix.double(), 2)) - 1) < 1e-5
     assert layer.weight.shape == LAYER_KINDS[kind][0]().weight.shape
@@ -99,7 +86,7 @@ def test_an_embedding_looks_up_rows_of_w_and_its_padding_gets_no_gradient(applic
 
 @given(METHODS, FRAME_KINDS, SPECTRA, SEEDS)
 def test_singular_values_are_those_of_w(method: str, frames: str, spectrum: str, seed: int) -> None:
-    model = _disturb(sr.reparameterize(small_network().double(), 4, method, frames, spectrum, "orthogonal"), seed)
+    model = disturb(sr.reparameterize(small_network().double(), 4, method, frames, spectrum, "orthogonal"), seed)
     for name, values in sr.singular_values(model).items():
         layer = model.get_submodule(name)
         true = torch.linalg.svdvals(layer.to_matrix(layer.weight.detach()))[: len(values)]
@@ -165,7 +152,7 @@ def test_seeds_differ_and_repeat() -> None:
 
 @given(METHODS, SPECTRA, SEEDS, st.sampled_from(["riemannian", "householder"]))
 def test_conversion_there_and_back_keeps_w(method: str, spectrum: str, seed: int, start: str) -> None:
-    model = _disturb(sr.reparameterize(small_network(), 4, method, start, spectrum, "orthogonal", seed=seed), seed)
+    model = disturb(sr.reparameterize(small_network(), 4, method, start, spectrum, "orthogonal", seed=seed), seed)
     before = _weights(model)
     other = "householder" if start == "riemannian" else "riemannian"
     for kind in (other, start):
@@ -228,7 +215,7 @@ def _turn_gauge(model: nn.Module, seed: int) -> None:
 
 @given(METHODS, SEEDS)
 def test_equivalent_networks_become_equal_arrays(method: str, seed: int) -> None:
-    model = _disturb(sr.reparameterize(small_network().double(), 5, method, init="orthogonal", seed=seed), seed)
+    model = disturb(sr.reparameterize(small_network().double(), 5, method, init="orthogonal", seed=seed), seed)
     turned = copy.deepcopy(model)
     _turn_gauge(turned, seed)
     for a, b in zip(_weights(turned), _weights(model), strict=True):
@@ -241,7 +228,7 @@ def test_equivalent_networks_become_equal_arrays(method: str, seed: int) -> None
 
 @given(METHODS, FRAME_KINDS, SPECTRA, SEEDS)
 def test_canonical_form_keeps_w_orders_s_and_is_idempotent(method: str, frames: str, spectrum: str, seed: int) -> None:
-    model = _disturb(sr.reparameterize(small_network().double(), 5, method, frames, spectrum, "orthogonal"), seed)
+    model = disturb(sr.reparameterize(small_network().double(), 5, method, frames, spectrum, "orthogonal"), seed)
     before = _weights(model)
     state = copy.deepcopy(sr.canonicalize(model).state_dict())
     for a, b in zip(_weights(model), before, strict=True):
@@ -255,7 +242,7 @@ def test_canonical_form_keeps_w_orders_s_and_is_idempotent(method: str, frames: 
 
 
 def test_canonical_forms_of_both_paths_are_the_same_network() -> None:
-    model = _disturb(sr.reparameterize(small_network().double(), 5, init="orthogonal"))
+    model = disturb(sr.reparameterize(small_network().double(), 5, init="orthogonal"))
     converted = sr.convert_frames(copy.deepcopy(model), "householder")
     back = sr.convert_frames(sr.canonicalize(converted), "riemannian")
     expected = sr.canonicalize(model).state_dict()
@@ -266,7 +253,7 @@ def test_canonical_forms_of_both_paths_are_the_same_network() -> None:
 @pytest.mark.parametrize("spectrum", ["learned", "identity", "free"])
 @pytest.mark.parametrize("method", ["sttp", "svdp"])
 def test_gauge_fixing_in_float32_lands_in_st_u_and_moves_w_by_rounding(method: str, spectrum: str) -> None:
-    model = _disturb(sr.reparameterize(small_network(), 5, method, "riemannian", spectrum, "orthogonal"))
+    model = disturb(sr.reparameterize(small_network(), 5, method, "riemannian", spectrum, "orthogonal"))
     before = _weights(model)
     sr.gauge_fix(model)
     for a, b in zip(_weights(model), before, strict=True):
@@ -288,7 +275,7 @@ def test_gauge_fixing_in_float32_lands_in_st_u_and_moves_w_by_rounding(method: s
 @pytest.mark.parametrize(("method", "frames"), METHOD_AND_FRAMES)
 def test_state_dicts_copies_and_pickles_are_the_same_model(method: str, frames: str) -> None:
     x = torch.randn(2, 3, 8, 8)
-    model = _disturb(sr.reparameterize(small_network(), 4, method, frames)).eval()
+    model = disturb(sr.reparameterize(small_network(), 4, method, frames)).eval()
     expected = model(x)
     fresh = sr.reparameterize(small_network(), 4, method, frames, seed=9).eval()
     fresh(x)
@@ -307,7 +294,7 @@ def test_a_copy_is_independent() -> None:
     model = sr.reparameterize(small_network(), 4).eval()
     x = torch.randn(2, 3, 8, 8)
     before = model(x)
-    _disturb(copy.deepcopy(model))
+    disturb(copy.deepcopy(model))
     assert torch.equal(model(x), before)
 
 

@@ -14,6 +14,16 @@ from sttp_riemann.data.vision import require_torchvision
 def cifar10(request: Request) -> Source:
     """Give 50,000 training and 10,000 test images, uint8 (N, 3, 32, 32), of ``ROOT/cifar-10-batches-py``.
 
+    Parameters
+    ----------
+    request : Request
+        Where the files are, and whether they may be downloaded.
+
+    Returns
+    -------
+    Source
+        In 10 classes.
+
     Raises
     ------
     FileNotFoundError

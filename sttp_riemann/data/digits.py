@@ -22,7 +22,20 @@ from sttp_riemann.data.source import Request, Source
 def digits(request: Request) -> Source:
     """Give 1,437 training and 360 test digits, uint8 (N, 1, 8, 8); the values 0 .. 16 become 0 .. 255.
 
-    Nothing of `request` matters.
+    Parameters
+    ----------
+    request : Request
+        Nothing of it matters.
+
+    Returns
+    -------
+    Source
+        Labels are the digits.
+
+    Notes
+    -----
+    Alpaydin and Kaynak 1998, "Optical Recognition of Handwritten Digits", UCI Machine Learning Repository (CC BY 4.0),
+    as scikit-learn carries it.
     """
     packed = files(__package__).joinpath("digits.csv.gz").read_bytes()
     lines = gzip.decompress(packed).decode("ascii").splitlines()

@@ -13,6 +13,16 @@ def fake(request: Request) -> Source:
     """Give 512 training and 128 test images of noise, 3 channels, `request.image_size` (32 by default) pixels a side.
 
     Labels run through the 10 classes in turn.
+
+    Parameters
+    ----------
+    request : Request
+        Its `image_size` matters.
+
+    Returns
+    -------
+    Source
+        The same every time.
     """
     size = request.image_size or 32
     generator = torch.Generator().manual_seed(0)

@@ -19,6 +19,16 @@ def folder(request: Request) -> Source:
     the files, sorted by class and name, every fifth is for testing. With an image size, images are scaled until their
     shorter side has it and cut at the centre to a square.
 
+    Parameters
+    ----------
+    request : Request
+        Its `argument` is PATH; its `image_size` matters.
+
+    Returns
+    -------
+    Source
+        A class a folder.
+
     Raises
     ------
     FileNotFoundError

@@ -70,8 +70,10 @@ class ImageData:
 
         Returns
         -------
-        images, labels : Tensor
-            float32 (B, channels, image_size, image_size) in [-1, 1], and int64 (B,); on the CPU.
+        images : Tensor
+            Of float32, (B, channels, image_size, image_size) in [-1, 1], on the CPU.
+        labels : Tensor
+            Of int64, (B,).
         """
         indices = torch.as_tensor(indices, dtype=torch.int64)
         labels = (self.train_labels if train else self.test_labels)[indices]

@@ -48,6 +48,7 @@ def load_dataset(
     Returns
     -------
     ImageData
+        On the CPU.
 
     Raises
     ------
@@ -57,6 +58,16 @@ def load_dataset(
         If files are missing and must not be downloaded.
     ImportError
         If reading needs torchvision, which is missing.
+
+    Examples
+    --------
+    >>> from sttp_riemann.data import load_dataset
+    >>> data = load_dataset("digits", image_size=16)
+    >>> data.train_images.shape, data.num_classes
+    (torch.Size([1437, 1, 8, 8]), 10)
+    >>> images, labels = data.batch([0, 1, 2], train=False)
+    >>> images.shape, labels.shape
+    (torch.Size([3, 1, 16, 16]), torch.Size([3]))
     """
     key, _, argument = name.partition(":")
     if key not in DATASETS or (argument and key != "folder"):

@@ -13,6 +13,16 @@ from sttp_riemann.data.vision import require_torchvision
 def stl10(request: Request) -> Source:
     """Give 5,000 training and 8,000 test images, uint8 (N, 3, 96, 96), of ``ROOT/stl10_binary``.
 
+    Parameters
+    ----------
+    request : Request
+        Where the files are, and whether they may be downloaded.
+
+    Returns
+    -------
+    Source
+        In 10 classes.
+
     Raises
     ------
     FileNotFoundError
@@ -28,7 +38,24 @@ def stl10(request: Request) -> Source:
 def stl10_unlabeled(request: Request) -> Source:
     """Give the 100,000 unlabeled images for training and the 8,000 test images, all with the label -1.
 
-    Raises as `stl10` does.
+    Parameters
+    ----------
+    request : Request
+        Where the files are, and whether they may be downloaded.
+
+    Returns
+    -------
+    Source
+        Without classes.
+
+    Raises
+    ------
+    FileNotFoundError
+        Files are missing and must not be downloaded.
+    ValueError
+        A file is not the published one.
+    ImportError
+        Torchvision is missing.
     """
     test_images, test_labels = _split("test", request)
     return Source(*_split("unlabeled", request), test_images, torch.full_like(test_labels, -1), num_classes=0)

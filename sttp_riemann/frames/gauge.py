@@ -27,6 +27,15 @@ def triangularizing_rotation(block: Tensor) -> Tensor:
     Notes
     -----
     RQ factorization by QR of the block reversed in both indices.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sttp_riemann.frames.gauge import triangularizing_rotation
+    >>> block = torch.randn(3, 3, dtype=torch.float64)
+    >>> turned = block @ triangularizing_rotation(block)
+    >>> torch.allclose(turned.tril(-1), torch.zeros(3, 3, dtype=torch.float64)), bool((turned.diagonal() >= 0).all())
+    (True, True)
     """
     q, r = torch.linalg.qr(block.mT.flip(-2, -1))
     sign = torch.where(r.diagonal(dim1=-2, dim2=-1) < 0, -1.0, 1.0).to(block.dtype)
@@ -50,6 +59,12 @@ def sweep(train: Train, cores: Sequence[Tensor], companions: Sequence[Sequence[T
     Tensor or None
         The last rotation (L, rank, rank) where the last core is in St_U, too, and so passes its gauge through the
         spectrum: the train now contracts to its old value times this rotation. None if nothing is passed on.
+
+    Notes
+    -----
+    Each core takes over the transpose of the rotation before it, is turned so that its leading block is upper
+    triangular, and passes that rotation on. Rotations are isometries of the Stiefel manifold, so momentum that is
+    turned with them stays tangent.
     """
     move: Tensor | None = None
     for core, matrix, others in zip(train.cores, cores, companions, strict=True):
@@ -81,6 +96,11 @@ def fix_gauge(
         For each group of the layout, its cores as `sweep` takes them; changed in place.
     companions : sequence of sequence of sequence of Tensor
         For each core, the tensors that move along; changed in place.
+
+    Notes
+    -----
+    St_U is the set of frames that Obukhov et al. 2021 describe. With an identity spectrum the sweep from the left
+    passes through to V: W = U V^T = (U Q) (V Q)^T.
     """
     passed: dict[int, Tensor] = {}
     for group, own, others in zip(layout.groups, cores, companions, strict=True):

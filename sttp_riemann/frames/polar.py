@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 _COMPILED_STEPS = 12
 _MAX_STEPS = 60
+# Nearer to I than this, the iteration converges without scaling
+_UNSCALED = 0.5
 
 
 def inverse_sqrt(gram: Tensor) -> Tensor:
@@ -24,54 +28,73 @@ def inverse_sqrt(gram: Tensor) -> Tensor:
     Tensor
         (..., r, r).
 
+    Raises
+    ------
+    ValueError
+        If an entry is NaN or infinite.
+
     Notes
     -----
-    Coupled Newton-Schulz of order three (Higham, Functions of Matrices, Section 6.7, problem 6.26): with Z -> G^{-1/2}
-    and M = Y Z -> I, both are multiplied by (15 I - 10 M + 3 M^2) / 8. The matrix is first scaled into (0, 2), so the
-    iteration always converges; how many steps it takes is known from the bound on ||G - I||, so no residual is read
-    back in the loop. The whole is a symmetric function of G, hence commutes with rotations G -> Q^T G Q.
+    Coupled Newton-Schulz (Higham, Functions of Matrices, Section 6.7, problem 6.26): with Z -> G^{-1/2} and
+    M = I + E -> I, both are multiplied by I - E / 2 + 3 E^2 / 8. A matrix far from I is first scaled into (0, 2), so
+    the iteration always converges; how many steps it takes, and whether the last needs E^2, is known from the bound on
+    ||G - I||, so no residual is read back in the loop. The whole is a symmetric function of G, hence commutes with
+    rotations G -> Q^T G Q.
     """
-    r = gram.shape[-1]
-    eye = torch.eye(r, dtype=gram.dtype, device=gram.device)
+    eye = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
     deviation = gram - eye
     bound = torch.minimum(
         torch.linalg.matrix_norm(deviation, keepdim=True),
         deviation.abs().sum(-1, keepdim=True).amax(-2, keepdim=True),
     )
+    largest = None if torch.compiler.is_compiling() or bound.numel() == 0 else float(bound.max())
+    if largest is not None and largest <= _UNSCALED:
+        return _iterate(deviation, eye, _orders(1 - largest, gram.dtype))
     scale = 1 + bound / 2
-    m = gram / scale
-    z: Tensor | None = None
-    for _ in range(_steps(bound, gram.dtype)):
-        factor = torch.baddbmm(15 / 8 * eye - 10 / 8 * m, m, m, alpha=3 / 8) if m.ndim == 3 else _factor(m, eye)
-        z = factor if z is None else z @ factor
-        m = _square(m, factor)
-    assert z is not None
-    return z / scale.sqrt()
-
-
-def _factor(m: Tensor, eye: Tensor) -> Tensor:
-    return 15 / 8 * eye - 10 / 8 * m + 3 / 8 * (m @ m)
-
-
-def _square(m: Tensor, factor: Tensor) -> Tensor:
-    # All factors are polynomials of one symmetric matrix, so they commute; the order below keeps m symmetric.
-    return factor @ m @ factor
-
-
-def _steps(bound: Tensor, dtype: torch.dtype) -> int:
-    """Steps until the deviation from I is below rounding, from the scalar iteration at the lower end."""
-    if torch.compiler.is_compiling() or bound.numel() == 0:
-        return _COMPILED_STEPS
-    delta = float(bound.max())
-    if not delta < float("inf"):
+    if largest is None:
+        orders = [3] * _COMPILED_STEPS
+    elif largest < float("inf"):
+        orders = _orders(max(1 - largest, 0.5) / (1 + largest / 2), gram.dtype)
+    else:
         raise ValueError("a frame or its step holds NaN or infinite values; lower the learning rate")
-    low, tolerance, steps = max(1 - delta, 0.5) / (1 + delta / 2), torch.finfo(dtype).eps, 1
-    while steps < _MAX_STEPS:
+    return _iterate(gram / scale - eye, eye, orders) / scale.sqrt()
+
+
+def _iterate(deviation: Tensor, eye: Tensor, orders: Sequence[int]) -> Tensor:
+    """(I + deviation)^{-1/2} by steps of these orders of convergence."""
+    z = _factor(deviation, eye, orders[0])
+    factor = z
+    for order in orders[1:]:
+        # All factors are polynomials of one symmetric matrix, so they commute; this order keeps the matrix symmetric.
+        deviation = factor @ (deviation + eye) @ factor - eye
+        factor = _factor(deviation, eye, order)
+        z = z @ factor
+    return z
+
+
+def _factor(deviation: Tensor, eye: Tensor, order: int) -> Tensor:
+    linear = torch.add(eye, deviation, alpha=-1 / 2)
+    if order == 2:
+        return linear
+    if deviation.ndim == 3:
+        return torch.baddbmm(linear, deviation, deviation, alpha=3 / 8)
+    return linear + 3 / 8 * (deviation @ deviation)
+
+
+def _orders(low: float, dtype: torch.dtype) -> list[int]:
+    """Orders of the steps that bring what is left below rounding, from the scalar iteration at the lower end."""
+    tolerance = torch.finfo(dtype).eps
+    orders: list[int] = []
+    while len(orders) < _MAX_STEPS:
+        deviation = 1 - low
+        # What the step leaves of the inverse square root: the first term of the series that it drops
+        if 3 / 8 * deviation**2 < tolerance:
+            return [*orders, 2]
+        orders.append(3)
+        if 5 / 16 * deviation**3 < tolerance:
+            return orders
         low *= ((15 - 10 * low + 3 * low * low) / 8) ** 2
-        if 1 - low < tolerance:
-            break
-        steps += 1
-    return steps
+    return orders
 
 
 def polar(x: Tensor) -> Tensor:
@@ -87,9 +110,24 @@ def polar(x: Tensor) -> Tensor:
     Tensor
         (..., n, r).
 
+    Raises
+    ------
+    ValueError
+        If an entry is NaN or infinite.
+
     Notes
     -----
     Commutes with rotations on either side: polar(P X Q) = P polar(X) Q, which is what lets gauge moves pass.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sttp_riemann.frames.polar import polar
+    >>> frame = torch.eye(4, 2, dtype=torch.float64)
+    >>> tangent = torch.tensor([[0, -1], [1, 0], [2, 0], [0, 1]], dtype=torch.float64)
+    >>> moved = polar(frame + tangent)
+    >>> torch.allclose(moved.mT @ moved, torch.eye(2, dtype=torch.float64))
+    True
     """
     return x @ inverse_sqrt(x.mT @ x)
 
@@ -109,8 +147,18 @@ def nearest_frame(x: Tensor) -> Tensor:
 
     Notes
     -----
-    Newton-Schulz on X itself, X (15 I - 10 X^T X + 3 (X^T X)^2) / 8: slower than `polar`, but each step corrects
-    the rounding of those before, whatever the condition number.
+    Newton-Schulz on X itself, X (15 I - 10 X^T X + 3 (X^T X)^2) / 8: slower than `polar`, but each step corrects the
+    rounding of those before, whatever the condition number. The polar factor is the nearest frame in the Frobenius norm
+    (Higham, Functions of Matrices, Section 8.1).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sttp_riemann.frames.polar import nearest_frame
+    >>> x = torch.randn(6, 3, dtype=torch.float64)
+    >>> u, _, vh = torch.linalg.svd(x, full_matrices=False)
+    >>> torch.allclose(nearest_frame(x), u @ vh)
+    True
     """
     norm = torch.linalg.matrix_norm(x, keepdim=True)
     y = x / torch.where(norm > 0, norm, torch.ones_like(norm))
@@ -120,7 +168,7 @@ def nearest_frame(x: Tensor) -> Tensor:
         gram = y.mT @ y
         if y.numel() == 0 or float((gram - eye).abs().max()) < tolerance:
             return y
-        y = y @ _factor(gram, eye)
+        y = y @ _factor(gram - eye, eye, 3)
     full = ((y.mT @ y - eye).abs().amax((-2, -1), keepdim=True) < 1e-3) if y.numel() else eye
     q, r = torch.linalg.qr(x)
     return torch.where(full, y, q * _sign(r.diagonal(dim1=-2, dim2=-1)).unsqueeze(-2))

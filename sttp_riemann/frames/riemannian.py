@@ -8,7 +8,7 @@ from geoopt.manifolds.stiefel import EuclideanStiefel
 from torch import Tensor
 
 from sttp_riemann.frames.bank import Bank
-from sttp_riemann.frames.polar import nearest_frame, polar
+from sttp_riemann.frames.polar import inverse_sqrt, nearest_frame, polar
 from sttp_riemann.tt import Core
 
 
@@ -17,6 +17,23 @@ class PolarStiefel(EuclideanStiefel):
 
     QR based retractions depend on the basis of the frame: qf(X Q) is not qf(X) Q. The polar factor does not, so that
     fixing the gauge during training leaves the trajectory of the weight unchanged.
+
+    Notes
+    -----
+    Polar retraction: Absil, Mahony and Sepulchre 2008, "Optimization Algorithms on Matrix Manifolds", Section 4.1; the
+    vector transport is the projection to the new tangent space, Section 8.1 there. The manifold of a
+    `geoopt.ManifoldParameter` (..., n, r) with n >= r.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sttp_riemann import PolarStiefel
+    >>> manifold = PolarStiefel()
+    >>> point = manifold.projx(torch.randn(5, 3, dtype=torch.float64))
+    >>> step = manifold.proju(point, torch.randn(5, 3, dtype=torch.float64))
+    >>> moved = manifold.retr(point, step)
+    >>> torch.allclose(moved.mT @ moved, torch.eye(3, dtype=torch.float64))
+    True
     """
 
     name = "Stiefel(polar)"
@@ -26,26 +43,128 @@ class PolarStiefel(EuclideanStiefel):
         """Polar retraction (X + U) ((X + U)^T (X + U))^{-1/2}.
 
         The Gram matrix is computed, not taken as I + U^T U, so rounding errors of X do not build up.
+
+        Parameters
+        ----------
+        x : Tensor
+            (..., n, r), the point.
+        u : Tensor
+            (..., n, r), tangent at `x`.
+
+        Returns
+        -------
+        Tensor
+            (..., n, r), on the manifold.
+
+        Raises
+        ------
+        ValueError
+            An entry is NaN or infinite.
         """
         return polar(x + u)
 
     expmap = retr
 
     def retr_transp(self, x: Tensor, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Retraction, and the projection of `v` to the tangent space there."""
+        """Retraction, and a vector's projection to the tangent space there.
+
+        Parameters
+        ----------
+        x : Tensor
+            (..., n, r), the point.
+        u : Tensor
+            (..., n, r), tangent at `x`.
+        v : Tensor
+            (..., n, r), the vector to transport.
+
+        Returns
+        -------
+        tuple of Tensor
+            The new point and the vector there, (..., n, r) each.
+
+        Raises
+        ------
+        ValueError
+            An entry is NaN or infinite.
+        """
         y = self.retr(x, u)
         return y, self.proju(y, v)
 
     expmap_transp = retr_transp
 
+    @torch.no_grad()
+    def move_(self, x: Tensor, direction: Tensor, scale: Tensor, carried: Tensor | None = None) -> None:
+        """Retract along ``scale * direction`` and transport `carried`, both in place.
+
+        The same as `retr_transp`, for an optimizer's step, where every pass over the memory counts.
+
+        Parameters
+        ----------
+        x : Tensor
+            (B, n, r), the points.
+        direction : Tensor
+            (B, n, r), tangent at `x`.
+        scale : Tensor
+            Broadcasts to `direction`.
+        carried : Tensor, optional
+            (B, n, r), projected to the tangent space where `x` ends; may be `direction`.
+
+        Raises
+        ------
+        ValueError
+            An entry is NaN or infinite; `x` is then as it was.
+        """
+        moved = torch.addcmul(x, direction, scale)
+        torch.bmm(moved, inverse_sqrt(moved.mT @ moved), out=x)
+        if carried is not None:
+            xtv = x.mT @ carried
+            carried.baddbmm_(x, xtv + xtv.mT, alpha=-0.5)
+
     def transp_follow_retr(self, x: Tensor, u: Tensor, v: Tensor) -> Tensor:
-        """Projection of `v` to the tangent space at ``retr(x, u)``."""
+        """Projection of `v` to the tangent space at ``retr(x, u)``.
+
+        Parameters
+        ----------
+        x : Tensor
+            (..., n, r), the point.
+        u : Tensor
+            (..., n, r), tangent at `x`.
+        v : Tensor
+            (..., n, r), the vector to transport.
+
+        Returns
+        -------
+        Tensor
+            (..., n, r), tangent at ``retr(x, u)``.
+
+        Raises
+        ------
+        ValueError
+            An entry is NaN or infinite.
+        """
         return self.proju(self.retr(x, u), v)
 
     transp_follow_expmap = transp_follow_retr
 
     def proju(self, x: Tensor, u: Tensor) -> Tensor:
-        """Orthogonal projection U - X sym(X^T U) to the tangent space at X."""
+        """Orthogonal projection U - X sym(X^T U) to the tangent space at X.
+
+        Parameters
+        ----------
+        x : Tensor
+            (..., n, r), the point.
+        u : Tensor
+            (..., n, r), any direction.
+
+        Returns
+        -------
+        Tensor
+            (..., n, r), tangent at `x`.
+
+        Notes
+        -----
+        Also the Riemannian gradient, of a Euclidean one: the metric is the Euclidean (Absil et al. 2008, Section 3.6).
+        """
         xtu = x.mT @ u
         if x.ndim == 3 and u.shape == x.shape:
             return torch.baddbmm(u, x, xtu + xtu.mT, alpha=-0.5)
@@ -53,13 +172,55 @@ class PolarStiefel(EuclideanStiefel):
 
     egrad2rgrad = proju
 
+    def inner(self, x: Tensor, u: Tensor, v: Tensor | None = None, *, keepdim: bool = False) -> Tensor:
+        """Frobenius inner product of tangent vectors; the Euclidean metric is the same everywhere.
+
+        Parameters
+        ----------
+        x : Tensor
+            (..., n, r), the point; of no consequence.
+        u : Tensor
+            (..., n, r), tangent at `x`.
+        v : Tensor, optional
+            (..., n, r), tangent at `x`; `u` by default.
+        keepdim : bool
+            Whether to keep the last two dimensions, with size 1.
+
+        Returns
+        -------
+        Tensor
+            (...) or (..., 1, 1).
+        """
+        if v is None:
+            return torch.linalg.vector_norm(u, dim=(-2, -1), keepdim=keepdim).square()
+        return (u * v).sum((-2, -1), keepdim=keepdim)
+
     def projx(self, x: Tensor) -> Tensor:
-        """Nearest frame, by Newton-Schulz instead of an SVD, which can fail where singular values coincide."""
+        """Nearest frame, by Newton-Schulz instead of an SVD, which can fail where singular values coincide.
+
+        Parameters
+        ----------
+        x : Tensor
+            (..., n, r), n >= r.
+
+        Returns
+        -------
+        Tensor
+            (..., n, r), on the manifold; see `sttp_riemann.frames.polar.nearest_frame`.
+        """
         return nearest_frame(x)
 
 
 class RiemannianBank(Bank):
-    """Frames as one batched `geoopt.ManifoldParameter` (B, rows, rank) on `PolarStiefel`."""
+    """Frames as one batched `geoopt.ManifoldParameter` (B, rows, rank) on `PolarStiefel`.
+
+    Parameters
+    ----------
+    frames : Tensor
+        (B, rows, rank), orthonormal columns.
+    reduced : bool
+        Of no consequence: frames of St_U are trained as points of St.
+    """
 
     canonical = False
 
@@ -69,23 +230,68 @@ class RiemannianBank(Bank):
 
     @staticmethod
     def key(core: Core) -> str:
-        """Shape alone: a core of St_U is trained as a point of St and brought back by gauge fixing."""
+        """Shape alone: a core of St_U is trained as a point of St and brought back by gauge fixing.
+
+        Parameters
+        ----------
+        core : Core
+            Shape of a core.
+
+        Returns
+        -------
+        str
+            ``st_ROWSxRANK``.
+        """
         return f"st_{core.rows}x{core.inner}"
 
     @staticmethod
     def numbers(core: Core) -> int:
-        """Every entry of the frame."""
+        """Every entry of the frame.
+
+        Parameters
+        ----------
+        core : Core
+            Shape of a core.
+
+        Returns
+        -------
+        int
+            ``rows * inner``.
+        """
         return core.rows * core.inner
 
     def tensors(self) -> tuple[Tensor, ...]:
-        """The point itself."""
+        """The point itself.
+
+        Returns
+        -------
+        tuple of Tensor
+            One, (B, rows, rank).
+        """
         return (self.point,)
 
     def materialize(self, *tensors: Tensor) -> Tensor:
-        """Return the point: frames are what is stored."""
+        """Return the point: frames are what is stored.
+
+        Parameters
+        ----------
+        *tensors : Tensor
+            The point alone, (B, rows, rank).
+
+        Returns
+        -------
+        Tensor
+            The same.
+        """
         return tensors[0]
 
     @torch.no_grad()
     def assign_(self, frames: Tensor) -> None:
-        """Copy the frames into the point."""
+        """Copy the frames into the point.
+
+        Parameters
+        ----------
+        frames : Tensor
+            (B, rows, rank), orthonormal columns.
+        """
         self.point.copy_(frames)

@@ -37,21 +37,66 @@ class SpectralLayer(nn.Module):  # type: ignore[override, misc]
 
     @staticmethod
     def matrix_shape(layer: nn.Module) -> tuple[int, tuple[int, ...]]:
-        """Rows of the layer's matrix, and its columns as input channels followed by kernel sizes."""
+        """Rows of the layer's matrix, and its columns as input channels followed by kernel sizes.
+
+        Parameters
+        ----------
+        layer : nn.Module
+            An ordinary layer.
+
+        Returns
+        -------
+        tuple
+            d_out, and the tuple whose product is d_in.
+        """
         raise NotImplementedError
 
     @staticmethod
     def to_matrix(weight: Tensor) -> Tensor:
-        """The matrix (d_out, d_in) of a weight."""
+        """The matrix of a weight.
+
+        Parameters
+        ----------
+        weight : Tensor
+            In the shape that the ordinary layer has it.
+
+        Returns
+        -------
+        Tensor
+            (d_out, d_in).
+        """
         return weight.flatten(1)
 
     def from_matrix(self, matrix: Tensor) -> Tensor:
-        """Undo `to_matrix`."""
+        """Undo `to_matrix`.
+
+        Parameters
+        ----------
+        matrix : Tensor
+            (d_out, d_in).
+
+        Returns
+        -------
+        Tensor
+            In the shape of the ordinary layer's weight.
+        """
         raise NotImplementedError
 
     @classmethod
     def adopt(cls, layer: nn.Module, factors: SpectralFactors, index: int, dense_error: float | None) -> None:
-        """Turn an ordinary layer into one of this class, in place."""
+        """Turn an ordinary layer into one of this class, in place.
+
+        Parameters
+        ----------
+        layer : nn.Module
+            An ordinary layer; changed.
+        factors : SpectralFactors
+            Where its weight comes from.
+        index : int
+            The layer's place there.
+        dense_error : float or None
+            Relative error of W against the weight that was there, where it was kept.
+        """
         del layer._parameters["weight"]
         # Not by setattr, which would register the shared factors as a child of every layer.
         layer.__dict__.update(
@@ -70,7 +115,13 @@ class SpectralLayer(nn.Module):  # type: ignore[override, misc]
         self.__class__ = dense_class  # type: ignore[assignment]
 
     def thin_layers(self) -> nn.Sequential | None:
-        """Two ordinary layers, V^T and then U diag(s), that compute the same; None where they have no fewer numbers."""
+        """Two ordinary layers, V^T and then U diag(s), that compute the same.
+
+        Returns
+        -------
+        nn.Sequential or None
+            None where they have no fewer numbers than the dense layer.
+        """
         shape = self.factors.shapes[self.index]
         # Attention reads the weight of its output projection itself.
         if (
@@ -111,7 +162,22 @@ class SpectralLayer(nn.Module):  # type: ignore[override, misc]
 
 
 def filled(layer: Any, weight: Tensor, bias: Tensor | None = None) -> nn.Module:
-    """An ordinary layer with these numbers."""
+    """An ordinary layer with these numbers.
+
+    Parameters
+    ----------
+    layer : nn.Module
+        Changed in place.
+    weight : Tensor
+        In the layer's shape; copied.
+    bias : Tensor, optional
+        Copied; None for no bias.
+
+    Returns
+    -------
+    nn.Module
+        The same layer.
+    """
     layer.weight = nn.Parameter(weight.clone())
     layer.bias = None if bias is None else nn.Parameter(bias.detach().clone())
     return layer

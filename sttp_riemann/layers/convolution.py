@@ -33,19 +33,55 @@ class Convolution(SpectralLayer):
 
 
 class _SpectralConv(Convolution):
-    """Convolution (C_out, C_in / groups, *kernel); the matrix is C_out x (C_in / groups * kernel)."""
+    """Convolution with the weight (C_out, C_in / groups, kernel sizes).
+
+    The matrix is C_out x (C_in / groups * kernel).
+    """
 
     @staticmethod
     def matrix_shape(layer: Any) -> tuple[int, tuple[int, ...]]:
-        """Out channels; in channels of a group, then kernel sizes."""
+        """Out channels; in channels of a group, then kernel sizes.
+
+        Parameters
+        ----------
+        layer : nn.Conv1d, nn.Conv2d or nn.Conv3d
+            An ordinary layer.
+
+        Returns
+        -------
+        tuple
+            C_out, and (C_in / groups, kernel sizes).
+        """
         return layer.out_channels, (layer.in_channels // layer.groups, *layer.kernel_size)
 
     def from_matrix(self, matrix: Tensor) -> Tensor:
-        """Unfold the columns into channels and kernel."""
+        """Unfold the columns into channels and kernel.
+
+        Parameters
+        ----------
+        matrix : Tensor
+            (C_out, C_in / groups * kernel).
+
+        Returns
+        -------
+        Tensor
+            (C_out, C_in / groups, kernel sizes).
+        """
         return matrix.view(self.out_channels, self.in_channels // self.groups, *self.kernel_size)
 
     def forward(self, input: Tensor) -> Tensor:
-        """Convolve (N, C_in, *space) or (C_in, *space)."""
+        """Convolve.
+
+        Parameters
+        ----------
+        input : Tensor
+            (N, C_in, space) or (C_in, space), with one, two or three dimensions of space.
+
+        Returns
+        -------
+        Tensor
+            (N, C_out, space) or (C_out, space).
+        """
         pixels = input.numel() // (self.in_channels * math.prod(self.stride))
         channels = self.in_channels // self.groups, self.out_channels
         if self._choose(Workload(pixels * self.groups, pixels, pixels, *channels)) == "weight":

@@ -20,15 +20,48 @@ class SpectralEmbedding(SpectralLayer, nn.Embedding):  # type: ignore[override, 
 
     @staticmethod
     def matrix_shape(layer: Any) -> tuple[int, tuple[int, ...]]:
-        """Embeddings; their dimension."""
+        """Embeddings; their dimension.
+
+        Parameters
+        ----------
+        layer : nn.Embedding
+            An ordinary layer.
+
+        Returns
+        -------
+        tuple
+            ``(num_embeddings, (embedding_dim,))``.
+        """
         return layer.num_embeddings, (layer.embedding_dim,)
 
     def from_matrix(self, matrix: Tensor) -> Tensor:
-        """The matrix itself."""
+        """The matrix itself.
+
+        Parameters
+        ----------
+        matrix : Tensor
+            (num_embeddings, embedding_dim).
+
+        Returns
+        -------
+        Tensor
+            The same.
+        """
         return matrix
 
     def forward(self, input: Tensor) -> Tensor:
-        """Look up integers of any shape."""
+        """Look up vectors.
+
+        Parameters
+        ----------
+        input : Tensor
+            Integers of any shape (...).
+
+        Returns
+        -------
+        Tensor
+            (..., embedding_dim).
+        """
         rows = input.numel()
         # A lookup costs a row's length: what counts is building W against multiplying rows by V^T.
         if self._choose(Workload(rows, 0, 0, 0, self.embedding_dim)) == "weight":

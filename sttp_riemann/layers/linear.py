@@ -18,15 +18,48 @@ class SpectralLinear(SpectralLayer, nn.Linear):  # type: ignore[override, misc]
 
     @staticmethod
     def matrix_shape(layer: Any) -> tuple[int, tuple[int, ...]]:
-        """Out features; in features."""
+        """Out features; in features.
+
+        Parameters
+        ----------
+        layer : nn.Linear
+            An ordinary layer.
+
+        Returns
+        -------
+        tuple
+            ``(out_features, (in_features,))``.
+        """
         return layer.out_features, (layer.in_features,)
 
     def from_matrix(self, matrix: Tensor) -> Tensor:
-        """The matrix itself."""
+        """The matrix itself.
+
+        Parameters
+        ----------
+        matrix : Tensor
+            (out_features, in_features).
+
+        Returns
+        -------
+        Tensor
+            The same.
+        """
         return matrix
 
     def forward(self, input: Tensor) -> Tensor:
-        """Apply to (..., in_features)."""
+        """Apply the layer.
+
+        Parameters
+        ----------
+        input : Tensor
+            (..., in_features).
+
+        Returns
+        -------
+        Tensor
+            (..., out_features).
+        """
         rows = input.numel() // self.in_features
         application = self._choose(Workload(rows, rows, rows, self.in_features, self.out_features))
         if application == "weight":

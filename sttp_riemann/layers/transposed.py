@@ -17,27 +17,76 @@ CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 
 
 class _SpectralConvTranspose(Convolution):
-    """Transposed convolution (C_in, C_out / groups, *kernel); the matrix is C_out / groups x (C_in * kernel)."""
+    """Transposed convolution with the weight (C_in, C_out / groups, kernel sizes).
+
+    The matrix is C_out / groups x (C_in * kernel).
+    """
 
     transposed_op: ClassVar[Callable[..., Tensor]]
 
     @staticmethod
     def matrix_shape(layer: Any) -> tuple[int, tuple[int, ...]]:
-        """Out channels of a group; in channels, then kernel sizes."""
+        """Out channels of a group; in channels, then kernel sizes.
+
+        Parameters
+        ----------
+        layer : nn.ConvTranspose1d, nn.ConvTranspose2d or nn.ConvTranspose3d
+            An ordinary layer.
+
+        Returns
+        -------
+        tuple
+            C_out / groups, and (C_in, kernel sizes).
+        """
         return layer.out_channels // layer.groups, (layer.in_channels, *layer.kernel_size)
 
     @staticmethod
     def to_matrix(weight: Tensor) -> Tensor:
-        """Out channels first."""
+        """Out channels first.
+
+        Parameters
+        ----------
+        weight : Tensor
+            (C_in, C_out / groups, kernel sizes).
+
+        Returns
+        -------
+        Tensor
+            (C_out / groups, C_in * kernel).
+        """
         return weight.transpose(0, 1).flatten(1)
 
     def from_matrix(self, matrix: Tensor) -> Tensor:
-        """In channels first again."""
+        """In channels first again.
+
+        Parameters
+        ----------
+        matrix : Tensor
+            (C_out / groups, C_in * kernel).
+
+        Returns
+        -------
+        Tensor
+            (C_in, C_out / groups, kernel sizes).
+        """
         split = matrix.view(self.out_channels // self.groups, self.in_channels, *self.kernel_size)
         return split.transpose(0, 1)
 
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
-        """Convolve (N, C_in, *space) or (C_in, *space), transposed."""
+        """Convolve, transposed.
+
+        Parameters
+        ----------
+        input : Tensor
+            (N, C_in, space) or (C_in, space), with one, two or three dimensions of space.
+        output_size : list of int, optional
+            As torch's transposed convolutions take it.
+
+        Returns
+        -------
+        Tensor
+            (N, C_out, space) or (C_out, space).
+        """
         before = input.numel() // self.in_channels
         after = before * math.prod(self.stride)
         channels = self.in_channels, self.out_channels // self.groups

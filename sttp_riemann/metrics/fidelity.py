@@ -68,7 +68,7 @@ class Images(Dataset[Tensor]):
     Parameters
     ----------
     images : Tensor
-        uint8 (N, C, H, W) with C = 1 or 3.
+        Of uint8, (N, C, H, W) with C = 1 or 3.
     """
 
     def __init__(self, images: Tensor) -> None:
@@ -100,7 +100,7 @@ def measure(
     Parameters
     ----------
     samples : Tensor or Path
-        uint8 (N, C, H, W) with C = 1 or 3, or a folder with images.
+        Images as uint8 (N, C, H, W) with C = 1 or 3, or a folder with images.
     reference : Tensor, Path or None
         Real images; what is extracted from a tensor is cached. None where no metric compares.
     names : sequence of str

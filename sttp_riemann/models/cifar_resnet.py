@@ -27,6 +27,10 @@ class CifarResNet(nn.Module):
     ------
     ValueError
         If `depth` is not 6n + 2 with n of at least 1.
+
+    Notes
+    -----
+    He et al. 2016 (arXiv 1512.03385), Section 4.2.
     """
 
     def __init__(self, num_classes: int = 10, in_channels: int = 3, depth: int = 20, width: int = 16) -> None:
@@ -45,7 +49,18 @@ class CifarResNet(nn.Module):
         self.linear = nn.Linear(channels, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Class scores (N, num_classes) of images (N, in_channels, H, W)."""
+        """Give class scores.
+
+        Parameters
+        ----------
+        images : Tensor
+            (N, in_channels, H, W).
+
+        Returns
+        -------
+        Tensor
+            (N, num_classes).
+        """
         maps = self.blocks(torch.relu(self.norm(self.conv1(images))))
         return self.linear(maps.mean((2, 3)))
 

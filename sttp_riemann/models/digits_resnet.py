@@ -37,7 +37,18 @@ class DigitsResNet(nn.Module):
         self.linear = nn.Linear(width, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Class scores (N, num_classes) of images (N, in_channels, H, W)."""
+        """Give class scores.
+
+        Parameters
+        ----------
+        images : Tensor
+            (N, in_channels, H, W).
+
+        Returns
+        -------
+        Tensor
+            (N, num_classes).
+        """
         maps = self.blocks(self.pool(torch.relu(self.norm(self.conv1(images)))))
         return self.linear(maps.mean((2, 3)))
 

@@ -58,6 +58,14 @@ def build_model(name: str, num_classes: int | None = None, in_channels: int = 3,
         If the network, or an option, is unknown, or a number is out of range.
     ImportError
         If a network needs torchvision, which is missing.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sttp_riemann.models import build_model
+    >>> network = build_model("digits_resnet", in_channels=1, width=16)
+    >>> network(torch.zeros(2, 1, 8, 8)).shape
+    torch.Size([2, 10])
     """
     sizes = {"in_channels": in_channels}
     if num_classes is not None:

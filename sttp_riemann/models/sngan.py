@@ -59,6 +59,10 @@ class SNGANGenerator(nn.Module):
     ------
     ValueError
         If a stage would not have a whole number of channels.
+
+    Notes
+    -----
+    Miyato et al. 2018 (arXiv 1802.05957), Appendix B; the network for 8 pixels is ours.
     """
 
     def __init__(
@@ -83,7 +87,19 @@ class SNGANGenerator(nn.Module):
         glorot(self.to_image)
 
     def forward(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Images in [-1, 1], (N, in_channels, image_size, image_size), of noise (N, latent_dim) and labels (N,).
+        """Make images of noise.
+
+        Parameters
+        ----------
+        noise : Tensor
+            (N, latent_dim), standard normal.
+        labels : Tensor, optional
+            (N,), for a conditional network.
+
+        Returns
+        -------
+        Tensor
+            (N, in_channels, image_size, image_size) in [-1, 1].
 
         Raises
         ------
@@ -147,7 +163,19 @@ class SNGANDiscriminator(nn.Module):
             nn.init.xavier_uniform_(self.embedding.weight)
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Logits (N,) of images (N, in_channels, H, W) in [-1, 1] and labels (N,).
+        """Tell real images from generated ones.
+
+        Parameters
+        ----------
+        images : Tensor
+            (N, in_channels, H, W) in [-1, 1].
+        labels : Tensor, optional
+            (N,), for a conditional network.
+
+        Returns
+        -------
+        Tensor
+            Logits (N,), higher for what looks real.
 
         Raises
         ------

@@ -27,6 +27,11 @@ def torchvision_network(name: str, num_classes: int = 10, in_channels: int = 3, 
     **options
         Passed on to torchvision. Auxiliary heads are off unless ``aux_logits`` says otherwise.
 
+    Returns
+    -------
+    nn.Module
+        On the CPU, in training mode.
+
     Raises
     ------
     ImportError

@@ -18,7 +18,7 @@ class WideResNet(nn.Module):
     depth : int
         Layers, 6n + 4.
     widen_factor : int
-        k.
+        The factor k of the channels.
 
     Raises
     ------
@@ -46,7 +46,18 @@ class WideResNet(nn.Module):
         self.linear = nn.Linear(channels, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Class scores (N, num_classes) of images (N, in_channels, H, W)."""
+        """Give class scores.
+
+        Parameters
+        ----------
+        images : Tensor
+            (N, in_channels, H, W).
+
+        Returns
+        -------
+        Tensor
+            (N, num_classes).
+        """
         maps = torch.relu(self.norm(self.blocks(self.conv1(images))))
         return self.linear(maps.mean((2, 3)))
 

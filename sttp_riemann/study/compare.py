@@ -3,42 +3,94 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 
 from tqdm import tqdm
 
 from sttp_riemann.study.report import write_report
-from sttp_riemann.study.results import Result, read_result, title
+from sttp_riemann.study.results import Result, read_result
+from sttp_riemann.study.variant import title
+from sttp_riemann.study.workers import spread
+from sttp_riemann.training.checks import LOW_RANK
 from sttp_riemann.training.loop import Trainer
 from sttp_riemann.training.machine import build_accelerator
-from sttp_riemann.training.recipe import LOW_RANK, Frames, Method, Recipe
+from sttp_riemann.training.recipe import Frames, Method, Recipe
 from sttp_riemann.training.snapshot import check_origin
 from sttp_riemann.training.task import build_task
 
 
 def plan(recipe: Recipe) -> list[Recipe]:
-    """List the runs of a comparison: in each seed every low-rank method on every path, and the others once.
+    """List the runs of a comparison: in each seed every low-rank method on every path at every rank, the others once.
 
     Variants take turns, so that a machine that is slower for a while slows all of them.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        What to compare.
+
+    Returns
+    -------
+    list of Recipe
+        One a run, seed after seed.
+
+    Examples
+    --------
+    >>> from sttp_riemann.study.compare import plan
+    >>> from sttp_riemann.training.recipe import Recipe
+    >>> [run.label for run in plan(Recipe(methods=["dense", "sttp"], seeds=[0]))]
+    ['dense', 'sttp-riemannian', 'sttp-householder']
     """
-    variants: list[tuple[Method, Frames, str | None]] = []
+    variants: list[tuple[Method, Frames, str | None, int | float | None]] = []
     letters: list[str | None] = [*recipe.spectra] or [None]
     for method in recipe.methods:
         if method in LOW_RANK:
-            variants.extend((method, path, letter) for letter in letters for path in recipe.paths)
+            ranks = recipe.ranks.get(method, [None])
+            for letter, path, rank in product(letters, recipe.paths, ranks):
+                variants.append((method, path, letter, rank))
         else:
-            # It has no frames and no spectrum, so one path stands for all
-            variants.append((method, recipe.paths[0], None))
-    return [recipe.for_run(method, path, seed, letter) for seed in recipe.seeds for method, path, letter in variants]
+            # It has no frames, spectrum or rank, so one path stands for all
+            variants.append((method, recipe.paths[0], None, None))
+    return [
+        recipe.for_run(method, path, seed, letter, rank)
+        for seed in recipe.seeds
+        for method, path, letter, rank in variants
+    ]
 
 
 def run_folder(recipe: Recipe, output: Path) -> Path:
-    """Folder of one run of a comparison."""
+    """Folder of one run of a comparison.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Of the run.
+    output : Path
+        Folder of the study.
+
+    Returns
+    -------
+    Path
+        ``OUTPUT/LABEL/seedSEED``.
+    """
     return output / recipe.label / f"seed{recipe.seed}"
 
 
 def finish(recipe: Recipe, folder: Path) -> Result:
     """Get the result of a run: read it, or go on where it was cut off, or begin.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Of the run.
+    folder : Path
+        The run's own.
+
+    Returns
+    -------
+    Result
+        What ``result.json`` holds, and the folder.
 
     Raises
     ------
@@ -47,12 +99,12 @@ def finish(recipe: Recipe, folder: Path) -> Result:
     """
     result = read_result(folder)
     if result is None:
-        return Trainer(recipe, folder).run()
+        return {**Trainer(recipe, folder).run(), "folder": folder}
     check_origin(recipe, folder, result["recipe"], result["environment"]["sttp_riemann"])
     return result
 
 
-def compare(recipe: Recipe, output: Path) -> tuple[list[Result], Path]:
+def compare(recipe: Recipe, output: Path, workers: int = 1) -> tuple[list[Result], Path]:
     """Do all runs of a comparison that are not done yet, and write the report.
 
     Parameters
@@ -61,12 +113,15 @@ def compare(recipe: Recipe, output: Path) -> tuple[list[Result], Path]:
         What to compare.
     output : Path
         Folder of the study.
+    workers : int
+        How many runs are under way at a time, each in a process of its own. Results are the same for any number;
+        times of steps are not where processes want the same cores.
 
     Returns
     -------
-    list of Result
-        Every run's.
-    Path
+    results : list of Result
+        Every run's, in the order of `plan`.
+    report : Path
         ``report.html``.
 
     Raises
@@ -76,13 +131,13 @@ def compare(recipe: Recipe, output: Path) -> tuple[list[Result], Path]:
     """
     runs = plan(recipe)
     _rehearse(runs)
-    results = []
+    done: dict[int, Result] = {}
     with tqdm(total=len(runs), desc="compare", unit="run", disable=None) as bar:
-        for run in runs:
-            result = finish(run, run_folder(run, output))
-            results.append(result)
+        for index, result in spread(finish, [(run, run_folder(run, output)) for run in runs], workers):
+            done[index] = result
             bar.update()
-            tqdm.write(_line(run, result))
+            tqdm.write(_line(runs[index], result))
+    results = [done[index] for index in range(len(runs))]
     return results, write_report(recipe, results, output)
 
 

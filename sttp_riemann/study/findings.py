@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from sttp_riemann.study.curve_findings import Measure, curve_findings, fewer_seeds
+from sttp_riemann.study.curves import is_ranked, points_of, times_of
 from sttp_riemann.study.results import Row
+from sttp_riemann.study.variant import Variant, title
 
 # A layer whose largest singular value exceeds 1 by less is 1-Lipschitz up to rounding
 ROUNDING = 1e-4
@@ -24,8 +27,14 @@ def findings(rows: Sequence[Row]) -> list[str]:
     list of str
         Only what the rows bear out; a comparison within the spread of the seeds is called that.
     """
-    sentences = [_accuracy(rows), _size(rows), *_against_dense(rows), *_paths(rows), _orthogonality(rows)]
-    return [s for s in [*sentences, _singular_values(rows)] if s]
+    if is_ranked([row.label for row in rows]):
+        points = points_of(rows, lambda row: (row.accuracy, row.accuracy_two_sd))
+        compared = curve_findings(points, times_of(rows), Measure("test accuracy", " %", 2, more=True))
+    else:
+        compared = [*_against_dense(rows), *_paths(rows)]
+    sentences = [_accuracy(rows), _size(rows), *compared, _orthogonality(rows), _singular_values(rows)]
+    sentences.append(fewer_seeds({row.title: row.seeds for row in rows}))
+    return [sentence for sentence in sentences if sentence]
 
 
 def _accuracy(rows: Sequence[Row]) -> str:
@@ -98,14 +107,18 @@ def _orthogonality(rows: Sequence[Row]) -> str:
 
 
 def _singular_values(rows: Sequence[Row]) -> str:
-    bounded = [r for r in rows if r.singular_value <= 1 + ROUNDING]
-    beyond = [r for r in rows if r.singular_value > 1 + ROUNDING]
+    """Tell of the largest of each method and path, whatever the rank."""
+    largest: dict[str, float] = {}
+    for row in rows:
+        name = title(Variant.of(row.label).curve)
+        largest[name] = max(largest.get(name, 0.0), row.singular_value)
+    bounded = [name for name, value in largest.items() if value <= 1 + ROUNDING]
+    beyond = [f"{name} ({value:.2f})" for name, value in largest.items() if value > 1 + ROUNDING]
     parts = []
     if bounded:
-        parts.append(f"every layer of {_and([r.title for r in bounded])} ends with singular values of at most 1")
+        parts.append(f"every layer of {_and(bounded)} ends with singular values of at most 1")
     if beyond:
-        told = _and([f"{r.title} ({r.singular_value:.2f})" for r in beyond])
-        parts.append(f"the largest singular value exceeds 1 in {told}")
+        parts.append(f"the largest singular value exceeds 1 in {_and(beyond)}")
     text = "; ".join(parts)
     return f"{text[0].upper()}{text[1:]}."
 

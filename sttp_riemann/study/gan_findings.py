@@ -5,8 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from sttp_riemann.study.gan_results import MEASURES, GanRow
+from sttp_riemann.study.curve_findings import Measure, curve_findings, fewer_seeds
+from sttp_riemann.study.curves import is_ranked, points_of, times_of
+from sttp_riemann.study.gan_results import MEASURES, GanRow, scaled
+from sttp_riemann.study.variant import Variant, title
 from sttp_riemann.training.recipe import Recipe
+
+# More than these are counted and not named
+NAMED = 12
 
 
 def gan_findings(recipe: Recipe, rows: Sequence[GanRow]) -> list[str]:
@@ -25,7 +31,15 @@ def gan_findings(recipe: Recipe, rows: Sequence[GanRow]) -> list[str]:
         Only what the rows bear out; a difference within the spread of the seeds is called that.
     """
     name = next((n for n in ("fid", "kid", "is", "diversity") if n in rows[0].figures), "diversity")
-    return [*_quality(rows, name), *_frames(rows, name), *_collapses(rows), _norms(rows), *_caution(recipe, rows)]
+    if is_ranked([row.label for row in rows]):
+        label, _, digits, more = MEASURES[name]
+        points = points_of(rows, scaled(name))
+        compared = curve_findings(points, times_of(rows), Measure(label, "", digits, more))
+    else:
+        compared = [*_quality(rows, name), *_frames(rows, name)]
+    sentences = [*compared, *_collapses(rows), _norms(rows), *_caution(recipe, rows)]
+    sentences.append(fewer_seeds({row.title: len(row.runs) for row in rows}))
+    return [sentence for sentence in sentences if sentence]
 
 
 def _quality(rows: Sequence[GanRow], name: str) -> list[str]:
@@ -75,15 +89,27 @@ def _collapses(rows: Sequence[GanRow]) -> list[str]:
     found = [(row, run) for row in rows for run in row.collapsed]
     if not found:
         return ["The detector finds no collapse in any run."]
+    if len(found) > NAMED:
+        runs = sum(len(row.runs) for row in rows)
+        return [
+            f"{len(found)} of {runs} runs collapsed: the table tells how many of each row, results.csv at which step "
+            "and with which layer."
+        ]
     sentences = [f"{row.title}, seed {run.seed}, collapsed: {run.collapse}." for row, run in found]
-    healthy = [row.title for row in rows if not row.collapsed]
-    if healthy:
-        sentences.append(f"No run of {', '.join(healthy)} collapsed.")
+    sound = [row.title for row in rows if not row.collapsed]
+    if len(sound) > NAMED:
+        sentences.append(f"No run of the {len(sound)} other rows collapsed.")
+    elif sound:
+        sentences.append(f"No run of {', '.join(sound)} collapsed.")
     return sentences
 
 
 def _norms(rows: Sequence[GanRow]) -> str:
-    told = ", ".join(f"{row.title} {row.spectral_norm:.2f}" for row in rows)
+    largest: dict[str, float] = {}
+    for row in rows:
+        name = title(Variant.of(row.label).curve)
+        largest[name] = max(largest.get(name, 0.0), row.spectral_norm)
+    told = ", ".join(f"{name} {value:.2f}" for name, value in largest.items())
     return f"The largest spectral norm of any discriminator layer at any evaluation: {told}."
 
 

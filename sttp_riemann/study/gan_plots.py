@@ -13,12 +13,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sttp_riemann.study.gan_results import MEASURES, GanRow, Record, Run
-from sttp_riemann.study.plots import STYLE, png, spectra
+from sttp_riemann.study.curves import OVER_COMPRESSION, draw_over_compression, is_ranked, points_of
+from sttp_riemann.study.gan_results import MEASURES, GanRow, Record, Run, scaled
+from sttp_riemann.study.looks import STYLE, legend_of_panels, look, marker, panels, png
+from sttp_riemann.study.plots import largest_ranks, spectra
 
-COLORS = {"dense": "#6b7280", "sn": "#b91c1c", "sr": "#7e22ce", "svdp": "#2563a8", "sttp": "#d97706"}
-# Of a variant with several spectra, one width each
-WIDTHS = {"c": 1.8, "l": 1.2, "r": 2.6, "other": 0.8}
 SHEETS = 4
 """Moments of training whose samples are shown."""
 Series = Callable[[Record], float]
@@ -60,22 +59,45 @@ def gan_figures(rows: Sequence[GanRow]) -> dict[str, tuple[str, bytes]]:
             _interpolations,
         ),
     }
+    ranked = is_ranked([row.label for row in rows])
+    shown = list(largest_ranks({row.label: row for row in rows}).values())
+    kept = " Of each method and path only the largest rank." if ranked else ""
     with matplotlib.rc_context(STYLE):
-        return {name: (caption, png(draw(rows))) for name, (caption, draw) in drawn.items()}
+        found = {name: (caption + kept, png(draw(shown))) for name, (caption, draw) in drawn.items()}
+        if not ranked:
+            return found
+        caption = f"Metrics of the last samples {OVER_COMPRESSION}"
+        return {"compression": (caption, png(over_compression(rows))), **found}
 
 
-WIDE = ("metrics", "stability", "singular_values", "samples", "interpolations")
+WIDE = ("compression", "metrics", "stability", "singular_values", "samples", "interpolations")
 """Figures that need the page's whole width."""
+
+
+def over_compression(rows: Sequence[GanRow]) -> Figure:
+    """Draw a line of panels for each network that is compressed, with one for each metric."""
+    names = [name for name in MEASURES if name in rows[0].figures]
+    sizes: dict[str, Callable[[GanRow], float]] = {"D": lambda row: row.ratio}
+    if any(row.generator_ratio != 100 for row in rows):
+        sizes["G"] = lambda row: row.generator_ratio
+    figure, grid = panels(len(sizes) * len(names), columns=len(names))
+    kinds = [(name, part) for part in sizes for name in names]
+    for axes, (name, part) in zip(grid, kinds, strict=True):
+        label, _, _, more = MEASURES[name]
+        points = points_of(rows, scaled(name), sizes[part])
+        draw_over_compression(axes, points, f"{label} ({'more' if more else 'less'} is better)", f"Z of {part} (%)")
+    legend_of_panels(figure, grid[0])
+    return figure
 
 
 def _metrics(rows: Sequence[GanRow]) -> Figure:
     names = [name for name in MEASURES if name in rows[0].figures]
-    figure, panels = _panels(len(names))
-    for axes, name in zip(panels, names, strict=True):
+    figure, grid = panels(len(names))
+    for axes, name in zip(grid, names, strict=True):
         label, _, _, more = MEASURES[name]
         _over_steps(axes, rows, partial(_measure, name))
         axes.set_title(f"{label} ({'more' if more else 'less'} is better)", fontsize=10)
-    _legend(figure, panels[0])
+    legend_of_panels(figure, grid[0])
     return figure
 
 
@@ -90,13 +112,13 @@ def _stability(rows: Sequence[GanRow]) -> Figure:
         "mean relative stable rank": _relative_stable_rank,
         "gradient norm": lambda record: sum(x["gradient_norm"] ** 2 for x in record["layers"].values()) ** 0.5,
     }
-    figure, panels = _panels(len(series))
-    for axes, (name, value) in zip(panels, series.items(), strict=True):
+    figure, grid = panels(len(series))
+    for axes, (name, value) in zip(grid, series.items(), strict=True):
         _over_steps(axes, rows, value)
         axes.set_title(name, fontsize=10)
         if name != "mean relative stable rank":
             axes.set_yscale("log")
-    _legend(figure, panels[0])
+    legend_of_panels(figure, grid[0])
     return figure
 
 
@@ -113,8 +135,8 @@ def _outputs(rows: Sequence[GanRow]) -> Figure:
         steps = [record["step"] for record in records]
         for kind, dashes in (("real", "-"), ("fake", "--")):
             values = [float(np.mean(record["outputs"][kind])) for record in records]
-            look = {**_look(row.label), "linestyle": dashes, "marker": _marker(row.label), "markersize": 3}
-            axes.plot(steps, values, label=row.title if kind == "real" else None, **look)
+            line = {**look(row.label), **marker(row.label), "linestyle": dashes, "markersize": 3}
+            axes.plot(steps, values, label=row.title if kind == "real" else None, **line)
     # Unconstrained outputs may be beyond all others
     axes.set_yscale("symlog")
     axes.set(xlabel="step of the generator", ylabel="mean output (symmetric log axis)")
@@ -162,42 +184,16 @@ def _file(step: int) -> str:
     return f"{step:09d}.png"
 
 
-def _panels(count: int) -> tuple[Figure, list[Axes]]:
-    columns = min(3, count)
-    lines = -(-count // columns)
-    figure = Figure(figsize=(4.4 * columns, 3.2 * lines), layout="constrained")
-    panels = list(figure.subplots(lines, columns, squeeze=False).flat)
-    for axes in panels[count:]:
-        axes.set_visible(False)
-    return figure, panels[:count]
-
-
-def _legend(figure: Figure, axes: Axes) -> None:
-    handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=4)
-
-
 def _over_steps(axes: Axes, rows: Sequence[GanRow], value: Series) -> None:
     for row in rows:
         curves = [[value(record) for record in run.records] for run in row.runs]
         common = min(len(curve) for curve in curves)
         table = np.array([curve[:common] for curve in curves], dtype=float)
         steps = [record["step"] for record in row.runs[0].records[:common]]
-        look = _look(row.label)
-        axes.plot(steps, table.mean(0), label=row.title, **look)
-        axes.fill_between(steps, table.min(0), table.max(0), color=look["color"], alpha=0.12, linewidth=0)
+        line = look(row.label)
+        axes.plot(steps, table.mean(0), label=row.title, **line)
+        axes.fill_between(steps, table.min(0), table.max(0), color=line["color"], alpha=0.12, linewidth=0)
     axes.set_xlabel("step of the generator")
-
-
-def _look(label: str) -> dict[str, Any]:
-    method, *rest = label.split("-")
-    letter = rest[0] if rest else "c"
-    dashed = bool(rest) and rest[-1] == "householder"
-    return {"color": COLORS[method], "linestyle": "--" if dashed else "-", "linewidth": WIDTHS[letter]}
-
-
-def _marker(label: str) -> str:
-    return "s" if label.endswith("householder") else "o"
 
 
 def _as_result(run: Run) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from sttp_riemann.study.collapse import LASTING, LEAST
 from sttp_riemann.study.contents import Contents
@@ -29,7 +28,7 @@ NOTES = (
 )
 
 
-def gan_contents(recipe: Recipe, results: Sequence[Result], folder: Path) -> Contents:
+def gan_contents(recipe: Recipe, results: Sequence[Result]) -> Contents:
     """Table, findings and figures of a GAN study.
 
     Parameters
@@ -38,8 +37,6 @@ def gan_contents(recipe: Recipe, results: Sequence[Result], folder: Path) -> Con
         The study.
     results : sequence of Result
         Its finished runs.
-    folder : Path
-        Of the study, which holds the runs' folders.
 
     Returns
     -------
@@ -50,5 +47,5 @@ def gan_contents(recipe: Recipe, results: Sequence[Result], folder: Path) -> Con
     CheckpointError
         A run's records cannot be read.
     """
-    rows = tabulate_gan(results, folder)
+    rows = tabulate_gan(results)
     return Contents(gan_table(recipe, rows), gan_csv(rows), gan_findings(recipe, rows), NOTES, gan_figures(rows), WIDE)

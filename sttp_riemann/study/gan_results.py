@@ -7,13 +7,14 @@ import io
 import json
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sttp_riemann.study.collapse import Collapse, detect
-from sttp_riemann.study.results import Result, by_label, title
+from sttp_riemann.study.results import Result, by_label, only_rank
+from sttp_riemann.study.variant import Variant, title
 from sttp_riemann.training.errors import CheckpointError
 from sttp_riemann.training.recipe import Recipe
 
@@ -89,14 +90,14 @@ class GanRow:
         return title(self.label)
 
     @property
+    def rank(self) -> float | None:
+        """The one rank of all layers of the discriminator; None where each has its own."""
+        return only_rank(self.runs[0].result["recipe"])
+
+    @property
     def collapsed(self) -> list[Run]:
         """Runs in which the detector found a collapse."""
         return [run for run in self.runs if run.collapse is not None]
-
-
-def paper_name(label: str) -> str:
-    """Name that the paper has for a variant, whatever its frames: ``STTP-C``, ``SN``."""
-    return title(label).split()[0]
 
 
 def read_records(folder: Path) -> list[Record]:
@@ -118,23 +119,13 @@ def read_records(folder: Path) -> list[Record]:
     return records
 
 
-def tabulate_gan(results: Sequence[Result], folder: Path) -> list[GanRow]:
-    """Table of finished runs, one row a variant.
-
-    Parameters
-    ----------
-    results : sequence of Result
-        The runs.
-    folder : Path
-        Of the study, which holds theirs.
-    """
-    return [_row(label, [_run(result, folder) for result in group]) for label, group in by_label(results).items()]
+def tabulate_gan(results: Sequence[Result]) -> list[GanRow]:
+    """Table of finished runs, one row a variant."""
+    return [_row(label, [_run(result) for result in group]) for label, group in by_label(results).items()]
 
 
-def _run(result: Result, study: Path) -> Run:
-    from sttp_riemann.study.compare import run_folder
-
-    folder = run_folder(Recipe.from_dict(result["recipe"]), study)
+def _run(result: Result) -> Run:
+    folder = result["folder"]
     # A folder may hold records of a longer run that was there before
     records = [r for r in read_records(folder) if r["step"] <= result["final"]["step"]]
     return Run(result, records, detect(records), folder)
@@ -162,6 +153,16 @@ def _mean(values: Sequence[float]) -> tuple[float, float]:
     return statistics.fmean(values), 2 * statistics.stdev(values) if len(values) > 1 else math.nan
 
 
+def scaled(name: str) -> Callable[[GanRow], tuple[float, float]]:
+    """Give what reads a figure off a row as a reader sees it: mean and two standard deviations."""
+
+    def read(row: GanRow) -> tuple[float, float]:
+        (mean, two_sd), scale = row.figures[name], MEASURES[name][1]
+        return scale * mean, scale * two_sd
+
+    return read
+
+
 def gan_table(recipe: Recipe, rows: Sequence[GanRow]) -> list[list[str]]:
     """Write the table as a reader sees it, the names of its columns first; the paper's figures beside ours."""
     names = [name for name in MEASURES if name in rows[0].figures]
@@ -171,7 +172,7 @@ def gan_table(recipe: Recipe, rows: Sequence[GanRow]) -> list[list[str]]:
     head += ["Z of D (%)", *(["Z of G (%)"] if compressed else []), "step (ms)"]
     lines = [[*head, "largest spectral norm", "orthogonality error", "collapsed"]]
     for row in rows:
-        paper = recipe.paper.get(paper_name(row.label), {})
+        paper = recipe.paper.get(Variant.of(row.label).paper_name, {})
         line = [row.title, *(_spread(name, *row.figures[name]) for name in names)]
         line += [_scaled(name, paper[name]) if name in paper else "–" for name in printed]
         line += [f"{row.ratio:.2f}", *([f"{row.generator_ratio:.2f}"] if compressed else []), f"{row.step_ms:.1f}"]

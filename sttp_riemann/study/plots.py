@@ -2,33 +2,22 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib
-
-matplotlib.use("Agg")
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sttp_riemann.study.results import Result, Row, by_label, title
+from sttp_riemann.study.curves import OVER_COMPRESSION, draw_over_compression, is_ranked, points_of, times_of
+from sttp_riemann.study.histories import over_steps
+from sttp_riemann.study.looks import COLORS, STYLE, legend, legend_of_panels, one_axes, panels, png
+from sttp_riemann.study.results import Result, Row, by_label
+from sttp_riemann.study.variant import Variant, title
 
-COLORS = {"dense": "#6b7280", "svdp": "#2563a8", "sttp": "#d97706"}
-STYLE: dict[Any, Any] = {
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#e5e7eb",
-    "axes.edgecolor": "#9ca3af",
-    "axes.axisbelow": True,
-    "legend.frameon": False,
-}
-# Both paths have the same Z: their points stand this factor to either side of it
-SIDE = 1.015
+# Points from which on some may be too near to each other to be told apart
+CROWD = 8
 # The paper shows as many in its Figure 5
 VALUES_SHOWN = 32
 
@@ -49,126 +38,89 @@ def figures(results: Sequence[Result], rows: Sequence[Row]) -> dict[str, tuple[s
         File name without suffix to (caption, PNG).
     """
     groups = by_label(results)
+    framed = {label: group for label, group in groups.items() if Variant.of(label).frames}
+    ranked = is_ranked(list(groups))
+    over = "over steps: mean of the seeds, and their range."
+    if ranked:
+        over = "over steps, mean of the seeds: a panel for each method and path, a line for each rank r, dense dashed."
+    largest = " Of each method and path only the largest rank." if ranked else ""
     drawn = {
-        "accuracy": ("Test accuracy over steps: mean of the seeds, and their range.", lambda: _accuracy(groups)),
-        "loss": ("Training loss over steps: mean of the seeds, and their range.", lambda: _loss(groups)),
-        "compression": (
-            "Test accuracy over compression Z: mean and two standard deviations. The two paths have the same Z and are "
-            "drawn side by side, each with its rank r.",
-            lambda: _ratio(rows),
+        "accuracy": (
+            f"Test accuracy {over}",
+            lambda: over_steps(groups, "test_accuracy", "test accuracy (%)", scale=100),
         ),
-        "time": ("Median time of a training step: forward, backward and optimizer.", lambda: _time(rows)),
-        "orthogonality": ("Largest entry of XᵀX − I over all frames, at each evaluation.", lambda: _errors(groups)),
+        "loss": (
+            f"Training loss {over}",
+            lambda: over_steps(groups, "train_loss", "training loss", log=True),
+        ),
+        "compression": (
+            f"Test accuracy {OVER_COMPRESSION}",
+            lambda: _compression(rows),
+        ),
+        "time": (
+            "Median time of a training step: forward, backward and optimizer.",
+            lambda: _time_over_compression(rows) if ranked else _time(rows),
+        ),
+        "orthogonality": (
+            f"Largest entry of XᵀX − I over all frames, {over}",
+            lambda: over_steps(framed, "orthogonality_error", "orthogonality error", log=True),
+        ),
         "singular_values": (
             "Singular values of the first seed's layers after training, relative to the layer's largest, "
-            "which stands above its column.",
-            lambda: spectra(groups),
+            f"which stands above its column.{largest}",
+            lambda: spectra(largest_ranks(groups)),
         ),
     }
+    if ranked:
+        # What the study is of comes first
+        drawn = {"compression": drawn["compression"], **drawn}
     with matplotlib.rc_context(STYLE):
         return {name: (caption, png(draw())) for name, (caption, draw) in drawn.items()}
 
 
-def png(figure: Figure) -> bytes:
-    """Draw a figure as the bytes of a PNG file, the same for the same figure."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=130, bbox_inches="tight", metadata={"Software": None})
-    return buffer.getvalue()
+def largest_ranks(groups: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the variants that differ in nothing but the rank, the one that came last: recipes name ranks upwards."""
+    last = {Variant.of(label).curve: label for label in groups}
+    return {label: groups[label] for label in last.values()}
 
 
-def _axes(width: float = 7.0, height: float = 4.0) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(width, height))
-    return figure, figure.add_subplot()
-
-
-def _line(label: str) -> dict[str, Any]:
-    method, _, frames = label.partition("-")
-    return {"color": COLORS[method], "linestyle": "--" if frames == "householder" else "-"}
-
-
-def _legend(axes: Axes) -> None:
-    """Above the axes, where no curve can be."""
-    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
-
-
-def _over_steps(axes: Axes, groups: dict[str, list[Result]], key: str, scale: float = 1.0) -> None:
-    for label, group in groups.items():
-        curves = [[(h["step"], h[key]) for h in r["history"] if h.get(key) is not None] for r in group]
-        if not curves[0]:
-            continue
-        # A run that stops early ends the curve of its variant
-        common = min(len(curve) for curve in curves)
-        steps = [step for step, _ in curves[0][:common]]
-        values = scale * np.array([[v for _, v in curve[:common]] for curve in curves], dtype=float)
-        axes.plot(steps, values.mean(0), label=title(label), linewidth=1.8, **_line(label))
-        axes.fill_between(steps, values.min(0), values.max(0), color=_line(label)["color"], alpha=0.12, linewidth=0)
-    axes.set_xlabel("step")
-
-
-def _accuracy(groups: dict[str, list[Result]]) -> Figure:
-    figure, axes = _axes()
-    _over_steps(axes, groups, "test_accuracy", 100)
-    axes.set_ylabel("test accuracy (%)")
-    _legend(axes)
+def _compression(rows: Sequence[Row]) -> Figure:
+    points = points_of(rows, lambda row: (row.accuracy, row.accuracy_two_sd))
+    crowded = crowd([point.value for point in points if Variant.of(point.label).frames])
+    if crowded is None:
+        figure, axes = one_axes(height=4.8)
+        draw_over_compression(axes, points, "test accuracy (%)")
+        legend(axes)
+        return figure
+    figure, grid = panels(2, columns=1, size=(7.4, 4.0))
+    for axes in grid:
+        draw_over_compression(axes, points, "test accuracy (%)")
+    grid[1].set(ylim=crowded, title="the upper part")
+    legend_of_panels(figure, grid[0])
     return figure
 
 
-def _loss(groups: dict[str, list[Result]]) -> Figure:
-    figure, axes = _axes()
-    _over_steps(axes, groups, "train_loss")
-    axes.set(ylabel="training loss", yscale="log")
-    _legend(axes)
+def crowd(values: Sequence[float]) -> tuple[float, float] | None:
+    """Limits of an axis for the upper three quarters of values; None where they fill half of the range, or none."""
+    if len(values) < CROWD:
+        return None
+    low, high, start = min(values), max(values), float(np.quantile(values, 0.25))
+    if high == start or high - start > (high - low) / 2:
+        return None
+    room = 0.35 * (high - start)
+    return start - room, high + room
+
+
+def _time_over_compression(rows: Sequence[Row]) -> Figure:
+    figure, axes = one_axes()
+    draw_over_compression(axes, times_of(rows), "median step time (ms)")
+    axes.set_ylim(bottom=0)
+    legend(axes)
     return figure
-
-
-def _errors(groups: dict[str, list[Result]]) -> Figure:
-    figure, axes = _axes()
-    _over_steps(axes, {k: v for k, v in groups.items() if k != "dense"}, "orthogonality_error")
-    axes.set(ylabel="orthogonality error", yscale="log")
-    if axes.lines:
-        _legend(axes)
-    return figure
-
-
-def _ratio(rows: Sequence[Row]) -> Figure:
-    figure, axes = _axes()
-    dense = next((r for r in rows if r.method == "dense"), None)
-    if dense is not None:
-        axes.axhline(dense.accuracy, color=COLORS["dense"], linestyle="--", linewidth=1.2, label="dense")
-    for row in (r for r in rows if r.method != "dense"):
-        x = row.ratio * (SIDE if row.frames == "householder" else 1 / SIDE)
-        axes.errorbar(
-            x,
-            row.accuracy,
-            yerr=None if np.isnan(row.accuracy_two_sd) else row.accuracy_two_sd,
-            fmt="s" if row.frames == "householder" else "o",
-            markersize=8,
-            markerfacecolor="white" if row.frames == "householder" else COLORS[row.method],
-            color=COLORS[row.method],
-            capsize=4,
-            label=row.title,
-        )
-        told = "r by layer" if row.rank is None else f"r={row.rank:g}"
-        axes.annotate(told, (x, row.accuracy), (6, 4), textcoords="offset points", fontsize=8)
-    axes.set(xscale="log", xlabel="compression Z (% of the dense network, log axis)", ylabel="test accuracy (%)")
-    _percent_ticks(axes, [r.ratio for r in rows if r.method != "dense"])
-    _legend(axes)
-    return figure
-
-
-def _percent_ticks(axes: Axes, ratios: Sequence[float]) -> None:
-    """Plain numbers around the points; a log axis by itself writes powers of ten and may show none."""
-    if not ratios:
-        return
-    low, high = min(ratios) / 1.6, min(max(ratios) * 1.6, 130)
-    ticks = [t for t in (0.1, 0.2, 0.5, 1, 2, 3, 5, 7, 10, 15, 20, 30, 40, 50, 70, 100) if low <= t <= high]
-    axes.set_xlim(low, high)
-    axes.set_xticks(ticks, [f"{t:g}" for t in ticks])
-    axes.set_xticks([], minor=True)
 
 
 def _time(rows: Sequence[Row]) -> Figure:
-    figure, axes = _axes(7.0, 0.6 + 0.45 * len(rows))
+    figure, axes = one_axes(7.0, 0.6 + 0.45 * len(rows))
     titles = [r.title for r in rows]
     hatches = ["//" if r.frames == "householder" else "" for r in rows]
     bars = axes.barh(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import yaml
@@ -27,7 +28,7 @@ NOTES = (
 )
 
 
-def write_report(recipe: Recipe, results: Sequence[Result], folder: Path) -> Path:
+def write_report(recipe: Recipe, results: Sequence[Result], folder: Path, remarks: Sequence[str] = ()) -> Path:
     """Write everything that a study shows.
 
     Parameters
@@ -38,6 +39,8 @@ def write_report(recipe: Recipe, results: Sequence[Result], folder: Path) -> Pat
         Its finished runs.
     folder : Path
         Where to; made when missing.
+    remarks : sequence of str
+        What else is to be said of the runs.
 
     Returns
     -------
@@ -49,9 +52,10 @@ def write_report(recipe: Recipe, results: Sequence[Result], folder: Path) -> Pat
     CheckpointError
         A file cannot be written.
     """
-    contents = _contents(recipe, results, folder)
+    contents = _contents(recipe, results)
+    contents = replace(contents, told=[*contents.told, *remarks])
     shown = recipe_text(recipe)
-    machine = results[0]["environment"]
+    machine = _environment(results)
     write_atomically(folder / "results.csv", contents.csv.encode())
     for name, (_, png) in contents.figures.items():
         write_atomically(folder / "figures" / f"{name}.png", png)
@@ -61,28 +65,68 @@ def write_report(recipe: Recipe, results: Sequence[Result], folder: Path) -> Pat
     return folder / "report.html"
 
 
-def table_of(recipe: Recipe, results: Sequence[Result], folder: Path) -> str:
-    """Write the table of a study in Markdown, aligned for a terminal; `folder` is where its runs are."""
+def _environment(results: Sequence[Result]) -> dict[str, str]:
+    """What runs were made with, all values where they differ."""
+    found: dict[str, dict[str, None]] = {}
+    for result in results:
+        for key, value in result["environment"].items():
+            found.setdefault(key, {})[str(value)] = None
+    return {key: " or ".join(values) for key, values in found.items()}
+
+
+def table_of(recipe: Recipe, results: Sequence[Result]) -> str:
+    """Write the table of a study in Markdown, aligned for a terminal.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        The study.
+    results : sequence of Result
+        Its finished runs.
+
+    Returns
+    -------
+    str
+        Lines, the names of the columns first.
+
+    Raises
+    ------
+    CheckpointError
+        A run's records cannot be read.
+    """
     if recipe.task == "gan":
         from sttp_riemann.study.gan_results import gan_table, tabulate_gan
 
-        return markdown_table(gan_table(recipe, tabulate_gan(results, folder)))
+        return markdown_table(gan_table(recipe, tabulate_gan(results)))
     return markdown_table(table(tabulate(results)))
 
 
-def _contents(recipe: Recipe, results: Sequence[Result], folder: Path) -> Contents:
+def _contents(recipe: Recipe, results: Sequence[Result]) -> Contents:
     if recipe.task == "gan":
         from sttp_riemann.study.gan_report import gan_contents
 
-        return gan_contents(recipe, results, folder)
+        return gan_contents(recipe, results)
     rows = tabulate(results)
     drawn = figures(results, rows)
     return Contents(table(rows), to_csv(rows), findings(rows), NOTES, drawn, ("singular_values",))
 
 
 def recipe_text(recipe: Recipe) -> str:
-    """Write the recipe as YAML, without the folders of this machine."""
-    hidden = ("output", "data_root", "extractor_weights", "method", "frames", "seed")
+    """Write the recipe as YAML, without the folders of this machine.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        The study.
+
+    Returns
+    -------
+    str
+        YAML.
+    """
+    hidden = {"output", "data_root", "extractor_weights", "method", "frames", "seed"}
+    if recipe.rank_unused:
+        hidden.add("rank")
     fields = {k: v for k, v in recipe.to_dict().items() if k not in hidden}
     if fields["data"].startswith("folder:"):
         fields["data"] = f"folder:{Path(fields['data']).name}"
@@ -90,7 +134,26 @@ def recipe_text(recipe: Recipe) -> str:
 
 
 def markdown_table(lines: Sequence[Sequence[str]]) -> str:
-    """Write a table, its first line the names of the columns, in Markdown, aligned for a terminal."""
+    """Write a table in Markdown, aligned for a terminal.
+
+    Parameters
+    ----------
+    lines : sequence of sequence of str
+        Cells, as many a line; the first line is the names of the columns.
+
+    Returns
+    -------
+    str
+        The first column flush left, the others flush right.
+
+    Examples
+    --------
+    >>> from sttp_riemann.study.report import markdown_table
+    >>> print(markdown_table([["method", "Z (%)"], ["dense", "100.00"]]))
+    | method |  Z (%) |
+    |--------|-------:|
+    | dense  | 100.00 |
+    """
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
 
     def join(line: Sequence[str]) -> str:
@@ -108,7 +171,7 @@ def _markdown(
     recipe: Recipe,
     contents: Contents,
     shown: str,
-    machine: dict[str, object],
+    machine: Mapping[str, object],
 ) -> str:
     parts = [f"# {recipe.name}", recipe.summary, markdown_table(contents.table), "## What the numbers show"]
     parts.append("\n".join(f"- {sentence}" for sentence in contents.told))

@@ -7,15 +7,17 @@ import io
 import json
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from sttp_riemann.study.variant import title
 from sttp_riemann.training.errors import CheckpointError
 from sttp_riemann.training.loop import RESULT
 
 Result = dict[str, Any]
+"""What a run's ``result.json`` holds, and under ``folder`` the path of the folder that it lies in."""
 
 
 @dataclass(frozen=True)
@@ -61,16 +63,6 @@ class Row:
         return title(self.label)
 
 
-def title(label: str) -> str:
-    """Name of a variant for a reader: ``sttp-riemannian`` becomes ``STTP riemannian``."""
-    method, *rest = label.split("-")
-    if method == "dense":
-        return method
-    # A GAN's label has the letter of the spectrum, as the paper's names have: sttp-c-riemannian
-    *letter, frames = rest or [""]
-    return f"{'-'.join([method, *letter]).upper()} {frames}".rstrip()
-
-
 def read_result(folder: Path) -> Result | None:
     """Read the result in a run's folder; None where the run has not ended.
 
@@ -83,7 +75,7 @@ def read_result(folder: Path) -> Result | None:
     if not path.exists():
         return None
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
+        return {**dict(json.loads(path.read_text(encoding="utf-8"))), "folder": folder}
     except (ValueError, TypeError, OSError) as error:
         raise CheckpointError(f"{path} cannot be read: delete it to have it written again ({error})") from error
 
@@ -101,6 +93,12 @@ def tabulate(results: Sequence[Result]) -> list[Row]:
     return [_row(label, group) for label, group in by_label(results).items()]
 
 
+def only_rank(recipe: Mapping[str, Any]) -> float | None:
+    """Give the one rank of all layers; None where each has its own."""
+    rank: float | None = None if isinstance(recipe["rank"], dict) else recipe["rank"]
+    return rank if recipe.get("budget") is None else None
+
+
 def _row(label: str, group: Sequence[Result]) -> Row:
     first, recipe = group[0], group[0]["recipe"]
     dense = recipe["method"] == "dense"
@@ -110,10 +108,10 @@ def _row(label: str, group: Sequence[Result]) -> Row:
         label=label,
         method=recipe["method"],
         frames="" if dense else recipe["frames"],
-        rank=None if dense or recipe.get("budget") is not None or isinstance(recipe["rank"], dict) else recipe["rank"],
+        rank=None if dense else only_rank(recipe),
         seeds=len(group),
         accuracy=statistics.fmean(accuracies),
-        accuracy_two_sd=2 * statistics.stdev(accuracies) if len(group) > 1 else math.nan,
+        accuracy_two_sd=two_deviations(accuracies),
         accuracy_lowest=min(accuracies),
         ratio=first["ratio"],
         dof=first["dof"],
@@ -147,12 +145,21 @@ COLUMNS = (
 )
 
 
+def with_spread(mean: float, two_sd: float) -> str:
+    """Write a mean and, where there is more than one seed, two standard deviations."""
+    return f"{mean:.2f}" if math.isnan(two_sd) else f"{mean:.2f} ± {two_sd:.2f}"
+
+
+def two_deviations(values: Sequence[float]) -> float:
+    """Two standard deviations of a sample; NaN for a single value."""
+    return 2 * statistics.stdev(values) if len(values) > 1 else math.nan
+
+
 def cells(row: Row) -> list[str]:
     """Write a row as a reader sees it, one text for each of `COLUMNS`."""
-    spread = "" if math.isnan(row.accuracy_two_sd) else f" ± {row.accuracy_two_sd:.2f}"
     return [
         row.title,
-        f"{row.accuracy:.2f}{spread}",
+        with_spread(row.accuracy, row.accuracy_two_sd),
         f"{row.ratio:.2f}",
         f"{row.dof:,}",
         f"{row.stored:,}",

@@ -21,23 +21,57 @@ FORMAT = "sttp_riemann checkpoint 1"
 
 @dataclass
 class Checkpoint:
-    """What is needed to go on: named tensors, and values that JSON can hold."""
+    """What is needed to go on: named tensors, and values that JSON can hold.
+
+    Attributes
+    ----------
+    tensors : dict[str, Tensor]
+        By name.
+    values : dict
+        What JSON can hold.
+    """
 
     tensors: dict[str, Tensor] = field(default_factory=dict)
     values: dict[str, Any] = field(default_factory=dict)
 
     def part(self, prefix: str) -> dict[str, Tensor]:
-        """Tensors whose name begins with ``prefix.``, without it."""
+        """Tensors whose name begins with ``prefix.``, without it.
+
+        Parameters
+        ----------
+        prefix : str
+            Without the point.
+
+        Returns
+        -------
+        dict[str, Tensor]
+            Empty where there are none.
+        """
         start = prefix + "."
         return {name[len(start) :]: t for name, t in self.tensors.items() if name.startswith(start)}
 
     def add(self, prefix: str, tensors: dict[str, Tensor]) -> None:
-        """Keep tensors under ``prefix.name``."""
+        """Keep tensors under ``prefix.name``.
+
+        Parameters
+        ----------
+        prefix : str
+            Without the point.
+        tensors : dict[str, Tensor]
+            By the rest of their names.
+        """
         self.tensors.update({f"{prefix}.{name}": tensor for name, tensor in tensors.items()})
 
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Put a file in place whole or not at all; what was there stays until then.
+
+    Parameters
+    ----------
+    path : Path
+        The file; its folder is made when missing.
+    content : bytes
+        All of it.
 
     Raises
     ------
@@ -64,6 +98,13 @@ def write_atomically(path: Path, content: bytes) -> None:
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint beside its place and rename it.
 
+    Parameters
+    ----------
+    path : Path
+        Where to.
+    checkpoint : Checkpoint
+        Tensors of any device; they stay as they are.
+
     Raises
     ------
     CheckpointError
@@ -77,6 +118,16 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
 def load_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint of this package.
+
+    Parameters
+    ----------
+    path : Path
+        A file that `save_checkpoint` wrote.
+
+    Returns
+    -------
+    Checkpoint
+        Tensors on the CPU.
 
     Raises
     ------
@@ -102,6 +153,15 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 def load_model(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
     """Put a checkpoint's tensors into a model, after comparing every name, shape and type.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Changed in place.
+    tensors : dict[str, Tensor]
+        What the model's ``state_dict`` gave.
+    path : Path
+        Where they are from, for the message.
 
     Raises
     ------

@@ -20,6 +20,7 @@ NOT_NEGATIVE = (
 )  # fmt: skip
 POSITIVE = ("lr", "clip", "decay_factor")
 FRACTIONS = ("momentum", "label_smoothing", "ema")
+LOW_RANK = ("svdp", "sttp")
 # torch's generators take no larger one
 LARGEST_SEED = 2**63 - 1
 
@@ -47,13 +48,27 @@ def check_ranges(recipe: Recipe) -> None:
 
 def _check_ranks(recipe: Recipe) -> None:
     for rank in recipe.rank.values() if isinstance(recipe.rank, dict) else [recipe.rank]:
-        holds = (isinstance(rank, int) and rank >= 1) or (isinstance(rank, float) and 0 < rank <= 1)
+        _check_rank("rank", rank)
+    for method, ranks in recipe.ranks.items():
+        _require(method in LOW_RANK, f"ranks are of {' and '.join(LOW_RANK)}, not of {method!r}")
         _require(
-            holds and not isinstance(rank, bool),
-            f"rank must be at least 1, not {rank!r}; a fraction of the full rank is above 0 and at most 1.0",
+            isinstance(ranks, list) and bool(ranks),
+            f"ranks of {method!r} must be a list that is not empty, such as [4, 8, 16], not {ranks!r}",
         )
+        for rank in ranks:
+            _check_rank(f"each of the ranks of {method!r}", rank)
+        _require(len(set(ranks)) == len(ranks), f"ranks of {method!r} name the same one twice: {ranks}")
     budget = recipe.budget
+    _require(budget is None or not recipe.ranks, "ranks and budget both say the rank: leave one of them out")
     _require(budget is None or 0 < budget <= 1, f"budget must be above 0 and at most 1, not {budget}")
+
+
+def _check_rank(name: str, rank: object) -> None:
+    holds = (isinstance(rank, int) and rank >= 1) or (isinstance(rank, float) and 0 < rank <= 1)
+    _require(
+        holds and not isinstance(rank, bool),
+        f"{name} must be at least 1, not {rank!r}; a fraction of the full rank is above 0 and at most 1.0",
+    )
 
 
 def _check_lists(recipe: Recipe) -> None:

@@ -6,6 +6,7 @@ import json
 import math
 import statistics
 import time
+from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,8 @@ class Trainer:
             desc=f"{self.recipe.label} seed {self.recipe.seed}",
             unit="step",
             leave=False,
-            disable=None if self.accelerator.is_main_process else True,
+            # A worker's bar would write over that of the process that started it
+            disable=None if self.accelerator.is_main_process and parent_process() is None else True,
         )
 
     def _done(self) -> bool:

@@ -8,12 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_type_hints
 
-from sttp_riemann.training.checks import check_combinations, check_ranges
+from sttp_riemann.training.checks import LOW_RANK, check_combinations, check_ranges
 from sttp_riemann.training.errors import RecipeError
 from sttp_riemann.training.typecheck import coerce
 
 Method = Literal["dense", "sn", "sr", "svdp", "sttp"]
-LOW_RANK = ("svdp", "sttp")
 # The paper's names of a spectrum: what follows STTP- or SVDP-
 LETTERS = {"C": ("identity", "none"), "L": ("learned", "none"), "R": ("learned", "d_optimal")}
 Frames = Literal["riemannian", "householder"]
@@ -30,6 +29,11 @@ def option(default: Any, help: str, matters: bool = True) -> Any:
         What the command line's help says of it.
     matters : bool
         Whether a run begun with another value is another run, so that it must not be gone on with.
+
+    Returns
+    -------
+    dataclasses.Field
+        With `help` and `matters` in its metadata.
     """
     metadata = {"help": help, "matters": matters}
     if isinstance(default, list | dict):
@@ -47,6 +51,21 @@ class Recipe:
     ------
     RecipeError
         A field has the wrong type or a value out of range, or two fields contradict each other.
+
+    Notes
+    -----
+    ``sttp-riemann recipes`` lists the recipes that the package ships, and ``sttp-riemann train --help`` every field
+    with its meaning and default.
+
+    Examples
+    --------
+    >>> from sttp_riemann.training.recipe import Recipe
+    >>> recipe = Recipe(method="sttp", frames="riemannian", rank=8)
+    >>> recipe.label, recipe.riemannian
+    ('sttp-riemannian', True)
+    >>> Recipe(rank=0)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    sttp_riemann.training.errors.RecipeError: rank must be ...
     """
 
     name: str = option("study", "title of the study, and its folder under runs/", matters=False)
@@ -69,6 +88,9 @@ class Recipe:
     paths: list[Frames] = option(["riemannian", "householder"], "which frames are compared", matters=False)
     spectra: list[Literal["C", "L", "R"]] = option(
         [], "which spectra are compared: identity, learned, learned with D-optimal penalty", matters=False
+    )
+    ranks: dict[str, Any] = option(
+        {}, "which ranks are compared, by method, such as --ranks.sttp '[4, 8, 16]' (default: rank)", matters=False
     )
     seeds: list[int] = option([0, 1, 2], "one run a seed", matters=False)
 
@@ -161,10 +183,26 @@ class Recipe:
     def from_dict(cls, fields: Mapping[str, Any]) -> Recipe:
         """Recipe with these fields, the others at their defaults.
 
+        Parameters
+        ----------
+        fields : mapping
+            Field name to value, as YAML or the command line gives it.
+
+        Returns
+        -------
+        Recipe
+            Validated.
+
         Raises
         ------
         RecipeError
             A field is unknown, or the recipe is not valid.
+
+        Examples
+        --------
+        >>> from sttp_riemann.training.recipe import Recipe
+        >>> Recipe.from_dict({"lr": 1, "rank": 8}).lr
+        1.0
         """
         known = [f.name for f in dataclasses.fields(cls)]
         unknown = [str(name) for name in fields if name not in known]
@@ -173,18 +211,58 @@ class Recipe:
         return cls(**fields)
 
     def to_dict(self) -> dict[str, Any]:
-        """Every field, as plain values."""
+        """Every field, as plain values.
+
+        Returns
+        -------
+        dict
+            What `from_dict` takes.
+        """
         return dataclasses.asdict(self)
 
     def what_matters(self) -> dict[str, Any]:
-        """Give the fields that make this run the run it is; see `option`."""
+        """Give the fields that make this run the run it is; see `option`.
+
+        Returns
+        -------
+        dict
+            Field name to value; a run begun with other ones is another run.
+        """
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.metadata["matters"]}
 
-    def for_run(self, method: Method, frames: Frames, seed: int, letter: str | None = None) -> Recipe:
-        """Give the recipe of one run of a comparison; `letter` names the spectrum, the recipe's own by default."""
+    def for_run(
+        self, method: Method, frames: Frames, seed: int, letter: str | None = None, rank: int | float | None = None
+    ) -> Recipe:
+        """Give the recipe of one run of a comparison.
+
+        Parameters
+        ----------
+        method : {"dense", "sn", "sr", "svdp", "sttp"}
+            How weights are held.
+        frames : {"riemannian", "householder"}
+            Of low-rank methods.
+        seed : int
+            Of the run.
+        letter : {"C", "L", "R"}, optional
+            The spectrum, by the paper's name; the recipe's own by default.
+        rank : int or float, optional
+            The recipe's own by default.
+
+        Returns
+        -------
+        Recipe
+            One that says what a single run is.
+
+        Raises
+        ------
+        RecipeError
+            The recipe is not valid with these.
+        """
         changes: dict[str, Any] = {"method": method, "frames": frames, "seed": seed}
         if letter is not None and method in LOW_RANK:
             changes["spectrum"], changes["penalty"] = LETTERS[letter]
+        if rank is not None:
+            changes["rank"] = rank
         return dataclasses.replace(self, **changes)
 
     @property
@@ -198,11 +276,18 @@ class Recipe:
         return self.method in LOW_RANK
 
     @property
+    def rank_unused(self) -> bool:
+        """Whether `ranks` says the rank of every method that is compared."""
+        low_rank = [method for method in self.methods if method in LOW_RANK]
+        return bool(low_rank) and all(method in self.ranks for method in low_rank)
+
+    @property
     def label(self) -> str:
-        """Name of the run's variant, the same for all seeds."""
+        """Name of the run's variant, the same for all seeds; it tells the rank where several are compared."""
         if not self.low_rank:
             return self.method
+        rank = f"-rank{self.rank}" if self.method in self.ranks else ""
         if self.task == "classify":
-            return f"{self.method}-{self.frames}"
+            return f"{self.method}-{self.frames}{rank}"
         letters = {meaning: letter.lower() for letter, meaning in LETTERS.items()}
-        return f"{self.method}-{letters.get((self.spectrum, self.penalty), 'other')}-{self.frames}"
+        return f"{self.method}-{letters.get((self.spectrum, self.penalty), 'other')}-{self.frames}{rank}"

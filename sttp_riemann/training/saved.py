@@ -22,7 +22,17 @@ CLASSIFIER = "classifier"
 
 @dataclass(frozen=True)
 class Images:
-    """The images that a network is for; the fields are as in `ImageData`."""
+    """The images that a network is for.
+
+    Attributes
+    ----------
+    channels : int
+        As in `ImageData`.
+    image_size : int
+        Side of an image, in pixels.
+    num_classes : int
+        0 where the data have no labels.
+    """
 
     channels: int
     image_size: int
@@ -75,6 +85,11 @@ def load_saved(path: Path) -> Saved:
     path : Path
         A checkpoint, or the folder of a run, whose last checkpoint is then read.
 
+    Returns
+    -------
+    Saved
+        Networks on the CPU.
+
     Raises
     ------
     CheckpointError
@@ -101,6 +116,17 @@ def load_saved(path: Path) -> Saved:
 
 def save_classifier(path: Path, model: nn.Module, recipe: Recipe, images: Images) -> None:
     """Write a classifier that `load_saved` builds again.
+
+    Parameters
+    ----------
+    path : Path
+        Where to.
+    model : nn.Module
+        The network, as `recipe` says it is.
+    recipe : Recipe
+        How it was trained.
+    images : Images
+        What it is for.
 
     Raises
     ------

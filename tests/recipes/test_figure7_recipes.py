@@ -8,11 +8,13 @@ import torch
 from sttp_riemann import recipes
 from sttp_riemann.data import load_dataset
 from sttp_riemann.sizes import compression
+from sttp_riemann.study.compare import plan
 from sttp_riemann.training.loop import Trainer
 from sttp_riemann.training.recipe import Recipe
 from sttp_riemann.training.represent import build_network
 
 BASELINE = "figure7-cifar10-baseline"
+FIGURE = "figure7-cifar10"
 RANKS = {"sttp": [8, 16, 32, 64, 128, 256], "svdp": [4, 8, 16, 32, 64, 128]}
 POINTS = [f"figure7-cifar10-{method}-rank{rank}" for method, ranks in RANKS.items() for rank in ranks]
 
@@ -22,10 +24,24 @@ def read(name: str, **changes) -> Recipe:
 
 
 def test_every_point_has_its_recipe():
-    assert {name for name in recipes.names() if name.startswith("figure7")} == {BASELINE, *POINTS}
+    assert {name for name in recipes.names() if name.startswith("figure7")} == {BASELINE, FIGURE, *POINTS}
 
 
-@pytest.mark.parametrize("name", [BASELINE, *POINTS])
+def test_the_whole_figure_has_every_point_on_both_paths():
+    """A run of the figure is the run that the point's own recipe has."""
+    found = {}
+    for run in plan(read(FIGURE)):
+        point = BASELINE if run.method == "dense" else f"{FIGURE}-{run.method}-rank{run.rank}"
+        found.setdefault(point, []).append((run.frames, run.seed))
+        if run.method != "dense":
+            assert run.what_matters() == read(point).for_run(run.method, run.frames, run.seed).what_matters()
+    assert found.pop(BASELINE) == [("riemannian", seed) for seed in (0, 1, 2)]
+    assert set(found) == set(POINTS)
+    for runs in found.values():
+        assert set(runs) == {(path, seed) for path in ("riemannian", "householder") for seed in (0, 1, 2)}
+
+
+@pytest.mark.parametrize("name", [BASELINE, FIGURE, *POINTS])
 def test_the_protocol_is_the_papers(name):
     recipe = read(name)
     assert recipe.name == name

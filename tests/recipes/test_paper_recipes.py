@@ -10,6 +10,8 @@ import pytest
 from sttp_riemann import recipes
 from sttp_riemann.data import load_dataset
 from sttp_riemann.sizes import compression
+from sttp_riemann.study.compare import plan
+from sttp_riemann.study.variant import Variant
 from sttp_riemann.training import gan_evaluation
 from sttp_riemann.training.gan import discriminator_recipe, generator_recipe
 from sttp_riemann.training.loop import Trainer
@@ -27,6 +29,7 @@ BOTH = [
     *(f"table3-cifar10-{method}-rank{rank}" for method in RANKS for rank in (32, 64)),
     *(f"figure6-cifar10-{method}-rank{rank}" for method, ranks in RANKS.items() for rank in ranks),
 ]
+FIGURE = "figure6-cifar10"
 PRINTED = list(csv.DictReader((Path(__file__).parents[1] / "models" / "paper_compression.csv").open()))
 
 
@@ -55,10 +58,26 @@ def printed(name: str, part: str) -> str | None:
 
 def test_every_row_has_its_recipe():
     shipped = {name for name in recipes.names() if name.startswith(("table", "figure6"))}
-    assert shipped == {*TABLES, *BOTH}
+    assert shipped == {*TABLES, *BOTH, FIGURE}
 
 
-@pytest.mark.parametrize("name", [*TABLES, *BOTH])
+def test_the_whole_figure_has_every_point_on_both_paths():
+    """A run of the figure is the run that the point's own recipe has, and has the paper's figures with its rank."""
+    figure, found = read(FIGURE), {}
+    for run in plan(figure):
+        point = f"{FIGURE}-{run.method}-rank{run.rank}" if run.low_rank else "table2-cifar10-sn"
+        found.setdefault(point, []).append((run.frames, run.seed))
+        if run.low_rank:
+            assert run.what_matters() == read(point).for_run(run.method, run.frames, run.seed).what_matters()
+        named = figure.paper.get(Variant.of(run.label).paper_name)
+        assert (named,) == (tuple(read(point).paper.values()) or (None,))
+    assert found.pop("table2-cifar10-sn") == [("riemannian", seed) for seed in (0, 1, 2)]
+    assert set(found) == {name for name in BOTH if name.startswith("figure6")}
+    for runs in found.values():
+        assert set(runs) == {(path, seed) for path in ("riemannian", "householder") for seed in (0, 1, 2)}
+
+
+@pytest.mark.parametrize("name", [*TABLES, *BOTH, FIGURE])
 def test_the_protocol_is_the_papers(name):
     recipe = read(name)
     assert recipe.name == name

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -8,9 +9,11 @@ from sttp_riemann.study.results import Result
 from sttp_riemann.training.recipe import Recipe
 
 
-def result(method: str, frames: str = "riemannian", seed: int = 0, **changes: Any) -> Result:
+def result(
+    method: str, frames: str = "riemannian", seed: int = 0, recipe: Recipe | None = None, **changes: Any
+) -> Result:
     """A finished run that nobody ran."""
-    recipe = Recipe().for_run(method, frames, seed)
+    recipe = (recipe or Recipe()).for_run(method, frames, seed)
     dense = method == "dense"
     history = [
         {"step": step, "train_loss": 1 / step, "test_loss": 2 / step, "test_accuracy": 0.9 + 0.001 * step + 0.01 * seed}
@@ -36,6 +39,19 @@ def result(method: str, frames: str = "riemannian", seed: int = 0, **changes: An
         "history": history,
         **changes,
     }
+
+
+def ranked(method: str, frames: str, rank: int, seed: int = 0, **changes: Any) -> Result:
+    """A finished run of a comparison of the ranks 2 and 8."""
+    recipe = dataclasses.replace(Recipe(), ranks={"svdp": [2, 8], "sttp": [2, 8]}, rank=rank)
+    return result(method, frames, seed, recipe, ratio=3.0 * rank, **changes)
+
+
+@pytest.fixture
+def curves() -> list[Result]:
+    """Dense, and SVDP and STTP on both paths at two ranks, two seeds."""
+    variants = [(m, f, r) for m in ("svdp", "sttp") for f in ("riemannian", "householder") for r in (2, 8)]
+    return [run for seed in (0, 1) for run in (result("dense", seed=seed), *(ranked(*v, seed) for v in variants))]
 
 
 @pytest.fixture

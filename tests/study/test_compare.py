@@ -18,6 +18,26 @@ def test_dense_runs_once_a_seed_and_the_others_on_every_path(tiny):
     assert runs == [(label, seed) for seed in (3, 5) for label in labels]
 
 
+def test_every_low_rank_method_runs_at_every_rank_on_every_path(tiny):
+    runs = plan(tiny(seeds=[0], ranks={"svdp": [1, 2], "sttp": [0.5]}))
+    assert [(run.label, run.rank) for run in runs[1:]] == [
+        ("svdp-riemannian-rank1", 1), ("svdp-riemannian-rank2", 2),
+        ("svdp-householder-rank1", 1), ("svdp-householder-rank2", 2),
+        ("sttp-riemannian-rank0.5", 0.5), ("sttp-householder-rank0.5", 0.5),
+    ]  # fmt: skip
+    assert runs[0].label == "dense"
+
+
+def test_a_method_without_ranks_runs_at_the_recipes_own(tiny):
+    runs = plan(tiny(seeds=[0], paths=["riemannian"], ranks={"sttp": [2]}))
+    assert [(run.label, run.rank) for run in runs[1:]] == [("svdp-riemannian", 4), ("sttp-riemannian-rank2", 2)]
+
+
+def test_runs_of_every_rank_have_their_own_folders(tiny, tmp_path):
+    runs = plan(tiny(ranks={"svdp": [1, 2, 4], "sttp": [2, 4, 8, 16]}))
+    assert len({run_folder(run, tmp_path) for run in runs}) == len(runs) == 3 * (1 + 2 * 3 + 2 * 4)
+
+
 def test_every_run_has_its_own_folder(tiny, tmp_path):
     runs = plan(tiny())
     assert len({run_folder(run, tmp_path) for run in runs}) == len(runs) == 15
@@ -37,6 +57,19 @@ def test_what_is_finished_is_not_done_again(tiny, tmp_path, monkeypatch):
     assert compare(recipe, tmp_path)[0] == first
 
 
+def timeless(run):
+    kept = {name: value for name, value in run.items() if name not in ("median_step_ms", "folder")}
+    return {**kept, "folder": run["folder"].parts[-2:]}
+
+
+def test_results_are_the_same_for_any_number_of_workers(tiny, tmp_path):
+    recipe = tiny(seeds=[0], paths=["riemannian"], ranks={"sttp": [2, 4]}, methods=["dense", "sttp"])
+    alone, _ = compare(recipe, tmp_path / "alone")
+    shared, report = compare(recipe, tmp_path / "shared", workers=2)
+    assert [timeless(run) for run in shared] == [timeless(run) for run in alone]
+    assert report.exists()
+
+
 def test_a_run_that_was_cut_off_goes_on(tiny, tmp_path):
     recipe = tiny()
     whole = finish(recipe, tmp_path)
@@ -52,7 +85,8 @@ def test_finished_runs_of_another_recipe_are_not_taken_for_this_ones(tiny, tmp_p
 
 
 def test_finished_runs_of_another_version_are_not_taken_for_this_ones(tiny, tmp_path):
-    result = finish(tiny(), tmp_path)
+    finish(tiny(), tmp_path)
+    result = json.loads((tmp_path / RESULT).read_text())
     result["environment"]["sttp_riemann"] = "0.0"
     (tmp_path / RESULT).write_text(json.dumps(result))
     with pytest.raises(CheckpointError, match=r"a run of version 0.0 and this is"):

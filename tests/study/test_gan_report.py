@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from sttp_riemann.study.collect import collect
 from sttp_riemann.study.compare import compare, plan
-from sttp_riemann.study.gan_plots import gan_figures
-from sttp_riemann.study.gan_results import gan_table, paper_name, read_records, tabulate_gan
-from sttp_riemann.study.report import table_of
+from sttp_riemann.study.gan_findings import gan_findings
+from sttp_riemann.study.gan_plots import gan_figures, over_compression
+from sttp_riemann.study.gan_results import gan_table, read_records, tabulate_gan
+from sttp_riemann.study.report import table_of, write_report
 from sttp_riemann.training.errors import CheckpointError
 from sttp_riemann.training.recipe import Recipe
 
@@ -62,8 +64,8 @@ def test_every_method_spectrum_and_path_has_its_runs():
 
 
 def test_the_table_has_the_papers_figures_beside_ours(study):
-    recipe, results, folder = study
-    head, *lines = gan_table(recipe, tabulate_gan(results, folder))
+    recipe, results, _ = study
+    head, *lines = gan_table(recipe, tabulate_gan(results))
     assert head[:5] == ["method", "FID", "KID x100", "diversity", "paper's FID"]
     column = {name: [line[i] for line in lines] for i, name in enumerate(head)}
     assert column["method"] == [
@@ -77,8 +79,8 @@ def test_the_table_has_the_papers_figures_beside_ours(study):
 
 
 def test_the_terminal_shows_the_same_table(study):
-    recipe, results, folder = study
-    assert len(table_of(recipe, results, folder).splitlines()) == 2 + len(LABELS)
+    recipe, results, _ = study
+    assert len(table_of(recipe, results).splitlines()) == 2 + len(LABELS)
 
 
 def test_every_run_is_a_line_for_programs(study):
@@ -128,13 +130,74 @@ def test_a_damaged_record_is_refused_by_name(tmp_path):
 def test_a_run_without_metrics_has_figures_all_the_same(tmp_path):
     recipe = Recipe.from_dict({**FIELDS, "metrics": [], "methods": ["dense"], "spectra": [], "seeds": [0]})
     results, report = compare(recipe, tmp_path)
-    drawn = gan_figures(tabulate_gan(results, tmp_path))
+    drawn = gan_figures(tabulate_gan(results))
     assert all(png.startswith(b"\x89PNG") for _, png in drawn.values())
     assert "diversity" in report.with_suffix(".md").read_text()
 
 
-@pytest.mark.parametrize(
-    ("label", "name"), [("sn", "SN"), ("sttp-r-householder", "STTP-R"), ("svdp-c-riemannian", "SVDP-C")]
-)
-def test_a_variant_has_the_papers_name(label, name):
-    assert paper_name(label) == name
+@pytest.fixture(scope="module")
+def ranked(tmp_path_factory, digits_cache):
+    folder = tmp_path_factory.mktemp("ranks")
+    changes = {"methods": ["sn", "sttp"], "spectra": [], "seeds": [0], "ranks": {"sttp": [2, 4]}}
+    paper = {"STTP-C r=4": {"fid": 9.0}}
+    recipe = Recipe.from_dict({**FIELDS, **changes, "steps": 2, "spectrum": "identity", "paper": paper})
+    results, report = compare(recipe, folder)
+    return recipe, results, report.parent
+
+
+def test_several_ranks_make_a_figure_over_compression(ranked):
+    _, results, folder = ranked
+    first, *others = gan_figures(tabulate_gan(results)).items()
+    name, (caption, png) = first
+    assert name == "compression"
+    assert "each point with its rank" in caption
+    assert png.startswith(b"\x89PNG")
+    assert all("Of each method and path only the largest rank." in caption for _, (caption, _) in others)
+    assert (folder / "figures" / "compression.png").read_bytes() == png
+
+
+def test_the_figure_has_a_panel_for_each_metric_and_network_and_a_curve_for_each_path(ranked):
+    _, results, _ = ranked
+    figure = over_compression(tabulate_gan(results))
+    seen = [axes for axes in figure.axes if axes.get_visible()]
+    assert [(axes.get_xlabel(), axes.get_ylabel().split(" (")[0]) for axes in seen] == [
+        (f"Z of {part} (%)", name) for part in "DG" for name in ("FID", "KID x100", "diversity")
+    ]
+    for axes in seen:
+        assert [c.get_label() for c in axes.containers] == ["STTP-C riemannian", "STTP-C householder"]
+        assert next(line.get_label() for line in axes.lines if line.get_linestyle() == "--") == "SN"
+
+
+def test_findings_of_several_ranks_are_told_by_curve(ranked):
+    recipe, results, _ = ranked
+    sentences = gan_findings(recipe, tabulate_gan(results))
+    assert sentences[0].startswith("STTP-C riemannian: FID goes from ")
+    assert sentences[2].startswith("STTP-C, both paths: with a single seed")
+
+
+def test_many_collapses_are_counted(study):
+    recipe, results, _ = study
+    rows = tabulate_gan(results)
+    assert sum(len(row.collapsed) for row in rows) == 12
+    few, many = (" ".join(gan_findings(recipe, given)) for given in (rows[:2], rows + rows[:1]))
+    assert "dense, seed 0, collapsed: step" in few
+    assert "14 of 14 runs collapsed" in many
+    assert "seed 0, collapsed" not in many
+
+
+def test_the_papers_figure_of_a_rank_is_beside_that_rank(ranked):
+    recipe, results, _ = ranked
+    head, *lines = gan_table(recipe, tabulate_gan(results))
+    column = head.index("paper's FID")
+    assert {line[0]: line[column] for line in lines if line[column] != "–"} == {
+        "STTP-C riemannian r=4": "9.00", "STTP-C householder r=4": "9.00"
+    }  # fmt: skip
+
+
+def test_finished_runs_of_a_gan_make_the_same_report(ranked, tmp_path):
+    _, _, folder = ranked
+    found = collect([folder], "page")
+    assert found.recipe.paper == {"STTP-C r=4": {"fid": 9.0}}
+    report = write_report(found.recipe, found.results, tmp_path)
+    assert (tmp_path / "results.csv").read_text() == (folder / "results.csv").read_text()
+    assert len(list((report.parent / "figures").iterdir())) == 7

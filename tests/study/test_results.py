@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from sttp_riemann.study.results import COLUMNS, cells, read_result, tabulate, title, to_csv
+from sttp_riemann.study.results import COLUMNS, cells, read_result, tabulate, to_csv
 from sttp_riemann.training.errors import CheckpointError
 from tests.study.conftest import result
 
@@ -68,18 +68,13 @@ def test_the_csv_reads_back(results):
     assert float(rows[3]["accuracy"]) == pytest.approx(92.5)
 
 
-@pytest.mark.parametrize(("label", "name"), [("dense", "dense"), ("sttp-riemannian", "STTP riemannian")])
-def test_a_title_is_for_readers(label, name):
-    assert title(label) == name
-
-
 def test_a_run_that_has_not_ended_has_no_result(tmp_path):
     assert read_result(tmp_path) is None
 
 
 def test_a_result_reads_back(tmp_path):
     (tmp_path / "result.json").write_text(json.dumps(result("sttp")))
-    assert read_result(tmp_path) == result("sttp")
+    assert read_result(tmp_path) == {**result("sttp"), "folder": tmp_path}
 
 
 @pytest.mark.parametrize("text", ["{", "[1]", "3"])

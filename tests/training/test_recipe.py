@@ -39,6 +39,21 @@ def test_a_label_names_method_and_frames_as_far_as_there_are_any(method, label):
     assert Recipe().for_run(method, "householder", 3).label == label
 
 
+def test_a_label_tells_the_rank_where_several_are_compared():
+    recipe = Recipe(ranks={"sttp": [4, 8]})
+    assert recipe.for_run("sttp", "riemannian", 0, rank=8).label == "sttp-riemannian-rank8"
+    assert recipe.for_run("svdp", "riemannian", 0).label == "svdp-riemannian"
+    assert recipe.for_run("dense", "riemannian", 0).label == "dense"
+
+
+@pytest.mark.parametrize(
+    ("methods", "unused"),
+    [(["dense", "sttp"], True), (["sttp", "svdp"], False), (["dense"], False)],
+)
+def test_the_rank_is_unused_where_ranks_say_all(methods, unused):
+    assert Recipe(methods=methods, ranks={"sttp": [4]}).rank_unused is unused
+
+
 @pytest.mark.parametrize(
     ("method", "frames", "riemannian"),
     [("dense", "riemannian", False), ("sttp", "riemannian", True), ("svdp", "householder", False)],

@@ -1,0 +1,90 @@
+"""Many runs, one after another or in several processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import active_children, get_context, parent_process
+from typing import Any, TypeVar
+
+from sttp_riemann.training.errors import RecipeError, ReportedError
+
+T = TypeVar("T")
+
+
+class WorkerError(ReportedError, RuntimeError):
+    """A worker process that was killed."""
+
+
+def spread(function: Callable[..., T], tasks: Sequence[tuple[Any, ...]], workers: int) -> Iterator[tuple[int, T]]:
+    """Call a function with each of many arguments.
+
+    Parameters
+    ----------
+    function : callable
+        One that can be pickled, as must be its arguments and what it gives.
+    tasks : sequence of tuple
+        Its arguments.
+    workers : int
+        How many processes share the calls; 1 for none but this one.
+
+    Yields
+    ------
+    int
+        Place in `tasks`, in the order in which they are done.
+    T
+        What the function gave.
+
+    Raises
+    ------
+    RecipeError
+        There can be no such number of workers.
+    WorkerError
+        A worker was killed.
+    Exception
+        What the function raises, as soon as it does: other calls under way are then stopped.
+    """
+    _check(workers)
+    if workers == 1:
+        yield from ((index, function(*task)) for index, task in enumerate(tasks))
+        return
+    others = set(active_children())
+    pool = ProcessPoolExecutor(min(workers, len(tasks)), mp_context=get_context("spawn"), initializer=_begin)
+    try:
+        futures = {pool.submit(function, *task): index for index, task in enumerate(tasks)}
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+        pool.shutdown()
+    except BrokenProcessPool as error:
+        raise WorkerError(
+            "a worker was killed, perhaps for want of memory: fewer --workers need less; the same command goes on"
+        ) from error
+    finally:
+        # Nothing is left to stop unless something was raised, an interruption from the keyboard included
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in set(active_children()) - others:
+            process.terminate()
+
+
+def _check(workers: int) -> None:
+    if workers < 1:
+        raise RecipeError(f"workers must be at least 1, not {workers}")
+    if workers > 1 and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise RecipeError("workers are for one process at a time: give no --workers where accelerate starts several")
+
+
+def _begin() -> None:
+    """Leave an interruption to the parent, and end with it however it ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

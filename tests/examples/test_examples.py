@@ -1,0 +1,111 @@
+"""Every example, run as a user runs it, prints what its text says it prints."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def _run(name: str, folder: Path, *arguments: str, **environment: str) -> str:
+    """What the script prints; it runs in an empty folder, on one thread."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error::UserWarning:__main__", str(EXAMPLES / f"{name}.py"), *arguments],
+        cwd=folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(EXAMPLES.parent), **environment},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def _figure(printed: str, what: str) -> float:
+    """The number that follows these words."""
+    found = re.search(re.escape(what) + r" ([-+.\de]*\d)", printed)
+    assert found, f"{what!r} is not in:\n{printed}"
+    return float(found[1])
+
+
+def test_an_mlp_of_ones_own_is_compressed_trained_and_given_back(tmp_path: Path) -> None:
+    printed = _run("own_mlp", tmp_path)
+    assert _figure(printed, "Z =") < 10
+    assert _figure(printed, "test accuracy:") > 92
+    assert abs(_figure(printed, "test accuracy:") - _figure(printed, "test accuracy with dense layers:")) < 4
+    assert _figure(printed, "orthogonality error:") < 1e-5
+    assert _figure(printed, "largest singular value:") == pytest.approx(3, abs=1e-4)
+    assert _figure(printed, "conversion to Householder frames:") < 1e-5
+    assert _figure(printed, "moved by decompress:") < 1e-5
+    assert "layers afterwards: Flatten, Linear, ReLU, Linear, ReLU, Linear\n" in printed
+
+
+def test_a_compressed_resnet_wins_back_its_accuracy_by_fine_tuning(tmp_path: Path) -> None:
+    printed = _run("compress_resnet", tmp_path)
+    errors = [float(value) for value in re.findall(r"relative error (\d\.\d\d)$", printed, re.MULTILINE)]
+    assert len(errors) == 21
+    assert 0 <= min(errors) < 0.05
+    assert 0.5 < max(errors) <= 1
+    assert 20 < _figure(printed, "Z =") <= 25
+    before, after, tuned = (
+        _figure(printed, f"test accuracy {when}:")
+        for when in ("before compression", "after compression", "after fine-tuning")
+    )
+    assert before > 90
+    assert after < before
+    assert tuned > max(80, after)
+    assert _figure(printed, "orthogonality error:") < 1e-5
+
+
+def test_the_ablation_shows_the_trajectories_modulo_gauge(tmp_path: Path) -> None:
+    printed = _run("ablation", tmp_path, "--output", "figures")
+    fixed, free, householder, _ = re.split(r"^(?=Riem|House|plotted)", printed, flags=re.MULTILINE)[1:]
+    for run in (fixed, free, householder):
+        assert _figure(run, "orthogonality error") < 1e-5
+    assert _figure(fixed, "gauge drift") < 1e-5
+    assert _figure(free, "gauge drift") > 1
+    assert _figure(householder, "gauge drift") < 1e-5
+    # The same network all along, in another gauge; and another network
+    assert _figure(free, "quotient distance") < 1e-3
+    assert _figure(free, "weight apart by") < 1e-4
+    assert _figure(householder, "quotient distance") > 0.1
+    assert _figure(fixed, "loss") == pytest.approx(_figure(free, "loss"), rel=0.1, abs=1e-6)
+    assert (tmp_path / "figures" / "ablation.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_constrained_discriminator_has_singular_values_one_and_the_lower_bound(tmp_path: Path) -> None:
+    printed = _run("constrained_gan", tmp_path)
+    free, constrained = printed.split("constrained discriminator\n")
+    assert "singular values: 1.0000, 1.0000, 1.0000, 1.0000\n" in constrained
+    assert _figure(free, "largest singular values:") > 1.01
+    # Three convolutions that meet an input value 3 x 3, 2 x 2 and 2 x 2 times
+    assert _figure(constrained, "bound of the Lipschitz constant:") == pytest.approx(12, rel=1e-3)
+    assert _figure(free, "bound of the Lipschitz constant:") > 24
+    for part in (free, constrained):
+        assert 0 < _figure(part, "longest gradient:") < _figure(part, "bound of the Lipschitz constant:")
+
+
+@pytest.mark.parametrize("compiler", ["", "no-such-compiler"])
+def test_a_compiled_attention_block_learns_and_agrees_with_the_eager_one(tmp_path: Path, compiler: str) -> None:
+    printed = _run("compiled_attention", tmp_path, **({"CXX": compiler} if compiler else {}))
+    assert ("no C++ compiler found" in printed) or not compiler
+    for when in ("before training", "after training"):
+        assert _figure(printed, f"outputs differ {when} by") < 1e-5
+    start, end = (float(value) for value in re.search(r"loss: ([\d.]+) at the start, ([\d.]+) at", printed).groups())
+    assert end < start / 4
+    assert _figure(printed, "test accuracy:") > 85
+    values = [float(value) for value in re.findall(r"(?:q|k|v|out) (\d\.\d+)", printed)]
+    assert values == pytest.approx([1] * 4, abs=1e-4)
+
+
+def test_every_example_is_in_the_list_and_tested() -> None:
+    scripts = {path.stem for path in EXAMPLES.glob("*.py")}
+    listed = set(re.findall(r"python examples/(\w+)\.py", (EXAMPLES / "README.md").read_text()))
+    tested = set(re.findall(r'_run\("(\w+)"', Path(__file__).read_text()))
+    assert scripts == listed == tested
