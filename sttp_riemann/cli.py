@@ -76,7 +76,7 @@ def _ablate(arguments: Namespace) -> None:
     workers, output = given.pop("workers", 1), Path(given.pop("output", "runs/comparison.md"))
     changes: dict[str, Any] = {name: given.pop(name) for name in ("steps", "seeds") if name in given}
     recipe = _recipe({"recipe": getattr(arguments, "recipe", "digits-ablation"), **changes})
-    page = ablate(Settings(recipe, **given), output.with_suffix(""), output, workers, sys.argv[1:])
+    page = ablate(Settings(recipe, **given), Path("runs") / output.stem, output, workers, sys.argv[1:])
     print(f"report: {page}")
 
 

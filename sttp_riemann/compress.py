@@ -148,7 +148,7 @@ def compress(trained: Trained, output: Path, changes: Mapping[str, Any], epochs:
 
     Notes
     -----
-    Each weight starts from its singular value decomposition and TT-SVD (`sttp_riemann.tt.tt_svd`).
+    Each weight starts from its singular value decomposition and TT-SVD (`sttp_riemann.tt_svd.tt_svd`).
     """
     recipe = _recipe(trained, changes)
     if epochs < 0:

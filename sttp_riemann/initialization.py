@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from sttp_riemann.factors import LayerCores
-from sttp_riemann.tt import Core, LayerShape, tt_svd
+from sttp_riemann.tt import Core, LayerShape
+from sttp_riemann.tt_svd import tt_svd
 
 NOISE = 1e-4
 
@@ -51,5 +52,5 @@ def draw(shape: LayerShape, init: str, generator: torch.Generator) -> LayerCores
 
 
 def from_weight(shape: LayerShape, matrix: Tensor) -> LayerCores:
-    """Cores of the matrix that was there; see `sttp_riemann.tt.tt_svd`."""
+    """Cores of the matrix that was there; see `sttp_riemann.tt_svd.tt_svd`."""
     return LayerCores(*tt_svd(matrix.detach().cpu(), shape))

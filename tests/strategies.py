@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import sttp_riemann as sr
+from sttp_riemann.views import spectral_layers
 
 # The same examples in every run, and no clock: shared machines stall.
 settings.register_profile("sttp_riemann", deadline=None, derandomize=True, max_examples=30)
@@ -165,3 +166,8 @@ def reparameterized(draw: st.DrawFn, spectra: st.SearchStrategy[str] = SPECTRA) 
     inputs = [x.to(dtype) if x.is_floating_point() else x for _, x in drawn]
     tolerance = 2e-5 if dtype == torch.float32 else 1e-11
     return Drawn(make(seed), lambda: make(seed + 1), inputs, method, spectrum, rank, tolerance)
+
+
+def weights_of(model: nn.Module) -> list[torch.Tensor]:
+    """W of every reparameterized layer, as it is now."""
+    return [layer.weight.detach().clone() for layer in spectral_layers(model).values()]

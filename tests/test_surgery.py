@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 import copy
-import io
-import pickle
 
 import pytest
 import torch
 from hypothesis import given
-from hypothesis import strategies as st
 from torch import nn
 
 import sttp_riemann as sr
 from sttp_riemann.frames import FRAMES
-from sttp_riemann.tt import absorb
 from sttp_riemann.views import spectral_layers
 from tests.strategies import FRAMES as FRAME_KINDS
-from tests.strategies import LAYER_KINDS, METHODS, SEEDS, SPECTRA, disturb, random_frame, small_network
+from tests.strategies import LAYER_KINDS, METHODS, SEEDS, SPECTRA, disturb, small_network, weights_of
 
 METHOD_AND_FRAMES = [(m, f) for m in ("sttp", "svdp") for f in ("riemannian", "householder")]
-
-
-def _weights(model: nn.Module) -> list[torch.Tensor]:
-    return [layer.weight.detach().clone() for layer in spectral_layers(model).values()]
 
 
 @pytest.mark.parametrize("application", ["auto", "weight", "factored"])
@@ -134,7 +126,7 @@ def test_noisy_identity_starts_near_the_identity() -> None:
 def test_both_paths_start_from_the_same_weights(method: str, spectrum: str, init: str) -> None:
     dense = small_network()
     versions = [
-        _weights(sr.reparameterize(copy.deepcopy(dense), 4, method, f, spectrum, init, seed=5))
+        weights_of(sr.reparameterize(copy.deepcopy(dense), 4, method, f, spectrum, init, seed=5))
         for f in ("riemannian", "householder")
     ]
     for a, b in zip(*versions, strict=True):
@@ -142,209 +134,9 @@ def test_both_paths_start_from_the_same_weights(method: str, spectrum: str, init
 
 
 def test_seeds_differ_and_repeat() -> None:
-    one, two, again = (_weights(sr.reparameterize(small_network(), 4, init="orthogonal", seed=s)) for s in (0, 1, 0))
+    one, two, again = (weights_of(sr.reparameterize(small_network(), 4, init="orthogonal", seed=s)) for s in (0, 1, 0))
     assert all(torch.equal(a, b) for a, b in zip(one, again, strict=True))
     assert not any(torch.equal(a, b) for a, b in zip(one, two, strict=True))
-
-
-# -- conversion and gauge ---------------------------------------------------------------------------------------------
-
-
-@given(METHODS, SPECTRA, SEEDS, st.sampled_from(["riemannian", "householder"]))
-def test_conversion_there_and_back_keeps_w(method: str, spectrum: str, seed: int, start: str) -> None:
-    model = disturb(sr.reparameterize(small_network(), 4, method, start, spectrum, "orthogonal", seed=seed), seed)
-    before = _weights(model)
-    other = "householder" if start == "riemannian" else "riemannian"
-    for kind in (other, start):
-        sr.convert_frames(model, kind)
-        for a, b in zip(_weights(model), before, strict=True):
-            torch.testing.assert_close(a, b, rtol=0, atol=1e-6)
-
-
-@pytest.mark.parametrize("start", FRAMES)
-@pytest.mark.parametrize("method", ["sttp", "svdp"])
-def test_conversion_after_training_keeps_w(method: str, start: str) -> None:
-    model = sr.reparameterize(nn.Sequential(nn.Linear(24, 36), nn.ReLU(), nn.Linear(36, 12)), 6, method, start)
-    optimizer = sr.RiemannianAdam(model.parameters(), lr=2e-2)
-    x, y = torch.randn(64, 24), torch.randn(64, 12)
-    for _ in range(50):
-        optimizer.zero_grad()
-        (model(x) - y).square().mean().backward()
-        optimizer.step()
-    before = _weights(model)
-    for kind in ("householder" if start == "riemannian" else "riemannian", start):
-        sr.convert_frames(model, kind)
-        for a, b in zip(_weights(model), before, strict=True):
-            torch.testing.assert_close(a, b, rtol=0, atol=1e-6)
-
-
-@pytest.mark.parametrize("spectrum", ["identity", "learned"])
-@pytest.mark.parametrize("method", ["sttp", "svdp"])
-def test_a_householder_checkpoint_stores_exactly_dof_trainable_numbers(method: str, spectrum: str) -> None:
-    dense = small_network()
-    plain = sum(p.numel() for p in dense.parameters())
-    model = sr.reparameterize(dense, 5, method, "householder", spectrum)
-    table = sr.compression(model)
-    trainable = {name for name, _ in model.named_parameters()}
-    stored = sum(t.numel() for name, t in model.state_dict().items() if name in trainable)
-    assert stored == table.dof + plain - table.dense
-    assert table.stored == table.dof
-
-
-def _turn_gauge(model: nn.Module, seed: int) -> None:
-    """Random gauge moves on all inner bonds, and random orders and signs of the singular values."""
-    for factors in {id(la.factors): la.factors for la in spectral_layers(model).values()}.values():
-        layout, key = factors.layout, FRAMES["riemannian"].key
-        cores = layout.unpack({n: b.point.data for n, b in factors.banks.items()}, key)
-        for g, group in enumerate(layout.groups):
-            for k in range(len(group.train.cores) - 1):
-                inner = group.train.cores[k].inner
-                q = random_frame(inner, inner, seed + k, batch=len(group.layers), dtype=cores[g][k].dtype)
-                cores[g][k].copy_(cores[g][k] @ q)
-                cores[g][k + 1].copy_(absorb(group.train, group.train.cores[k + 1], q, cores[g][k + 1]))
-        values = dict(zip(layout.order, factors.spectra.S.data.split(factors.spectra.ranks), strict=True))
-        for layer, s in values.items():
-            generator = torch.Generator().manual_seed(seed + layer)
-            order = torch.randperm(len(s), generator=generator)
-            signs = [torch.randint(0, 2, (len(s),), generator=generator).to(s) * 2 - 1 for _ in range(2)]
-            for at, sign in zip((layout.left_of[layer], layout.right_of[layer]), signs, strict=True):
-                core = cores[at[0]][-1][at[1]]
-                core.copy_(core[:, order] * sign)
-            s.copy_(s[order] * signs[0] * signs[1] * 1.7)
-
-
-@given(METHODS, SEEDS)
-def test_equivalent_networks_become_equal_arrays(method: str, seed: int) -> None:
-    model = disturb(sr.reparameterize(small_network().double(), 5, method, init="orthogonal", seed=seed), seed)
-    turned = copy.deepcopy(model)
-    _turn_gauge(turned, seed)
-    for a, b in zip(_weights(turned), _weights(model), strict=True):
-        torch.testing.assert_close(a, b)
-    states = [sr.canonicalize(m).state_dict() for m in (model, turned)]
-    assert list(states[0]) == list(states[1])
-    for name, tensor in states[0].items():
-        torch.testing.assert_close(states[1][name], tensor, rtol=1e-6, atol=1e-7)
-
-
-@given(METHODS, FRAME_KINDS, SPECTRA, SEEDS)
-def test_canonical_form_keeps_w_orders_s_and_is_idempotent(method: str, frames: str, spectrum: str, seed: int) -> None:
-    model = disturb(sr.reparameterize(small_network().double(), 5, method, frames, spectrum, "orthogonal"), seed)
-    before = _weights(model)
-    state = copy.deepcopy(sr.canonicalize(model).state_dict())
-    for a, b in zip(_weights(model), before, strict=True):
-        torch.testing.assert_close(a, b, rtol=0, atol=1e-8)
-    for layer in spectral_layers(model).values():
-        s = layer.factors.spectra.values()[layer.factors.layout.order.index(layer.index)]
-        assert (s[:-1] >= s[1:]).all()
-        assert (s >= 0).all()
-    for name, tensor in sr.canonicalize(model).state_dict().items():
-        torch.testing.assert_close(tensor, state[name], rtol=0, atol=1e-8)
-
-
-def test_canonical_forms_of_both_paths_are_the_same_network() -> None:
-    model = disturb(sr.reparameterize(small_network().double(), 5, init="orthogonal"))
-    converted = sr.convert_frames(copy.deepcopy(model), "householder")
-    back = sr.convert_frames(sr.canonicalize(converted), "riemannian")
-    expected = sr.canonicalize(model).state_dict()
-    for name, tensor in sr.canonicalize(back).state_dict().items():
-        torch.testing.assert_close(tensor, expected[name], rtol=1e-6, atol=1e-7)
-
-
-@pytest.mark.parametrize("spectrum", ["learned", "identity", "free"])
-@pytest.mark.parametrize("method", ["sttp", "svdp"])
-def test_gauge_fixing_in_float32_lands_in_st_u_and_moves_w_by_rounding(method: str, spectrum: str) -> None:
-    model = disturb(sr.reparameterize(small_network(), 5, method, "riemannian", spectrum, "orthogonal"))
-    before = _weights(model)
-    sr.gauge_fix(model)
-    for a, b in zip(_weights(model), before, strict=True):
-        assert float((a - b).norm() / b.norm()) < 1e-5
-    factors = next(iter(spectral_layers(model).values())).factors
-    cores = factors.layout.unpack({n: b.point.detach() for n, b in factors.banks.items()}, FRAMES["riemannian"].key)
-    checked = 0
-    for group, own in zip(factors.layout.groups, cores, strict=True):
-        for core, matrix in zip(group.train.cores, own, strict=True):
-            if core.reduced:
-                assert matrix[:, : core.inner].tril(-1).abs().max() < 1e-6
-                checked += 1
-    assert checked or method == "svdp"
-
-
-# -- being an ordinary module -----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("method", "frames"), METHOD_AND_FRAMES)
-def test_state_dicts_copies_and_pickles_are_the_same_model(method: str, frames: str) -> None:
-    x = torch.randn(2, 3, 8, 8)
-    model = disturb(sr.reparameterize(small_network(), 4, method, frames)).eval()
-    expected = model(x)
-    fresh = sr.reparameterize(small_network(), 4, method, frames, seed=9).eval()
-    fresh(x)
-    fresh.load_state_dict(model.state_dict())
-    assert torch.equal(fresh(x), expected)
-    assert torch.equal(copy.deepcopy(model)(x), expected)
-    assert torch.equal(pickle.loads(pickle.dumps(model))(x), expected)
-    file = io.BytesIO()
-    torch.save(model.state_dict(), file)
-    file.seek(0)
-    fresh.load_state_dict(torch.load(file, weights_only=True))
-    assert torch.equal(fresh(x), expected)
-
-
-def test_a_copy_is_independent() -> None:
-    model = sr.reparameterize(small_network(), 4).eval()
-    x = torch.randn(2, 3, 8, 8)
-    before = model(x)
-    disturb(copy.deepcopy(model))
-    assert torch.equal(model(x), before)
-
-
-@pytest.mark.parametrize("frames", FRAMES)
-def test_a_model_cast_to_bfloat16_keeps_its_frames_in_float32(frames: str) -> None:
-    model = sr.reparameterize(small_network(), 4, frames=frames).to(torch.bfloat16)
-    assert model(torch.randn(2, 3, 8, 8, dtype=torch.bfloat16)).dtype == torch.bfloat16
-    layer = next(iter(spectral_layers(model).values()))
-    assert layer.weight.dtype == torch.bfloat16
-    assert all(p.dtype == torch.float32 for p in layer.factors.parameters())
-    assert sr.orthogonality_error(model) < 1e-5
-    assert model.double()(torch.randn(2, 3, 8, 8, dtype=torch.float64)).dtype == torch.float64
-
-
-@pytest.mark.parametrize("frames", FRAMES)
-def test_autocast_leaves_weights_in_float32(frames: str) -> None:
-    model = sr.reparameterize(small_network(), 4, frames=frames)
-    with torch.autocast("cpu", torch.bfloat16):
-        out = model(torch.randn(2, 3, 8, 8))
-        assert out.dtype == torch.bfloat16
-        assert all(layer.weight.dtype == torch.float32 for layer in spectral_layers(model).values())
-    out.float().sum().backward()
-    assert all(p.grad is not None and p.grad.dtype == torch.float32 for p in model.parameters())
-
-
-def test_attention_runs_through_a_reparameterized_projection() -> None:
-    attention = nn.MultiheadAttention(16, 4, batch_first=True)
-    sr.reparameterize(attention, 8)
-    x = torch.randn(2, 5, 16)
-    expected = sr.decompress(attention)(x, x, x)[0]
-    torch.testing.assert_close(attention(x, x, x)[0], expected)
-    attention.eval()
-    with torch.no_grad():
-        torch.testing.assert_close(attention(x, x, x)[0], expected)
-
-
-def test_bias_buffers_hooks_and_mode_stay() -> None:
-    layer = nn.Linear(6, 4).eval()
-    bias, calls = layer.bias, []
-    layer.register_forward_hook(lambda *_: calls.append(1))
-    model = sr.reparameterize(layer, 2)
-    model(torch.randn(3, 6))
-    assert model.bias is bias
-    assert calls == [1]
-    assert not model.training
-
-
-def test_frozen_models_stay_frozen() -> None:
-    model = sr.reparameterize(small_network().requires_grad_(False), 4)
-    assert not any(p.requires_grad for p in model.parameters())
 
 
 # -- bad input --------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The chain of modes, its ranks and degrees of freedom, contraction, TT-SVD."""
+"""The chain of modes, its ranks and degrees of freedom, contraction."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sttp_riemann.tt import bond_ranks, contract, layer_shape, prime_factors, tt_svd
+from sttp_riemann.tt import bond_ranks, contract, layer_shape, prime_factors
 from tests.strategies import METHODS, SEEDS, layer_dimensions, random_frame
 
 
@@ -110,52 +110,6 @@ def test_contraction_is_the_entrywise_sum_over_bonds() -> None:
     torch.testing.assert_close(contract(shape.right, right, right[0])[0], expected)
 
 
-@given(layer_dimensions(12), METHODS, SEEDS)
-def test_tt_svd_is_exact_at_full_rank(dimensions: tuple[int, tuple[int, ...], int], method: str, seed: int) -> None:
-    d_out, d_in, _ = dimensions
-    shape = layer_shape(d_out, d_in, 10**4, method)
-    weight = torch.randn(d_out, math.prod(d_in), dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-    rebuilt = _rebuild(shape, *tt_svd(weight, shape))
-    torch.testing.assert_close(rebuilt, weight)
-
-
-@given(layer_dimensions(12), METHODS, SEEDS)
-def test_tt_svd_recovers_a_matrix_that_has_the_ranks(
-    dimensions: tuple[int, tuple[int, ...], int], method: str, seed: int
-) -> None:
-    shape = layer_shape(*dimensions, method)
-    left = [random_frame(c.rows, c.inner, seed + k) for k, c in enumerate(shape.left.cores)]
-    right = [random_frame(c.rows, c.inner, seed + 50 + k) for k, c in enumerate(shape.right.cores)]
-    values = torch.linspace(2, 1, shape.rank, dtype=torch.float64)
-    u, v = (contract(t, c, values)[0] for t, c in ((shape.left, left), (shape.right, right)))
-    weight = (u * values) @ v.mT
-    torch.testing.assert_close(_rebuild(shape, *tt_svd(weight, shape)), weight)
-
-
-def test_tt_svd_with_one_core_a_side_is_the_truncated_svd() -> None:
-    weight = torch.randn(9, 14, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    shape = layer_shape(9, (14,), 4, "svdp")
-    error = (weight - _rebuild(shape, *tt_svd(weight, shape))).norm()
-    torch.testing.assert_close(error, torch.linalg.svdvals(weight)[4:].norm())
-
-
-def test_tt_svd_errs_at_most_by_the_sum_over_bonds_of_what_each_cuts_off() -> None:
-    shape = layer_shape(16, (16,), 3)
-    weight = torch.randn(16, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    error = (weight - _rebuild(shape, *tt_svd(weight, shape))).norm()
-    cut_off = 0.0
-    for k in range(1, len(shape.modes)):
-        rows = math.prod(shape.modes[:k])
-        cut_off += float((torch.linalg.svdvals(weight.reshape(rows, -1))[shape.ranks[k] :] ** 2).sum())
-    # the cores are found from the truncated SVD of W, which adds one more truncation at the spectrum
-    assert error**2 <= cut_off + float((torch.linalg.svdvals(weight)[3:] ** 2).sum()) + 1e-9
-
-
-def test_tt_svd_refuses_nan() -> None:
-    with pytest.raises(ValueError, match="NaN or infinite"):
-        tt_svd(torch.tensor([[float("nan"), 1.0]]), layer_shape(1, (2,), 1))
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [((4, (4,), 0), "rank must be at least 1"), ((4, (4,), 2, "cp"), "unknown method 'cp'")],
@@ -168,10 +122,3 @@ def test_impossible_shapes_are_refused(arguments: tuple, message: str) -> None:
 def test_unknown_kernel_modes_are_refused() -> None:
     with pytest.raises(ValueError, match="unknown kernel_modes 'square'"):
         layer_shape(4, (4,), 2, kernel_modes="square")
-
-
-def _rebuild(shape, left, values, right) -> torch.Tensor:
-    like = torch.zeros((), dtype=torch.float64)
-    u = contract(shape.left, [c.unsqueeze(0) for c in left], like)[0]
-    v = contract(shape.right, [c.unsqueeze(0) for c in right], like)[0]
-    return (u * values) @ v.mT

@@ -1,0 +1,93 @@
+"""TT-SVD: a dense matrix as orthonormal cores around its spectrum."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from sttp_riemann.tt import Core, LayerShape, Train
+
+
+def tt_svd(weight: Tensor, shape: LayerShape) -> tuple[list[Tensor], Tensor, list[Tensor]]:
+    """Approximate a dense matrix by orthonormal cores around a diagonal spectrum.
+
+    Each inner bond is truncated optimally (to the leading singular vectors of the matrix at that bond), then the
+    matrix, projected to what the inner cores span, is cut at the spectrum. Exact where the TT-ranks are large enough.
+
+    Parameters
+    ----------
+    weight : Tensor
+        (d_out, d_in), any floating dtype; the work is done in float64.
+    shape : LayerShape
+        Modes and ranks.
+
+    Returns
+    -------
+    left : list of Tensor
+        Float64 matricized cores of U, as `contract` takes them.
+    spectrum : Tensor
+        (rank,), float64, descending.
+    right : list of Tensor
+        The cores of V.
+
+    Raises
+    ------
+    ValueError
+        If the weight holds NaN or infinite values.
+
+    Notes
+    -----
+    After the TT-SVD of Oseledets 2011, "Tensor-Train Decomposition", from both ends towards the spectrum.
+    """
+    if not torch.isfinite(weight).all():
+        raise ValueError("the weight holds NaN or infinite values, so it has no singular value decomposition")
+    weight = weight.detach().double()
+    u, s, vh = torch.linalg.svd(weight, full_matrices=False)
+    u, s, v = u[:, : shape.rank], s[: shape.rank], vh[: shape.rank].mT
+    left = _inner_cores(shape.left, u * s)
+    right = _inner_cores(shape.right, v * s)
+    middle = _project(shape.left, left, weight)
+    middle = _project(shape.right, right, middle.mT).mT
+    u, s, vh = torch.linalg.svd(middle, full_matrices=False)
+    u, s, v = u[:, : shape.rank], s[: shape.rank], vh[: shape.rank].mT
+    if not shape.left.cores:
+        # U is the identity: its rotation moves into V, which an identity spectrum lets through.
+        return left, s, [*right, v @ u.mT]
+    left = [*left, u]
+    return (left, s, [*right, v]) if shape.right.cores else (left, s, right)
+
+
+def _unfold(train: Train, core: Core, matrix: Tensor) -> Tensor:
+    """Split (dims, m) into (rows of `core`, everything else): the outermost dims are the core's rows."""
+    if train.side == "left":
+        return matrix.reshape(core.rows, -1)
+    return matrix.reshape(-1, core.rows, matrix.shape[-1]).movedim(1, 0).reshape(core.rows, -1)
+
+
+def _fold(train: Train, rank: int, matrix: Tensor, columns: int) -> Tensor:
+    """Undo `_unfold` after the core's rows became one rank index."""
+    if train.side == "left":
+        return matrix.reshape(-1, columns)
+    return matrix.reshape(rank, -1, columns).movedim(0, 1).reshape(-1, columns)
+
+
+def _inner_cores(train: Train, matrix: Tensor) -> list[Tensor]:
+    cores, columns = [], matrix.shape[-1]
+    for core in train.cores[:-1]:
+        unfolded = _unfold(train, core, matrix)
+        u = torch.linalg.svd(unfolded, full_matrices=False)[0]
+        if u.shape[1] < core.inner:  # a matrix of low rank spans too little: complete its basis
+            u = torch.linalg.qr(torch.cat([u, torch.eye(core.rows, core.inner, dtype=u.dtype)], 1))[0]
+        frame = u[:, : core.inner]
+        cores.append(frame)
+        matrix = _fold(train, core.inner, frame.mT @ unfolded, columns)
+    return cores
+
+
+def _project(train: Train, cores: Sequence[Tensor], matrix: Tensor) -> Tensor:
+    columns = matrix.shape[-1]
+    for core, frame in zip(train.cores, cores, strict=False):
+        matrix = _fold(train, core.inner, frame.mT @ _unfold(train, core, matrix), columns)
+    return matrix
