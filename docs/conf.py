@@ -17,7 +17,7 @@ author = "The sttp_riemann authors"
 project_copyright = f"2026, {author}"
 version = release = code_version()
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.mathjax", "numpydoc"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx-mathjax-offline", "numpydoc"]
 myst_enable_extensions = ["dollarmath", "amsmath", "deflist"]
 myst_heading_anchors = 3
 # Reports are written for any viewer of Markdown, whose headings may skip a level

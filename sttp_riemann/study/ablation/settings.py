@@ -40,7 +40,7 @@ class Settings:
 
     recipe: Recipe
     ranks: Sequence[int] = (4, 16, 64)
-    rates: Sequence[float] = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
+    rates: Sequence[float] = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
     target: float = 95.0
     probe_options: dict[str, int] = field(default_factory=lambda: {"width": 16, "depth": 2})
     drift_steps: int = 2000
