@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 from dataclasses import replace
 from itertools import pairwise
 
@@ -169,16 +170,21 @@ def test_weights_of_another_network_are_refused(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("frames", ["riemannian", "householder"])
-def test_a_tenth_of_the_numbers_and_two_epochs_keep_the_accuracy(trained_on_digits, tmp_path, frames):
-    trained = load_trained(str(trained_on_digits))
-    found = compress(trained, tmp_path, {"budget": 0.1, "frames": frames}, epochs=2)
-    assert found.sizes.ratio <= 10
-    assert found.accuracies["fine_tuned"] > trained.accuracy - 0.01
+def test_a_tenth_of_the_numbers_and_two_epochs_keep_the_mean_accuracy(trained_on_digits, tmp_path, frames):
+    gaps = []
+    for run in trained_on_digits:
+        trained = load_trained(str(run))
+        found = compress(trained, tmp_path / run.name, {"budget": 0.1, "frames": frames, "lr": 2e-3}, epochs=2)
+        assert found.sizes.ratio <= 10
+        gaps.append(trained.accuracy - found.accuracies["fine_tuned"])
+    assert statistics.fmean(gaps) < 0.01, gaps
 
 
 @pytest.fixture(scope="module")
 def trained_on_digits(tmp_path_factory):
-    """The dense network of the recipe `digits`."""
-    folder = tmp_path_factory.mktemp("digits") / "run"
-    Trainer(Recipe.from_dict({**recipes.read("digits"), "method": "dense", "device": "cpu"}), folder).run()
-    return folder
+    """The dense network of the recipe `digits-compression`, from each of its seeds."""
+    folder = tmp_path_factory.mktemp("digits")
+    study = {**recipes.read("digits-compression"), "ranks": {}, "method": "dense", "device": "cpu"}
+    for seed in study["seeds"]:
+        Trainer(Recipe.from_dict({**study, "seed": seed}), folder / f"seed{seed}").run()
+    return sorted(folder.iterdir())
