@@ -15,7 +15,7 @@ from sttp_riemann.training.recipe import Recipe
 
 STEPS = 2000
 # Processors without instructions for bf16 take ten times as long as in float32
-SMALL = {"width": 32, "depth": 2}
+SMALL = {"width": 16, "depth": 2}
 
 
 @pytest.mark.slow
