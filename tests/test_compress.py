@@ -180,6 +180,17 @@ def test_a_tenth_of_the_numbers_and_two_epochs_keep_the_mean_accuracy(trained_on
     assert statistics.fmean(gaps) < 0.01, gaps
 
 
+@pytest.mark.slow
+@pytest.mark.xfail(reason="measured over three seeds: 1.2 to 2.0 points are lost, whatever the learning rate")
+@pytest.mark.parametrize("frames", ["riemannian", "householder"])
+def test_a_tenth_of_the_numbers_and_two_epochs_keep_the_accuracy_of_the_digits_network(tmp_path, frames):
+    study = {**recipes.read("digits"), "method": "dense", "device": "cpu"}
+    Trainer(Recipe.from_dict(study), tmp_path / "dense").run()
+    trained = load_trained(str(tmp_path / "dense"))
+    found = compress(trained, tmp_path / "compressed", {"budget": 0.1, "frames": frames}, epochs=2)
+    assert found.accuracies["fine_tuned"] > trained.accuracy - 0.01
+
+
 @pytest.fixture(scope="module")
 def trained_on_digits(tmp_path_factory):
     """The dense network of the recipe `digits-compression`, from each of its seeds."""
