@@ -118,6 +118,10 @@ def convert_frames(model: nn.Module, frames: str) -> nn.Module:
     ValueError
         If the kind is unknown, or the model has no reparameterized layer.
 
+    Notes
+    -----
+    Reflectors of a frame are those of its QR factorization (Golub and Van Loan 2013, Section 5.2).
+
     Examples
     --------
     >>> import torch, sttp_riemann as sr

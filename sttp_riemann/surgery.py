@@ -165,6 +165,10 @@ def decompress(model: nn.Module, factored: bool = False) -> nn.Module:
     ValueError
         If the model has no reparameterized layer.
 
+    Notes
+    -----
+    W = U diag(s) V^T, Obukhov et al. 2021, Section 3.
+
     Examples
     --------
     >>> import torch, sttp_riemann as sr

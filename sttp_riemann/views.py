@@ -30,6 +30,10 @@ def singular_values(model: nn.Module) -> dict[str, Tensor]:
     ValueError
         If the model has no reparameterized layer.
 
+    Notes
+    -----
+    Obukhov et al. 2021, Section 3: the values of the spectrum are those of W, up to sign and order.
+
     Examples
     --------
     >>> import torch, sttp_riemann as sr
@@ -104,6 +108,10 @@ def orthogonality_error(model: nn.Module) -> float:
     ------
     ValueError
         If the model has no reparameterized layer.
+
+    Notes
+    -----
+    The constraint of the Stiefel manifold (Absil et al. 2008, Section 3.3.2).
 
     Examples
     --------
