@@ -2,6 +2,7 @@
 
 from sttp_riemann import compat  # noqa: F401 - before anything else imports geoopt
 from sttp_riemann.frames import PolarStiefel
+from sttp_riemann.moments import input_moments
 from sttp_riemann.moves import canonicalize, convert_frames, gauge_fix
 from sttp_riemann.optim import RiemannianAdam, RiemannianSGD
 from sttp_riemann.sizes import compression
@@ -17,6 +18,7 @@ __all__ = [
     "convert_frames",
     "decompress",
     "gauge_fix",
+    "input_moments",
     "orthogonality_error",
     "reparameterize",
     "singular_values",

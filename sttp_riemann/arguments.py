@@ -127,6 +127,11 @@ def _compress_parser() -> ArgumentParser:
     )
     parser.add_argument("model", type=str, help="torchvision:NAME, or the folder or a checkpoint of a dense run")
     parser.add_argument("--epochs", type=int, help="passes over the training images to fine-tune by; 0 by default")
+    parser.add_argument(
+        "--calibrate",
+        type=int,
+        help="training images on which layers' inputs are measured, to keep outputs, not weights; 2048 with epochs",
+    )
     parser.add_argument("--weights", type=str, help="state_dict of a torchvision network, .safetensors or .pth")
     return parser
 

@@ -114,7 +114,8 @@ def _compress(arguments: Namespace) -> None:
     trained = load_trained(name, None if weights is None else Path(weights), given.get("download", False))
     folder = Path(name.rpartition(":")[2]).name.removesuffix(".safetensors")
     output = Path(given.pop("output", f"runs/{folder}-compressed"))
-    print(f"{compress(trained, output, given, given.pop('epochs', 0))}\n\nwritten to: {output}")
+    epochs, calibrate = given.pop("epochs", 0), given.pop("calibrate", None)
+    print(f"{compress(trained, output, given, epochs, calibrate)}\n\nwritten to: {output}")
 
 
 def _inspect(arguments: Namespace) -> None:

@@ -6,14 +6,17 @@ import copy
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
 
 import sttp_riemann as sr
+from sttp_riemann.data import ImageData
 from sttp_riemann.models.pretrained import pretrained_network
 from sttp_riemann.sizes import Compression
 from sttp_riemann.training.checkpoint import write_atomically
@@ -25,11 +28,16 @@ from sttp_riemann.training.saved import CLASSIFIER, Images, load_saved, save_cla
 from sttp_riemann.views import layer_ranks
 
 MODEL = "compressed.safetensors"
+TEACHER = "dense.safetensors"
 TABLE = "compression.txt"
 FIGURES = "compression.json"
 TORCHVISION = "torchvision:"
 # What torchvision's networks see unless told otherwise
 TORCHVISION_SIZE = 224
+CALIBRATION = 2048
+"""Training images that inputs are measured on unless told otherwise."""
+# A convolution's inputs are unfolded, nine times as large
+CALIBRATION_BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -120,7 +128,9 @@ def load_trained(name: str, weights: Path | None = None, download: bool = False)
     return Trained(model, saved.recipe, saved.images, history[-1]["test_accuracy"] if history else None)
 
 
-def compress(trained: Trained, output: Path, changes: Mapping[str, Any], epochs: int = 0) -> Compressed:
+def compress(
+    trained: Trained, output: Path, changes: Mapping[str, Any], epochs: int = 0, calibrate: int | None = None
+) -> Compressed:
     """Compress a network, fine-tune it if asked, and write it with its errors into a folder.
 
     Parameters
@@ -132,7 +142,11 @@ def compress(trained: Trained, output: Path, changes: Mapping[str, Any], epochs:
     changes : mapping
         Fields of its recipe to change: ``rank`` or ``budget``, and what fine-tuning needs.
     epochs : int
-        Passes over the training images to fine-tune by.
+        Passes over the training images to fine-tune by. The dense network is the teacher, unless ``distill`` is 0.
+    calibrate : int, optional
+        Training images on which the inputs of layers are measured, so that their outputs are kept and not their
+        weights, and the statistics of batch normalization; 0 to do without. By default 2048 where there is
+        fine-tuning, which needs the data anyway.
 
     Returns
     -------
@@ -148,19 +162,32 @@ def compress(trained: Trained, output: Path, changes: Mapping[str, Any], epochs:
 
     Notes
     -----
-    Each weight starts from its singular value decomposition and TT-SVD (`sttp_riemann.tt_svd.tt_svd`).
+    Each weight starts from its singular value decomposition and TT-SVD (`sttp_riemann.tt_svd.tt_svd`), weighted with
+    the second moment of the layer's inputs where these are measured.
     """
     recipe = _recipe(trained, changes)
     if epochs < 0:
         raise RecipeError(f"epochs must not be negative, not {epochs}")
+    if calibrate is not None and calibrate < 0:
+        raise RecipeError(f"calibrate must not be negative, not {calibrate}")
+    calibrate = (CALIBRATION if epochs else 0) if calibrate is None else calibrate
     # Before the long part, what may be wrong with the data
-    steps = _steps_of_an_epoch(recipe, trained) if epochs else 0
-    model = represent(copy.deepcopy(trained.model), recipe)
+    data = _data(recipe, trained) if epochs or calibrate else None
+    moments = sr.input_moments(trained.model, _images(data, calibrate)) if data and calibrate else None
+    model = represent(copy.deepcopy(trained.model), recipe, moments)
+    if data and calibrate:
+        update_bn(_images(data, calibrate), model)
     sizes = sr.compression(model)
     recipe = replace(recipe, rank=layer_ranks(model), budget=None, init="identity")
     accuracies = {} if trained.accuracy is None else {"dense": trained.accuracy}
-    if epochs:
-        model, tuned = _fine_tune(model, replace(recipe, steps=steps * epochs, evaluate_every=steps), output)
+    if epochs and data is not None:
+        steps = math.ceil(len(data.train_images) / recipe.batch_size)
+        tuning = replace(recipe, steps=steps * epochs, evaluate_every=steps)
+        if recipe.distill and recipe.teacher is None:
+            tuning = replace(tuning, teacher=str(output / TEACHER))
+            images = Images(data.channels, data.image_size, data.num_classes)
+            save_classifier(output / TEACHER, trained.model, trained.recipe, images)
+        model, tuned = _fine_tune(model, tuning, output, calibrate)
         accuracies = ({} if "data" in changes else accuracies) | tuned
     compressed = Compressed(model, sizes, accuracies)
     save_classifier(output / MODEL, model, recipe, trained.images)
@@ -182,17 +209,22 @@ def _recipe(trained: Trained, changes: Mapping[str, Any]) -> Recipe:
     return recipe
 
 
-def _steps_of_an_epoch(recipe: Recipe, trained: Trained) -> int:
+def _data(recipe: Recipe, trained: Trained) -> ImageData:
     data = load_data(recipe)
     if data.num_classes != trained.images.num_classes:
         raise RecipeError(
             f"data {recipe.data!r} have {data.num_classes} classes and the network tells {trained.images.num_classes} "
             "apart: set data to what it was trained for"
         )
-    return math.ceil(len(data.train_images) / recipe.batch_size)
+    return data
 
 
-def _fine_tune(model: nn.Module, recipe: Recipe, output: Path) -> tuple[nn.Module, dict[str, float]]:
+def _images(data: ImageData, count: int) -> Iterator[Tensor]:
+    chosen = torch.randperm(len(data.train_images), generator=torch.Generator().manual_seed(0))[:count]
+    return (data.batch(part)[0] for part in chosen.split(CALIBRATION_BATCH))
+
+
+def _fine_tune(model: nn.Module, recipe: Recipe, output: Path, calibrate: int) -> tuple[nn.Module, dict[str, float]]:
     # Another start is another run: going on from its checkpoints would mix the two
     run = Trainer(recipe, output / f"fine-tuning-{_digest(model)}")
     accuracies = {}
@@ -201,8 +233,12 @@ def _fine_tune(model: nn.Module, recipe: Recipe, output: Path) -> tuple[nn.Modul
         for twin in {id(twin): twin for twin in (player.model, player.result)}.values():
             twin.load_state_dict(model.state_dict())
         accuracies["compressed"] = run.task.evaluate()["test_accuracy"]
-    accuracies["fine_tuned"] = run.run()["final"]["test_accuracy"]
-    return run.task.players[CLASSIFIER].result.cpu().eval(), accuracies
+    run.run()
+    result = run.task.players[CLASSIFIER].result
+    if calibrate:
+        update_bn(_images(load_data(recipe), calibrate), result, device=run.accelerator.device)
+    accuracies["fine_tuned"] = run.task.evaluate()["test_accuracy"]
+    return result.cpu().eval(), accuracies
 
 
 def _digest(model: nn.Module) -> str:

@@ -51,6 +51,6 @@ def draw(shape: LayerShape, init: str, generator: torch.Generator) -> LayerCores
     return LayerCores(left, torch.ones(shape.rank, dtype=torch.float64), right)
 
 
-def from_weight(shape: LayerShape, matrix: Tensor) -> LayerCores:
+def from_weight(shape: LayerShape, matrix: Tensor, root: Tensor | None = None) -> LayerCores:
     """Cores of the matrix that was there; see `sttp_riemann.tt_svd.tt_svd`."""
-    return LayerCores(*tt_svd(matrix.detach().cpu(), shape))
+    return LayerCores(*tt_svd(matrix.detach().cpu(), shape, root))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -19,6 +19,7 @@ from sttp_riemann.selection import select_layers
 from sttp_riemann.sizes import other_numbers
 from sttp_riemann.spectrum import SPECTRA, SpectrumKind
 from sttp_riemann.tt import KERNEL_MODES, METHODS, KernelModes, LayerShape, Method
+from sttp_riemann.tt_svd import moment_root
 from sttp_riemann.views import check_choice, spectral_layers
 
 Init = Literal["noisy_identity", "orthogonal", "identity", "dense"]
@@ -39,6 +40,7 @@ def reparameterize(
     budget: float | None = None,
     kernel_modes: KernelModes = "flat",
     spectral_bound: float | Literal["initial"] | None = None,
+    moments: Mapping[str, Tensor] | None = None,
 ) -> nn.Module:
     """Write the weight of every Linear, convolution and Embedding as W = U diag(s) V^T, in place.
 
@@ -73,6 +75,10 @@ def reparameterize(
         Largest singular value of a layer with a learned or identity spectrum. 1 by default, and so each layer is
         1-Lipschitz as a matrix; with ``init="dense"`` and a learned spectrum the default is "initial": what each
         layer has.
+    moments : mapping, optional
+        With ``init="dense"``: second moments of layers' inputs, as `input_moments` measures them. Cores and the ranks
+        of a budget are then those that keep the layers' outputs best, instead of their weights, and the error that a
+        layer tells is that of its outputs. Layers without a moment are treated as if there were none.
 
     Returns
     -------
@@ -83,8 +89,8 @@ def reparameterize(
     ------
     ValueError
         If an option is unknown or out of range, a name in `exclude` or `rank` matches no layer, the budget is less than
-        rank 1 everywhere takes, there is no layer to change, one was reparameterized before, or a weight cannot be
-        replaced. The model is then as it was.
+        rank 1 everywhere takes, there is no layer to change, one was reparameterized before, a weight cannot be
+        replaced, or a moment does not fit. The model is then as it was.
 
     Notes
     -----
@@ -120,6 +126,7 @@ def reparameterize(
     _check_bound(spectral_bound, init)
     layers = select_layers(model, exclude)
     frozen = _all_frozen(layers)
+    roots = _roots(model, layers, moments or {}, init)
     dimensions = {
         name: Dimensions(*LAYERS[type(layer)].matrix_shape(layer), method, spectrum == "identity", kernel_modes)
         for name, layer in layers.items()
@@ -129,16 +136,20 @@ def reparameterize(
         ranks = given_ranks(dimensions, rank)
     else:
         other = other_numbers(model) - sum(d.numbers for d in dimensions.values())
-        weights = {name: _matrix(layer) for name, layer in layers.items()} if init == "dense" else None
+        weights = (
+            {name: _weighed(_matrix(layer), roots.get(name)) for name, layer in layers.items()}
+            if init == "dense"
+            else None
+        )
         ranks = budget_ranks(dimensions, budget, other, weights)
     shapes = [dimensions[name].shape(rank) for name, rank in ranks.items()]
-    cores = _start(layers, shapes, init, seed)
+    cores = _start(layers, shapes, roots, init, seed)
     bounds = _bounds(layers, cores, spectral_bound, spectrum)
     weight = _matrix(next(iter(layers.values())))
     factors = SpectralFactors(shapes, cores, frames, spectrum, bounds, weight.dtype, weight.device)
     factors.requires_grad_(not frozen).train(model.training)
-    for index, layer in enumerate(layers.values()):
-        error = _relative_error(factors, index, _matrix(layer)) if init == "dense" else None
+    for index, (name, layer) in enumerate(layers.items()):
+        error = _relative_error(factors.weight(index), layer, roots.get(name)) if init == "dense" else None
         LAYERS[type(layer)].adopt(layer, factors, index, error)
     next(iter(layers.values())).add_module(HOLDER, factors)
     return model
@@ -214,14 +225,38 @@ def _all_frozen(layers: dict[str, nn.Module]) -> bool:
     return bool(frozen)
 
 
-def _start(layers: dict[str, nn.Module], shapes: Sequence[LayerShape], init: Init, seed: int) -> list[LayerCores]:
+def _roots(
+    model: nn.Module, layers: dict[str, nn.Module], moments: Mapping[str, Tensor], init: str
+) -> dict[str, Tensor]:
+    if moments and init != "dense":
+        raise ValueError("moments say which part of a weight to keep: they need init='dense'")
+    known = dict(model.named_modules())
+    roots = {}
+    for name, moment in moments.items():
+        if name not in known:
+            raise ValueError(f"moments names {name!r}, and the model has no such layer")
+        if name not in layers:
+            continue
+        columns = _matrix(layers[name]).shape[1]
+        if moment.shape != (columns, columns):
+            raise ValueError(f"the moment of layer {name!r} is {tuple(moment.shape)}, not {(columns, columns)}")
+        try:
+            roots[name] = moment_root(moment.cpu())
+        except ValueError as error:
+            raise ValueError(f"layer {name!r}: {error}; measure it on other inputs, or leave it out") from error
+    return roots
+
+
+def _start(
+    layers: dict[str, nn.Module], shapes: Sequence[LayerShape], roots: Mapping[str, Tensor], init: Init, seed: int
+) -> list[LayerCores]:
     generator = torch.Generator().manual_seed(seed)
     if init != "dense":
         return [draw(shape, init, generator) for shape in shapes]
     cores = []
     for (name, layer), shape in zip(layers.items(), shapes, strict=True):
         try:
-            cores.append(from_weight(shape, _matrix(layer)))
+            cores.append(from_weight(shape, _matrix(layer), roots.get(name)))
         except ValueError as error:
             raise ValueError(f"layer {name!r}: {error}; mend it, exclude it, or use another init") from error
     return cores
@@ -245,7 +280,13 @@ def _matrix(layer: nn.Module) -> Tensor:
     return LAYERS[type(layer)].to_matrix(weight.detach())
 
 
-def _relative_error(factors: SpectralFactors, index: int, matrix: Tensor) -> float:
-    with torch.no_grad():
-        difference = factors.weight(index).double() - matrix.double()
-        return float(difference.norm() / matrix.double().norm().clamp_min(torch.finfo(torch.float64).tiny))
+def _weighed(matrix: Tensor, root: Tensor | None) -> Tensor:
+    """W L, whose norm is that of the outputs of inputs with E[x x^T] = L L^T; or the weight itself."""
+    return matrix if root is None else matrix.cpu().double() @ root
+
+
+@torch.no_grad()
+def _relative_error(weight: Tensor, layer: nn.Module, root: Tensor | None) -> float:
+    wanted = _matrix(layer).double()
+    difference = _weighed(weight.double() - wanted, root)
+    return float(difference.norm() / _weighed(wanted, root).norm().clamp_min(torch.finfo(torch.float64).tiny))

@@ -9,8 +9,11 @@ from torch import Tensor
 
 from sttp_riemann.tt import Core, LayerShape, Train
 
+RIDGE = 1e-3
+"""Share of the mean squared input that is added to every direction's."""
 
-def tt_svd(weight: Tensor, shape: LayerShape) -> tuple[list[Tensor], Tensor, list[Tensor]]:
+
+def tt_svd(weight: Tensor, shape: LayerShape, root: Tensor | None = None) -> tuple[list[Tensor], Tensor, list[Tensor]]:
     """Approximate a dense matrix by orthonormal cores around a diagonal spectrum.
 
     Each inner bond is truncated optimally (to the leading singular vectors of the matrix at that bond), then the
@@ -22,6 +25,9 @@ def tt_svd(weight: Tensor, shape: LayerShape) -> tuple[list[Tensor], Tensor, lis
         (d_out, d_in), any floating dtype; the work is done in float64.
     shape : LayerShape
         Modes and ranks.
+    root : Tensor, optional
+        (d_in, d_in), invertible L with L L^T = E[x x^T] for the inputs x of the layer; see `moment_root`. Given, the
+        error that is kept small is that of the layer's outputs, E |(W - U diag(s) V^T) x|^2, not that of its weight.
 
     Returns
     -------
@@ -39,17 +45,23 @@ def tt_svd(weight: Tensor, shape: LayerShape) -> tuple[list[Tensor], Tensor, lis
 
     Notes
     -----
-    After the TT-SVD of Oseledets 2011, "Tensor-Train Decomposition", from both ends towards the spectrum.
+    After the TT-SVD of Oseledets 2011, "Tensor-Train Decomposition", from both ends towards the spectrum. With one core
+    a side the error of the outputs is the smallest possible, by Eckart and Young for W L; inner cores of V are found
+    from the weight of that optimum.
     """
     if not torch.isfinite(weight).all():
         raise ValueError("the weight holds NaN or infinite values, so it has no singular value decomposition")
     weight = weight.detach().double()
-    u, s, vh = torch.linalg.svd(weight, full_matrices=False)
-    u, s, v = u[:, : shape.rank], s[: shape.rank], vh[: shape.rank].mT
+    outputs = weight if root is None else weight @ root
+    u, s, _ = torch.linalg.svd(outputs, full_matrices=False)
+    u, s = u[:, : shape.rank], s[: shape.rank]
     left = _inner_cores(shape.left, u * s)
-    right = _inner_cores(shape.right, v * s)
-    middle = _project(shape.left, left, weight)
-    middle = _project(shape.right, right, middle.mT).mT
+    right = _inner_cores(shape.right, weight.mT @ u)
+    middle = _project(shape.left, left, outputs)
+    if root is None:
+        middle = _project(shape.right, right, middle.mT).mT
+    else:
+        middle = _least_squares(_project(shape.right, right, root), middle, shape.rank)
     u, s, vh = torch.linalg.svd(middle, full_matrices=False)
     u, s, v = u[:, : shape.rank], s[: shape.rank], vh[: shape.rank].mT
     if not shape.left.cores:
@@ -57,6 +69,42 @@ def tt_svd(weight: Tensor, shape: LayerShape) -> tuple[list[Tensor], Tensor, lis
         return left, s, [*right, v @ u.mT]
     left = [*left, u]
     return (left, s, [*right, v]) if shape.right.cores else (left, s, right)
+
+
+def moment_root(moment: Tensor) -> Tensor:
+    """Cholesky factor of a layer's second moment, which is made safely positive first.
+
+    Parameters
+    ----------
+    moment : Tensor
+        (d_in, d_in), E[x x^T] of the inputs x.
+
+    Returns
+    -------
+    Tensor
+        (d_in, d_in), float64, lower triangular L with L L^T = E[x x^T] + a thousandth of its mean diagonal entry, so
+        that directions which no input had still count a little.
+
+    Raises
+    ------
+    ValueError
+        If the moment is not finite.
+    """
+    if not torch.isfinite(moment).all():
+        raise ValueError("the moment holds NaN or infinite values")
+    moment = moment.detach().double()
+    mean = float(moment.diagonal().mean())
+    eye = torch.eye(len(moment), dtype=moment.dtype, device=moment.device)
+    # A layer that only ever saw zeros tells nothing of its inputs
+    return torch.linalg.cholesky(moment + RIDGE * mean * eye) if mean > 0 else eye
+
+
+def _least_squares(basis: Tensor, target: Tensor, rank: int) -> Tensor:
+    """M of this rank with M ``basis`` nearest to ``target``."""
+    q, r = torch.linalg.qr(basis.mT)
+    u, s, vh = torch.linalg.svd(target @ q, full_matrices=False)
+    nearest = (u[:, :rank] * s[:rank]) @ vh[:rank]
+    return torch.linalg.solve_triangular(r.mT, nearest, upper=False, left=False)
 
 
 def _unfold(train: Train, core: Core, matrix: Tensor) -> Tensor:

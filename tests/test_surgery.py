@@ -181,6 +181,21 @@ REFUSED = {
     "unknown init": (small_network, {"init": "zeros"}, "unknown init 'zeros'"),
     "unknown kernel modes": (small_network, {"kernel_modes": "odd"}, "unknown kernel_modes 'odd'"),
     "negative bound": (small_network, {"spectral_bound": -1.0}, "spectral_bound must be a positive number"),
+    "moments of random frames": (
+        small_network,
+        {"moments": {"0": torch.eye(2)}},
+        "they need init='dense'",
+    ),
+    "moments of no layer": (
+        small_network,
+        {"init": "dense", "moments": {"none": torch.eye(2)}},
+        "moments names 'none', and the model has no such layer",
+    ),
+    "moments of another shape": (
+        small_network,
+        {"init": "dense", "moments": {"0": torch.eye(2)}},
+        r"the moment of layer '0' is \(2, 2\), not",
+    ),
     "initial bound of random frames": (small_network, {"spectral_bound": "initial"}, "needs init='dense'"),
     "integer weight": (_integer, {}, "weight of layer '0' \\(Linear\\) is torch.int8, not floating point; exclude"),
     "nan with dense": (_not_finite, {"init": "dense"}, "layer '1': the weight holds NaN or infinite values"),

@@ -67,6 +67,24 @@ class SpectralLayer(nn.Module):  # type: ignore[override, misc]
         """
         return weight.flatten(1)
 
+    @staticmethod
+    def columns(layer: nn.Module, input: Tensor) -> Tensor | None:
+        """What the layer's matrix is multiplied with.
+
+        Parameters
+        ----------
+        layer : nn.Module
+            An ordinary layer.
+        input : Tensor
+            Of that layer.
+
+        Returns
+        -------
+        Tensor or None
+            (N, d_in), of the input at N places; None where the outputs are no product of the matrix and such columns.
+        """
+        return None
+
     def from_matrix(self, matrix: Tensor) -> Tensor:
         """Undo `to_matrix`.
 

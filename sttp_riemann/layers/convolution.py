@@ -54,6 +54,33 @@ class _SpectralConv(Convolution):
         """
         return layer.out_channels, (layer.in_channels // layer.groups, *layer.kernel_size)
 
+    @staticmethod
+    def columns(layer: Any, input: Tensor) -> Tensor:
+        """What lies under the kernel, at all its places and in all groups.
+
+        Parameters
+        ----------
+        layer : nn.Conv1d, nn.Conv2d or nn.Conv3d
+            An ordinary layer.
+        input : Tensor
+            (N, C_in, space) or (C_in, space).
+
+        Returns
+        -------
+        Tensor
+            (N * groups * places, C_in / groups * kernel).
+        """
+        space = len(layer.kernel_size)
+        mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
+        x = input if input.dim() == space + 2 else input.unsqueeze(0)
+        x = F.pad(x, layer._reversed_padding_repeated_twice, mode=mode)
+        x = x.reshape(-1, layer.in_channels // layer.groups, *x.shape[2:])
+        for axis, (size, stride, dilation) in enumerate(
+            zip(layer.kernel_size, layer.stride, layer.dilation, strict=True), start=2
+        ):
+            x = x.unfold(axis, dilation * (size - 1) + 1, stride)[..., ::dilation]
+        return x.movedim(1, 1 + space).flatten(1 + space).flatten(0, space)
+
     def from_matrix(self, matrix: Tensor) -> Tensor:
         """Unfold the columns into channels and kernel.
 

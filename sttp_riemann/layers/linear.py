@@ -32,6 +32,24 @@ class SpectralLinear(SpectralLayer, nn.Linear):  # type: ignore[override, misc]
         """
         return layer.out_features, (layer.in_features,)
 
+    @staticmethod
+    def columns(layer: nn.Module, input: Tensor) -> Tensor:
+        """The input, flattened.
+
+        Parameters
+        ----------
+        layer : nn.Linear
+            An ordinary layer.
+        input : Tensor
+            (..., in_features).
+
+        Returns
+        -------
+        Tensor
+            (N, in_features).
+        """
+        return input.reshape(-1, input.shape[-1])
+
     def from_matrix(self, matrix: Tensor) -> Tensor:
         """The matrix itself.
 

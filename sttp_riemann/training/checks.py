@@ -18,7 +18,7 @@ NOT_NEGATIVE = (
     "seed", "checkpoint_every", "gauge_fix_every", "patience", "weight_decay", "penalty_weight", "mixup",
     "generator_penalty_weight",
 )  # fmt: skip
-POSITIVE = ("lr", "clip", "decay_factor")
+POSITIVE = ("lr", "clip", "decay_factor", "temperature")
 FRACTIONS = ("momentum", "label_smoothing", "ema")
 LOW_RANK = ("svdp", "sttp")
 # torch's generators take no larger one
@@ -42,6 +42,7 @@ def check_ranges(recipe: Recipe) -> None:
         _require(value is None or value > 0, f"{name} must be positive, not {value}")
     for name in FRACTIONS:
         _require(0 <= getattr(recipe, name) < 1, f"{name} must be in [0, 1), not {getattr(recipe, name)}")
+    _require(0 <= recipe.distill <= 1, f"distill must be in [0, 1], not {recipe.distill}")
     _check_ranks(recipe)
     _check_lists(recipe)
 
@@ -131,6 +132,7 @@ def _check_classify(recipe: Recipe) -> None:
 
 def _check_gan(recipe: Recipe) -> None:
     _require(recipe.label_smoothing == 0 and recipe.mixup == 0, "label_smoothing and mixup are for task 'classify'")
+    _require(recipe.teacher is None, "teacher is for task 'classify'")
     _require(
         "kid" not in recipe.metrics or recipe.kid_subset_size <= recipe.metric_samples,
         f"kid_subset_size {recipe.kid_subset_size} is more than metric_samples {recipe.metric_samples}: lower it",

@@ -1,4 +1,4 @@
-"""The classification task: cross entropy, accuracy, a spectral penalty where asked for."""
+"""The classification task: cross entropy, accuracy; a teacher and a spectral penalty where asked for."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from torch.nn.functional import cross_entropy
 import sttp_riemann as sr
 from sttp_riemann.training import observe
 from sttp_riemann.training.augment import Augmentation
+from sttp_riemann.training.distill import Teacher
 from sttp_riemann.training.player import Player
 from sttp_riemann.training.recipe import Recipe
 from sttp_riemann.training.represent import build_network, load_data
@@ -42,6 +43,7 @@ class Classification:
         self.augment = Augmentation(recipe, self.data.num_classes, self.data.batch(torch.tensor([0]))[0][0])
         self.classifier = Player(build_network(recipe, self.data, self.data.num_classes), recipe, accelerator)
         self.players = {"classifier": self.classifier}
+        self.teacher = None if recipe.teacher is None else Teacher(recipe, self.data, accelerator)
         self.size = len(self.data.train_images)
 
     def step(self, draw: Callable[[], Tensor], lr: float) -> float:
@@ -56,11 +58,14 @@ class Classification:
 
     def _loss(self, part: Sequence[Tensor], entropies: list[Tensor]) -> Tensor:
         recipe, player, (images, labels) = self.recipe, self.classifier, part
-        entropy = cross_entropy(player.network(images), labels, label_smoothing=recipe.label_smoothing)
-        entropies.append(entropy.detach())
+        scores = player.network(images)
+        loss = cross_entropy(scores, labels, label_smoothing=recipe.label_smoothing)
+        entropies.append(loss.detach())
+        if self.teacher is not None:
+            loss = loss.lerp(self.teacher.distance(images, scores), recipe.distill)
         if recipe.method == "dense" or recipe.penalty == "none":
-            return entropy
-        return entropy + recipe.penalty_weight * sr.spectral_penalty(player.model, kind=recipe.penalty)
+            return loss
+        return loss + recipe.penalty_weight * sr.spectral_penalty(player.model, kind=recipe.penalty)
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:

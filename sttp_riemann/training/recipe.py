@@ -136,6 +136,9 @@ class Recipe:
     gauge_fix_every: int = option(0, "steps between gauge fixings of Riemannian frames (0: never)")
     label_smoothing: float = option(0.0, "share of each label that is spread over all classes")
     mixup: float = option(0.0, "mix pairs of examples; parameter of the Beta distribution of the shares (0: off)")
+    teacher: str | None = option(None, "checkpoint of a classifier to learn from, beside the labels (distillation)")
+    distill: float = option(0.5, "share of the loss that is the distance to the teacher; not used without one")
+    temperature: float = option(4.0, "distillation: what both networks' class scores are divided by")
     augment: dict[str, Any] = option({}, "transforms of torchvision v2 with their options, applied in order")
     ema: float = option(0.0, "decay of a running average of the network, which is then what is evaluated (0: off)")
 

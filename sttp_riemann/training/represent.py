@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from typing import Protocol
 
-from torch import nn
+from torch import Tensor, nn
 
 import sttp_riemann as sr
 from sttp_riemann.baselines import BASELINES
@@ -73,8 +74,8 @@ def build_network(recipe: Recipe, data: Pictures, num_classes: int | None) -> nn
     return represent(model, recipe)
 
 
-def represent(model: nn.Module, recipe: Recipe) -> nn.Module:
-    """Represent a network's weights as a recipe says, in place.
+def represent(model: nn.Module, recipe: Recipe, moments: Mapping[str, Tensor] | None = None) -> nn.Module:
+    """Represent a network's weights as a recipe says, in place; dense ones as `reparameterize` does with moments.
 
     Raises
     ------
@@ -82,12 +83,12 @@ def represent(model: nn.Module, recipe: Recipe) -> nn.Module:
         That cannot be.
     """
     try:
-        return _represent(model, recipe)
+        return _represent(model, recipe, moments)
     except ValueError as error:
         raise RecipeError(str(error)) from error
 
 
-def _represent(model: nn.Module, recipe: Recipe) -> nn.Module:
+def _represent(model: nn.Module, recipe: Recipe, moments: Mapping[str, Tensor] | None) -> nn.Module:
     if recipe.method in BASELINES:
         return BASELINES[recipe.method](model, tuple(recipe.exclude))
     if not recipe.low_rank:
@@ -104,4 +105,5 @@ def _represent(model: nn.Module, recipe: Recipe) -> nn.Module:
         exclude=tuple(recipe.exclude),
         kernel_modes=recipe.kernel_modes,
         seed=recipe.seed,
+        moments=moments,
     )
