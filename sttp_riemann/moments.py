@@ -39,7 +39,7 @@ def input_moments(model: nn.Module, batches: Iterable[Tensor]) -> dict[str, Tens
 
     Notes
     -----
-    The weighted low-rank approximation of a layer, min E |W x - W_r x|^2, needs no more of the data.
+    The weighted low-rank approximation of a layer, the least E[(W x - W_r x)^2], needs no more of the data.
 
     Examples
     --------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar
 
 import torch
@@ -10,6 +12,7 @@ from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 from sttp_riemann.application import Application, Workload, choose
 from sttp_riemann.factors import SpectralFactors
+from sttp_riemann.layers.recompute import computed_again
 from sttp_riemann.reuse import in_transform
 
 
@@ -24,12 +27,15 @@ class SpectralLayer(nn.Module):  # type: ignore[override, misc]
     application : {"auto", "weight", "factored", "train"}
         How the layer is applied: by building W, by V and then U, or (linear layers) core by core. Chosen by cost at
         each input's size unless set.
+    recompute : bool
+        Whether a layer applied as V^T and then U computes V^T x again in the backward, instead of keeping it.
     dense_error : float or None
         With ``init="dense"``: relative Frobenius error of W against the weight that was there.
     """
 
     applications: ClassVar[tuple[Application, ...]] = ("factored", "weight")
     application: Application
+    recompute: bool
     dense_error: float | None
     dense_class: type[nn.Module]
     factors: SpectralFactors
@@ -101,7 +107,9 @@ class SpectralLayer(nn.Module):  # type: ignore[override, misc]
         raise NotImplementedError
 
     @classmethod
-    def adopt(cls, layer: nn.Module, factors: SpectralFactors, index: int, dense_error: float | None) -> None:
+    def adopt(
+        cls, layer: nn.Module, factors: SpectralFactors, index: int, dense_error: float | None, recompute: bool
+    ) -> None:
         """Turn an ordinary layer into one of this class, in place.
 
         Parameters
@@ -114,11 +122,18 @@ class SpectralLayer(nn.Module):  # type: ignore[override, misc]
             The layer's place there.
         dense_error : float or None
             Relative error of W against the weight that was there, where it was kept.
+        recompute : bool
+            As the attribute.
         """
         del layer._parameters["weight"]
         # Not by setattr, which would register the shared factors as a child of every layer.
         layer.__dict__.update(
-            dense_class=type(layer), factors=factors, index=index, application="auto", dense_error=dense_error
+            dense_class=type(layer),
+            factors=factors,
+            index=index,
+            application="auto",
+            recompute=recompute,
+            dense_error=dense_error,
         )
         layer.__class__ = cls
 
@@ -126,7 +141,7 @@ class SpectralLayer(nn.Module):  # type: ignore[override, misc]
         """Turn back into an ordinary layer with the weight as it is now, in place."""
         weight = nn.Parameter(self.weight.detach().clone(), requires_grad=self.weight.requires_grad)
         dense_class, others = self.dense_class, dict(self._parameters)
-        for name in ("dense_class", "factors", "index", "application", "dense_error"):
+        for name in ("dense_class", "factors", "index", "application", "recompute", "dense_error"):
             del self.__dict__[name]
         self._parameters.clear()
         self._parameters.update(weight=weight, **others)
@@ -167,6 +182,9 @@ class SpectralLayer(nn.Module):  # type: ignore[override, misc]
     def extra_repr(self) -> str:
         """Options of the original layer, then the rank and how frames are kept."""
         return f"{super().extra_repr()}, rank={self.rank}, frames={self.factors.frames}"
+
+    def _keeping(self, codes: Tensor, encode: Callable[[], Tensor]) -> AbstractContextManager[None]:
+        return computed_again(codes, encode) if self.recompute else nullcontext()
 
     def _choose(self, work: Workload) -> Application:
         if self.application != "auto" and self.application not in self.applications:

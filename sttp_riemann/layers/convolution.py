@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
@@ -118,7 +119,10 @@ class _SpectralConv(Convolution):
         thin = right.mT.reshape(-1, self.in_channels // self.groups, *self.kernel_size)
         wide = left.reshape(*left.shape, *ones)
         if self.groups == 1:
-            return type(self).op(self._conv_forward(input, thin, None), wide, self.bias)
+            encode = partial(self._conv_forward, input, thin, None)
+            codes = encode()
+            with self._keeping(codes, encode):
+                return type(self).op(codes, wide, self.bias)
         return self._grouped(input, thin, wide)
 
     def _thin_layers(self, left: Tensor, right: Tensor) -> nn.Sequential:
@@ -143,9 +147,11 @@ class _SpectralConv(Convolution):
         if self.padding_mode != "zeros":
             x, padding = F.pad(x, self._reversed_padding_repeated_twice, mode=self.padding_mode), 0
         folded = x.reshape(-1, self.in_channels // self.groups, *x.shape[2:])
-        codes = type(self).op(folded, thin, None, self.stride, padding, self.dilation)
+        encode = partial(type(self).op, folded, thin, None, self.stride, padding, self.dilation)
+        codes = encode()
         codes = codes.reshape(x.shape[0], -1, *codes.shape[2:])
-        out = type(self).op(codes, wide, self.bias, groups=self.groups)
+        with self._keeping(codes, encode):
+            out = type(self).op(codes, wide, self.bias, groups=self.groups)
         return out if batched else out.squeeze(0)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -67,7 +68,10 @@ class SpectralEmbedding(SpectralLayer, nn.Embedding):  # type: ignore[override, 
         if self._choose(Workload(rows, 0, 0, 0, self.embedding_dim)) == "weight":
             return F.embedding(input, self.weight, self.padding_idx)
         left, right = self.factors.pair(self.index)
-        vectors = F.embedding(input, left) @ right.mT
+        encode = partial(F.embedding, input, left)
+        codes = encode()
+        with self._keeping(codes, encode):
+            vectors = codes @ right.mT
         if self.padding_idx is None:
             return vectors
         return torch.where((input == self.padding_idx).unsqueeze(-1), vectors.detach(), vectors)

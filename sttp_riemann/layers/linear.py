@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
@@ -85,7 +86,10 @@ class SpectralLinear(SpectralLayer, nn.Linear):  # type: ignore[override, misc]
         if application == "train":
             return self._by_cores(input)
         left, right = self.factors.pair(self.index)
-        return F.linear(F.linear(input, right.mT), left, self.bias)
+        encode = partial(F.linear, input, right.mT)
+        codes = encode()
+        with self._keeping(codes, encode):
+            return F.linear(codes, left, self.bias)
 
     def _thin_layers(self, left: Tensor, right: Tensor) -> nn.Sequential:
         first = filled(nn.Linear(self.in_features, right.shape[1], bias=False), right.mT)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
@@ -102,10 +103,12 @@ class _SpectralConvTranspose(Convolution):
         batched = input.dim() == space + 2
         x = input if batched else input.unsqueeze(0)
         options = (self.stride, self.padding, extra, self.groups, self.dilation)
-        codes = type(self).transposed_op(x, thin, None, *options)
+        encode = partial(type(self).transposed_op, x, thin, None, *options)
+        codes = encode()
         # Each group writes through the same U.
         folded = codes.reshape(-1, rank, *codes.shape[2:])
-        out = type(self).op(folded, left.reshape(*left.shape, *(1,) * space))
+        with self._keeping(folded, encode):
+            out = type(self).op(folded, left.reshape(*left.shape, *(1,) * space))
         out = out.reshape(x.shape[0], -1, *out.shape[2:])
         if self.bias is not None:
             out = out + self.bias.view(-1, *(1,) * space)

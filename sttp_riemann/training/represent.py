@@ -106,4 +106,5 @@ def _represent(model: nn.Module, recipe: Recipe, moments: Mapping[str, Tensor] |
         kernel_modes=recipe.kernel_modes,
         seed=recipe.seed,
         moments=moments,
+        recompute=recipe.recompute,
     )

@@ -98,7 +98,8 @@ SECTIONS = {
     "memory": Section(
         "Peak memory of a training step",
         "The most that the second step holds beyond what a fresh process has before its network is built: parameters, "
-        "gradients, moments and activations. Resident memory on the CPU, the allocator's on CUDA.",
+        "gradients, moments and activations. Resident memory on the CPU, what is freed given back at once; the "
+        "allocator's on CUDA.",
         "bytes",
         "the dense network's",
         _memory,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -25,12 +25,13 @@ class Variant:
     name: str
     method: Method | None = None
     frames: Literal["riemannian", "householder"] = "riemannian"
+    recompute: bool = False
 
     def apply(self, model: nn.Module, rank: int) -> nn.Module:
         """Bring a network into this form, in place."""
         if self.method is None:
             return model
-        return reparameterize(model, rank, self.method, self.frames, init="orthogonal")
+        return reparameterize(model, rank, self.method, self.frames, init="orthogonal", recompute=self.recompute)
 
     def optimizer(self, model: nn.Module) -> Optimizer:
         """Adam, on the manifold where there are frames on it."""
@@ -42,7 +43,8 @@ class Variant:
 DENSE = Variant("dense")
 STTP = (Variant("STTP riemannian", "sttp"), Variant("STTP householder", "sttp", "householder"))
 SVDP = (Variant("SVDP riemannian", "svdp"), Variant("SVDP householder", "svdp", "householder"))
-VARIANTS = (DENSE, *SVDP, *STTP)
+RECOMPUTING = tuple(replace(v, name=f"{v.name}, recomputing", recompute=True) for v in (*SVDP, *STTP))
+VARIANTS = (DENSE, *SVDP, *STTP, *RECOMPUTING)
 
 
 def training_step(
