@@ -18,6 +18,7 @@ from sttp_riemann.frames.bank import orthogonality_error, wide_dtype
 from sttp_riemann.frames.gauge import fix_gauge
 from sttp_riemann.layout import Layout, Pairing
 from sttp_riemann.momentum import no_companions
+from sttp_riemann.products import products
 from sttp_riemann.reuse import Reusable, in_transform
 from sttp_riemann.spectrum import Spectra, SpectrumKind
 from sttp_riemann.tt import LayerShape, Train, contract
@@ -117,7 +118,7 @@ class SpectralFactors(nn.Module):
         pairing = self.layout.pairings[index]
         inputs = self._cores(*self._tensors())
         stacks = (self._frames[group](*inputs[group])[0] for group in (pairing.left, pairing.right))
-        return self._weights[index](*stacks)[1][row]  # type: ignore[no-any-return]
+        return self._weights[index](*stacks)[row]  # type: ignore[no-any-return]
 
     def cores(self, layer: int) -> tuple[list[Tensor], Tensor, list[Tensor]]:
         """Matricized cores (rows, inner) left and right of the spectrum, and the values there (rank,), of one layer."""
@@ -269,7 +270,7 @@ class SpectralFactors(nn.Module):
         self._cores = Reusable(self._build_cores, self._by_group)
         self._frames = [Reusable(partial(self._build_frames, g.train), _with_rows) for g in self.layout.groups]
         self._rows = [Reusable(_as_they_are, _rows) for _ in self.layout.groups]
-        self._weights = [Reusable(_multiply(pairing), _with_rows) for pairing in self.layout.pairings]
+        self._weights = [Reusable(_multiply(pairing)) for pairing in self.layout.pairings]
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> SpectralFactors:
         def keep_wide(tensor: Tensor) -> Tensor:
@@ -305,10 +306,10 @@ def _full_precision(like: Tensor) -> Any:
     return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
 
 
-def _multiply(pairing: Pairing) -> Callable[[Tensor, Tensor], tuple[Tensor]]:
-    def multiply(left: Tensor, right: Tensor) -> tuple[Tensor]:
+def _multiply(pairing: Pairing) -> Callable[[Tensor, Tensor], tuple[Tensor, ...]]:
+    def multiply(left: Tensor, right: Tensor) -> tuple[Tensor, ...]:
         with _full_precision(left):
-            return (left[pairing.left_rows] @ right[pairing.right_rows].mT,)
+            return products(left[pairing.left_rows], right[pairing.right_rows])
 
     return multiply
 

@@ -24,17 +24,19 @@ class _Shared(torch.autograd.Function):
             ctx.leaves = [t.detach().requires_grad_(t.requires_grad) for t in inputs]
             ctx.results = tuple(build(*ctx.leaves))
         ctx.build, ctx.inputs = build, inputs
+        # What nobody used needs no gradient of zeros
+        ctx.set_materialize_grads(False)
         return tuple(r.detach() for r in ctx.results)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         create_graph = torch.is_grad_enabled()
         if create_graph:
             sources, results = list(ctx.inputs), tuple(ctx.build(*ctx.inputs))
         else:
             sources, results = ctx.leaves, ctx.results
         wanted = [t for t in sources if t.requires_grad]
-        pairs = [(r, g) for r, g in zip(results, grads, strict=True) if r.requires_grad]
+        pairs = [(r, g) for r, g in zip(results, grads, strict=True) if r.requires_grad and g is not None]
         found = iter(
             torch.autograd.grad(
                 [r for r, _ in pairs],
