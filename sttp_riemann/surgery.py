@@ -82,7 +82,7 @@ def reparameterize(
         layer tells is that of its outputs. Layers without a moment are treated as if there were none.
     recompute : bool
         Whether V^T x is computed again in the backward instead of kept: less memory, where ranks are not small beside
-        the layers' widths, for about a sixth more time.
+        the layers' widths, for a fifth to a quarter more time.
 
     Returns
     -------

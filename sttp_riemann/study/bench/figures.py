@@ -14,13 +14,18 @@ from sttp_riemann.study.bench.contest import Entry
 from sttp_riemann.study.plots import STYLE, png
 
 PALETTE = ("#2563a8", "#d97706", "#7fb0dd", "#f2bd7a", "#7c3aed", "#6b7280")
-# As in the figures of a study: one colour a method, here a lighter one for its second path
+# As in the figures of a study: one colour a method, here a lighter one for its second path; darker and greener ones
+# where it recomputes
 COLORS = {
     "dense": "#6b7280",
     "SVDP riemannian": "#2563a8",
     "SVDP householder": "#7fb0dd",
     "STTP riemannian": "#d97706",
     "STTP householder": "#f2bd7a",
+    "SVDP riemannian, recomputing": "#173f6c",
+    "SVDP householder, recomputing": "#4f8a9b",
+    "STTP riemannian, recomputing": "#8f4e04",
+    "STTP householder, recomputing": "#b3a24f",
 }
 MARKERS = ("D", "o", "s", "^", "v", "P")
 BAR = 0.8
@@ -104,4 +109,4 @@ def _plain_ticks(axis: Axis) -> None:
 
 
 def _color(index: int, name: str) -> str:
-    return COLORS.get(name, PALETTE[index])
+    return COLORS[name] if name in COLORS else PALETTE[index % len(PALETTE)]
