@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -86,4 +87,4 @@ def input_moments(model: nn.Module, batches: Iterable[Tensor]) -> dict[str, Tens
 
 
 def _columns(layer: nn.Module) -> int:
-    return torch.Size(LAYERS[type(layer)].matrix_shape(layer)[1]).numel()
+    return math.prod(LAYERS[type(layer)].matrix_shape(layer)[1])

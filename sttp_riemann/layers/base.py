@@ -30,7 +30,8 @@ class SpectralLayer(nn.Module):  # type: ignore[override, misc]
     recompute : bool
         Whether a layer applied as V^T and then U computes V^T x again in the backward, instead of keeping it.
     dense_error : float or None
-        With ``init="dense"``: relative Frobenius error of W against the weight that was there.
+        With ``init="dense"``: relative Frobenius error of W against the weight that was there; of its outputs, in the
+        root mean square, where their inputs' moment was given.
     """
 
     applications: ClassVar[tuple[Application, ...]] = ("factored", "weight")
@@ -121,7 +122,7 @@ class SpectralLayer(nn.Module):  # type: ignore[override, misc]
         index : int
             The layer's place there.
         dense_error : float or None
-            Relative error of W against the weight that was there, where it was kept.
+            As the attribute.
         recompute : bool
             As the attribute.
         """
