@@ -24,7 +24,7 @@ class LayerSize:
     dof, stored, dense : int
         Degrees of freedom, trainable numbers kept, elements of W.
     dense_error : float or None
-        With ``init="dense"``: relative error of W at the start.
+        With ``init="dense"``: relative error of W at the start, or of its outputs where moments were given.
     """
 
     name: str
