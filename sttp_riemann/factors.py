@@ -57,8 +57,15 @@ class SpectralFactors(nn.Module):
         What the weights are handed out in.
     device : torch.device
         Where they are computed.
+
+    Attributes
+    ----------
+    room : float
+        Numbers that low rank saves a layer on average: where every layer keeps no more of its forward for the backward
+        beyond what the dense one keeps, training takes no more memory than that of the dense network.
     """
 
+    room: float
     weight_dtype: Tensor
 
     def __init__(
@@ -73,6 +80,7 @@ class SpectralFactors(nn.Module):
     ) -> None:
         super().__init__()
         self.shapes = tuple(shapes)
+        self.room = sum(shape.saving for shape in shapes) / len(shapes)
         self.layout = Layout(shapes)
         order = list(self.layout.order)
         self.spectra = Spectra([shapes[i].rank for i in order], spectrum, bounds[order])

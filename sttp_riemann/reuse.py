@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
 
 Build = Callable[..., Sequence[Tensor]]
 
@@ -15,12 +16,13 @@ class _Shared(torch.autograd.Function):
     """A part of the graph that may be walked back through any number of times.
 
     Autograd frees a graph after one backward. What is shared by two losses, each with a backward of its own, must
-    outlive the first: the inner graph is kept here for as long as its outputs are.
+    outlive the first: the inner graph is kept here for as long as its outputs are. Activation checkpointing and the
+    like, which look after what is saved meanwhile, must not see it: a second forward finds it there, and saves nothing.
     """
 
     @staticmethod
     def forward(ctx: Any, build: Build, *inputs: Tensor) -> tuple[Tensor, ...]:
-        with torch.enable_grad():
+        with torch.enable_grad(), saved_tensors_hooks(_as_it_is, _as_it_is):
             ctx.leaves = [t.detach().requires_grad_(t.requires_grad) for t in inputs]
             ctx.results = tuple(build(*ctx.leaves))
         ctx.build, ctx.inputs = build, inputs
@@ -50,6 +52,10 @@ class _Shared(torch.autograd.Function):
         )
         # Contiguous, as DistributedDataParallel wants the gradients of parameters.
         return None, *(next(found).contiguous() if t.requires_grad else None for t in sources)
+
+
+def _as_it_is(tensor: Tensor) -> Tensor:
+    return tensor
 
 
 def in_transform() -> bool:

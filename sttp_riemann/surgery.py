@@ -14,6 +14,7 @@ from sttp_riemann.factors import LayerCores, SpectralFactors
 from sttp_riemann.frames import FRAMES
 from sttp_riemann.initialization import INITS, draw, from_weight
 from sttp_riemann.layers import LAYERS
+from sttp_riemann.layers.recompute import RECOMPUTE, Recompute
 from sttp_riemann.ranks import Dimensions, Ranks, budget_ranks, given_ranks
 from sttp_riemann.selection import select_layers
 from sttp_riemann.sizes import other_numbers
@@ -41,7 +42,7 @@ def reparameterize(
     kernel_modes: KernelModes = "flat",
     spectral_bound: float | Literal["initial"] | None = None,
     moments: Mapping[str, Tensor] | None = None,
-    recompute: bool = False,
+    recompute: Recompute = "auto",
 ) -> nn.Module:
     """Write the weight of every Linear, convolution and Embedding as W = U diag(s) V^T, in place.
 
@@ -80,9 +81,10 @@ def reparameterize(
         With ``init="dense"``: second moments of layers' inputs, as `input_moments` measures them. Cores and the ranks
         of a budget are then those that keep the layers' outputs best, instead of their weights, and the error that a
         layer tells is that of its outputs. Layers without a moment are treated as if there were none.
-    recompute : bool
-        Whether V^T x is computed again in the backward instead of kept: less memory, where ranks are not small beside
-        the layers' widths, for a fifth to a quarter more time.
+    recompute : {"auto", "always", "never"}
+        Whether a layer computes V^T x again in the backward instead of keeping it: less memory, for up to a quarter
+        more time. "auto" does where it is larger than what low rank saves a layer, so that training never takes more
+        memory than that of the dense network.
 
     Returns
     -------
@@ -125,6 +127,7 @@ def reparameterize(
     check_choice("spectrum", spectrum, SPECTRA)
     check_choice("init", init, INITS)
     check_choice("kernel_modes", kernel_modes, KERNEL_MODES)
+    check_choice("recompute", recompute, RECOMPUTE)
     if spectral_bound is None:
         spectral_bound = "initial" if init == "dense" and spectrum == "learned" else 1.0
     _check_bound(spectral_bound, init)

@@ -202,6 +202,14 @@ class LayerShape:
         """Multiply-adds of contracting U and V from their cores, in the order of `contract`."""
         return self.left.contraction_cost + self.right.contraction_cost
 
+    @property
+    def saving(self) -> int:
+        """Numbers, beside activations, that training holds less than that of the dense layer does; may be negative.
+
+        There it is W and its gradient; here at most U and V as parameters, as frames, and the gradients of both.
+        """
+        return 2 * self.d_out * self.d_in - 4 * self.rank * (self.d_out + self.d_in)
+
     def dof(self, learned_spectrum: bool) -> int:
         """Degrees of freedom of W; a learned spectrum counts `rank` more.
 

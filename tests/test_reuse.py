@@ -7,6 +7,7 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 import sttp_riemann as sr
 from sttp_riemann.reuse import Reusable
@@ -189,7 +190,7 @@ def test_a_gradient_penalty_reaches_the_parameters(frames: str) -> None:
         twin = copy.deepcopy(model)
         with torch.no_grad():
             twin.get_parameter(name).view(-1)[index] += sign * 1e-6
-        values.append(float(penalty(twin)))
+        values.append(float(penalty(twin).detach()))
     assert p.grad.view(-1)[index].item() == pytest.approx((values[0] - values[1]) / 2e-6, rel=1e-4)
 
 
@@ -207,3 +208,22 @@ def test_functional_calls_and_vmapped_gradients_see_the_tensors_they_are_given(f
     model(x).sum().backward()
     for name, p in model.named_parameters():
         torch.testing.assert_close(per_sample[name].sum(0), p.grad, rtol=1e-4, atol=1e-5)
+
+
+@FRAMES
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_activation_checkpoints_give_the_same_gradients(frames: str, reentrant: bool) -> None:
+    model, x = _discriminator(frames), torch.randn(6, 12, requires_grad=True)
+    model(x).square().sum().backward()
+    wanted = [x.grad, *(p.grad for p in model.parameters())]
+    x.grad = None
+    model.zero_grad()
+    for part in ([model], [*model]):
+        out = x
+        for module in part:
+            out = checkpoint(module, out, use_reentrant=reentrant)
+        out.square().sum().backward()
+        for found, expected in zip([x.grad, *(p.grad for p in model.parameters())], wanted, strict=True):
+            torch.testing.assert_close(found, expected)
+        x.grad = None
+        model.zero_grad()

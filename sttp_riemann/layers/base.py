@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -12,7 +12,7 @@ from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 from sttp_riemann.application import Application, Workload, choose
 from sttp_riemann.factors import SpectralFactors
-from sttp_riemann.layers.recompute import computed_again
+from sttp_riemann.layers.recompute import Recompute, keeping
 from sttp_riemann.reuse import in_transform
 
 
@@ -27,8 +27,9 @@ class SpectralLayer(nn.Module):  # type: ignore[override, misc]
     application : {"auto", "weight", "factored", "train"}
         How the layer is applied: by building W, by V and then U, or (linear layers) core by core. Chosen by cost at
         each input's size unless set.
-    recompute : bool
-        Whether a layer applied as V^T and then U computes V^T x again in the backward, instead of keeping it.
+    recompute : {"auto", "always", "never"}
+        Whether a layer applied as V^T and then U computes V^T x again in the backward, instead of keeping it; "auto"
+        does where it is larger than what low rank saves a layer (`SpectralFactors.room`).
     dense_error : float or None
         With ``init="dense"``: relative Frobenius error of W against the weight that was there; of its outputs, in the
         root mean square, where their inputs' moment was given.
@@ -36,7 +37,7 @@ class SpectralLayer(nn.Module):  # type: ignore[override, misc]
 
     applications: ClassVar[tuple[Application, ...]] = ("factored", "weight")
     application: Application
-    recompute: bool
+    recompute: Recompute
     dense_error: float | None
     dense_class: type[nn.Module]
     factors: SpectralFactors
@@ -109,7 +110,7 @@ class SpectralLayer(nn.Module):  # type: ignore[override, misc]
 
     @classmethod
     def adopt(
-        cls, layer: nn.Module, factors: SpectralFactors, index: int, dense_error: float | None, recompute: bool
+        cls, layer: nn.Module, factors: SpectralFactors, index: int, dense_error: float | None, recompute: Recompute
     ) -> None:
         """Turn an ordinary layer into one of this class, in place.
 
@@ -123,7 +124,7 @@ class SpectralLayer(nn.Module):  # type: ignore[override, misc]
             The layer's place there.
         dense_error : float or None
             As the attribute.
-        recompute : bool
+        recompute : {"auto", "always", "never"}
             As the attribute.
         """
         del layer._parameters["weight"]
@@ -184,8 +185,8 @@ class SpectralLayer(nn.Module):  # type: ignore[override, misc]
         """Options of the original layer, then the rank and how frames are kept."""
         return f"{super().extra_repr()}, rank={self.rank}, frames={self.factors.frames}"
 
-    def _keeping(self, codes: Tensor, encode: Callable[[], Tensor]) -> AbstractContextManager[None]:
-        return computed_again(codes, encode) if self.recompute else nullcontext()
+    def _keeping(self, codes: Tensor, encode: partial[Tensor]) -> AbstractContextManager[None]:
+        return keeping(codes, encode, self.recompute, self.factors.room)
 
     def _choose(self, work: Workload) -> Application:
         if self.application != "auto" and self.application not in self.applications:

@@ -5,19 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sttp_riemann.application import Workload
 from sttp_riemann.layers.base import SpectralLayer, filled
+from sttp_riemann.layers.pointwise import CONVOLVE, pointwise
 
 
 class Convolution(SpectralLayer):
     """What plain and transposed convolutions of torch bring along."""
 
-    op: ClassVar[Callable[..., Tensor]]
     in_channels: int
     out_channels: int
     groups: int
@@ -115,15 +115,13 @@ class _SpectralConv(Convolution):
         if self._choose(Workload(pixels * self.groups, pixels, pixels, *channels)) == "weight":
             return self._conv_forward(input, self.weight, self.bias)
         left, right = self.factors.pair(self.index)
-        ones = (1,) * len(self.kernel_size)
         thin = right.mT.reshape(-1, self.in_channels // self.groups, *self.kernel_size)
-        wide = left.reshape(*left.shape, *ones)
-        if self.groups == 1:
-            encode = partial(self._conv_forward, input, thin, None)
-            codes = encode()
-            with self._keeping(codes, encode):
-                return type(self).op(codes, wide, self.bias)
-        return self._grouped(input, thin, wide)
+        if self.groups > 1:
+            return self._grouped(input, thin, left)
+        encode = partial(self._conv_forward, input, thin, None)
+        codes = encode()
+        with self._keeping(codes, encode):
+            return pointwise(codes, left, self.bias, len(self.kernel_size))
 
     def _thin_layers(self, left: Tensor, right: Tensor) -> nn.Sequential:
         """All groups share V, so it is repeated; U has the rows of all groups already."""
@@ -138,36 +136,32 @@ class _SpectralConv(Convolution):
             filled(first, thin.repeat(self.groups, *(1,) * (thin.dim() - 1))), filled(second, wide, self.bias)
         )
 
-    def _grouped(self, input: Tensor, thin: Tensor, wide: Tensor) -> Tensor:
+    def _grouped(self, input: Tensor, thin: Tensor, left: Tensor) -> Tensor:
         """All groups read their channels through the same V, each writes through its own rows of U."""
         space = len(self.kernel_size)
+        convolve = CONVOLVE[space]
+        wide = left.reshape(*left.shape, *(1,) * space)
         batched = input.dim() == space + 2
         x = input if batched else input.unsqueeze(0)
         padding = self.padding
         if self.padding_mode != "zeros":
             x, padding = F.pad(x, self._reversed_padding_repeated_twice, mode=self.padding_mode), 0
         folded = x.reshape(-1, self.in_channels // self.groups, *x.shape[2:])
-        encode = partial(type(self).op, folded, thin, None, self.stride, padding, self.dilation)
+        encode = partial(convolve, folded, thin, None, self.stride, padding, self.dilation)
         codes = encode()
         codes = codes.reshape(x.shape[0], -1, *codes.shape[2:])
         with self._keeping(codes, encode):
-            out = type(self).op(codes, wide, self.bias, groups=self.groups)
+            out = convolve(codes, wide, self.bias, groups=self.groups)
         return out if batched else out.squeeze(0)
 
 
 class SpectralConv1d(_SpectralConv, nn.Conv1d):  # type: ignore[override, misc]
     """1d convolution with a spectral weight."""
 
-    op = staticmethod(F.conv1d)
-
 
 class SpectralConv2d(_SpectralConv, nn.Conv2d):  # type: ignore[override, misc]
     """2d convolution with a spectral weight."""
 
-    op = staticmethod(F.conv2d)
-
 
 class SpectralConv3d(_SpectralConv, nn.Conv3d):  # type: ignore[override, misc]
     """3d convolution with a spectral weight."""
-
-    op = staticmethod(F.conv3d)

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from sttp_riemann.application import Workload
 from sttp_riemann.layers.base import filled
 from sttp_riemann.layers.convolution import Convolution
+from sttp_riemann.layers.pointwise import pointwise
 
 CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 
@@ -108,7 +109,7 @@ class _SpectralConvTranspose(Convolution):
         # Each group writes through the same U.
         folded = codes.reshape(-1, rank, *codes.shape[2:])
         with self._keeping(folded, encode):
-            out = type(self).op(folded, left.reshape(*left.shape, *(1,) * space))
+            out = pointwise(folded, left, None, space)
         out = out.reshape(x.shape[0], -1, *out.shape[2:])
         if self.bias is not None:
             out = out + self.bias.view(-1, *(1,) * space)
@@ -129,16 +130,16 @@ class _SpectralConvTranspose(Convolution):
 class SpectralConvTranspose1d(_SpectralConvTranspose, nn.ConvTranspose1d):  # type: ignore[override, misc]
     """1d transposed convolution with a spectral weight."""
 
-    op, transposed_op = staticmethod(F.conv1d), staticmethod(F.conv_transpose1d)
+    transposed_op = staticmethod(F.conv_transpose1d)
 
 
 class SpectralConvTranspose2d(_SpectralConvTranspose, nn.ConvTranspose2d):  # type: ignore[override, misc]
     """2d transposed convolution with a spectral weight."""
 
-    op, transposed_op = staticmethod(F.conv2d), staticmethod(F.conv_transpose2d)
+    transposed_op = staticmethod(F.conv_transpose2d)
 
 
 class SpectralConvTranspose3d(_SpectralConvTranspose, nn.ConvTranspose3d):  # type: ignore[override, misc]
     """3d transposed convolution with a spectral weight."""
 
-    op, transposed_op = staticmethod(F.conv3d), staticmethod(F.conv_transpose3d)
+    transposed_op = staticmethod(F.conv_transpose3d)

@@ -107,7 +107,9 @@ class Recipe:
     init: Literal["noisy_identity", "orthogonal", "identity", "dense"] = option("noisy_identity", "where frames start")
     exclude: list[str] = option([], "layers that stay dense")
     kernel_modes: Literal["flat", "prime"] = option("flat", "kernel positions as one mode of the train, or factorized")
-    recompute: bool = option(False, "compute V^T x again in the backward, for memory", matters=False)
+    recompute: Literal["auto", "always", "never"] = option(
+        "auto", "compute V^T x again in the backward, for memory: where it is large, always or never", matters=False
+    )
     penalty: Literal["none", "d_optimal", "divergence"] = option("none", "spectral penalty of low-rank methods")
     penalty_weight: float = option(1.0, "weight of the spectral penalty")
     generator_method: Literal["dense", "follow", "svdp", "sttp"] = option(

@@ -15,17 +15,17 @@ from sttp_riemann.study.plots import STYLE, png
 
 PALETTE = ("#2563a8", "#d97706", "#7fb0dd", "#f2bd7a", "#7c3aed", "#6b7280")
 # As in the figures of a study: one colour a method, here a lighter one for its second path; darker and greener ones
-# where it recomputes
+# where it keeps V^T x
 COLORS = {
     "dense": "#6b7280",
     "SVDP riemannian": "#2563a8",
     "SVDP householder": "#7fb0dd",
     "STTP riemannian": "#d97706",
     "STTP householder": "#f2bd7a",
-    "SVDP riemannian, recomputing": "#173f6c",
-    "SVDP householder, recomputing": "#4f8a9b",
-    "STTP riemannian, recomputing": "#8f4e04",
-    "STTP householder, recomputing": "#b3a24f",
+    "SVDP riemannian, keeping V^T x": "#173f6c",
+    "SVDP householder, keeping V^T x": "#4f8a9b",
+    "STTP riemannian, keeping V^T x": "#8f4e04",
+    "STTP householder, keeping V^T x": "#b3a24f",
 }
 MARKERS = ("D", "o", "s", "^", "v", "P")
 BAR = 0.8

@@ -1,0 +1,51 @@
+"""One matrix applied to the channels at every place."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from sttp_riemann.reuse import in_transform
+
+CONVOLVE = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+
+
+def pointwise(input: Tensor, matrix: Tensor, bias: Tensor | None, space: int) -> Tensor:
+    """Convolve with a kernel of one place.
+
+    Parameters
+    ----------
+    input : Tensor
+        (N, C_in, space) or (C_in, space).
+    matrix : Tensor
+        (C_out, C_in).
+    bias : Tensor or None
+        (C_out,).
+    space : {1, 2, 3}
+        Dimensions of space.
+
+    Returns
+    -------
+    Tensor
+        (N, C_out, space) or (C_out, space).
+
+    Notes
+    -----
+    On the CPU it is one matrix product a sample, which reads the input as it lies. The convolution would first copy it
+    into a layout of its own, and is slow to sum the gradient of the bias.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sttp_riemann.layers.pointwise import pointwise
+    >>> image = torch.randn(2, 3, 8, 8)
+    >>> torch.equal(pointwise(image, torch.eye(3), None, 2), image)
+    True
+    """
+    batched = input.dim() == space + 2
+    if not batched or input.device.type != "cpu" or not input.is_contiguous() or in_transform():
+        return CONVOLVE[space](input, matrix.reshape(*matrix.shape, *(1,) * space), bias)
+    left, right = matrix.expand(input.shape[0], -1, -1), input.flatten(2)
+    out = torch.bmm(left, right) if bias is None else torch.baddbmm(bias.unsqueeze(-1), left, right)
+    return out.unflatten(2, input.shape[2:])
