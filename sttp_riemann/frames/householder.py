@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sttp_riemann.frames import tiny
 from sttp_riemann.frames.bank import Bank
 from sttp_riemann.reuse import in_transform
 from sttp_riemann.tt import Core
@@ -30,7 +31,8 @@ def compact_wy(reflectors: Tensor, signs: Tensor | None = None) -> Tensor:
     Notes
     -----
     Schreiber and Van Loan 1989; Joffrain et al. 2006 for T through the Gram matrix. Matrix products and one
-    triangular solve. The backward keeps H and one r x r matrix pair and needs three products of size d r^2.
+    triangular solve. The backward keeps H and one r x r matrix pair and needs three products of size d r^2. Tiny
+    batches go through a loop that numba compiles, where it is installed: `sttp_riemann.frames.tiny`.
 
     Examples
     --------
@@ -41,21 +43,24 @@ def compact_wy(reflectors: Tensor, signs: Tensor | None = None) -> Tensor:
     >>> torch.allclose(frames.mT @ frames, torch.eye(3, dtype=torch.float64))
     True
     """
-    if in_transform() or not reflectors.requires_grad:
-        return _forward(reflectors, signs)[0]
-    return _CompactWY.apply(reflectors, signs)
+    if in_transform():
+        return _operators(reflectors, signs)[0]
+    return _CompactWY.apply(reflectors, signs) if reflectors.requires_grad else _forward(reflectors, signs)[0]
 
 
 def _forward(h: Tensor, signs: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    # `bmm` and `sub_` where `@` and `-=` read better: on small cores a call costs more than its arithmetic.
-    r = h.shape[-1]
-    top = h[:, :r]
-    t_inverse = torch.bmm(h.mT, h).triu_()
+    return tiny.forward(h, signs) if tiny.fits(h) else _operators(h, signs)
+
+
+def _operators(h: Tensor, signs: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    # `bmm` and `add_` where `@` and `+=` read better: on small cores a call costs more than its arithmetic.
+    t_inverse = torch.bmm(h.mT, h)  # of which the upper triangle counts
     # An error of |h|^2 is one of the frame: summed wide, it keeps float32 frames orthonormal to 2e-7, not 1e-6.
     half_squared_norm = (h * h).sum(-2, dtype=torch.float64).mul_(0.5)
     t_inverse.diagonal(0, 1, 2).copy_(half_squared_norm)
-    m = _signed(torch.linalg.solve_triangular(t_inverse, top.mT, upper=True), signs)
-    q = torch.bmm(h, m).neg_()
+    top = h[:, : h.shape[-1]]
+    m = _signed(torch.linalg.solve_triangular(t_inverse, top.mT, upper=True), signs).neg()
+    q = torch.bmm(h, m)
     q.diagonal(0, 1, 2).add_(1 if signs is None else signs)
     return q, t_inverse, m
 
@@ -75,14 +80,16 @@ class _CompactWY(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         h, t_inverse, m, signs = ctx.saved_tensors
         if torch.is_grad_enabled():  # asked for a graph of the gradient: leave it to autograd
-            return torch.autograd.grad(_forward(h, signs)[0], h, grad, create_graph=True)[0], None
-        # Q = E D - H M, T^{-1} M = H_top^T D, T^{-1} = striu(S) + diag(S) / 2, S = H^T H, D the signs.
+            return torch.autograd.grad(_operators(h, signs)[0], h, grad, create_graph=True)[0], None
+        if tiny.fits(h):
+            return tiny.backward(h, signs, t_inverse, m, grad), None
+        # Q = E D + H M, T^{-1} M = -H_top^T D, T^{-1} = striu(S) + diag(S) / 2, S = H^T H, D the signs.
         grad_m = _signed(torch.bmm(h.mT, grad), signs)
         grad_top = torch.linalg.solve_triangular(t_inverse.mT, grad_m, upper=False)  # minus that of H_top^T
         grad_gram = torch.bmm(grad_top, _signed(m, signs).mT).triu_()
         # The diagonal of S counts half in T^{-1} and twice in S + S^T, so it enters once.
         grad_gram.diagonal(0, 1, 2).mul_(0.5)
-        out = torch.bmm(h, grad_gram + grad_gram.mT).baddbmm_(grad, m.mT, alpha=-1)
+        out = torch.bmm(grad, m.mT).baddbmm_(h, grad_gram + grad_gram.mT, alpha=-1)
         out[:, : h.shape[-1]].sub_(grad_top.mT)
         return out, None
 
