@@ -12,8 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from sttp_riemann.frames import tiny
+
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "sttp_riemann"
+LOOP = "sttp_riemann/frames/_tiny."
 BUILD = "from setuptools import build_meta as b; b.build_wheel('dist'); b.build_sdist('dist')"
 
 
@@ -21,7 +24,7 @@ BUILD = "from setuptools import build_meta as b; b.build_wheel('dist'); b.build_
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder with a wheel and a source distribution, built from a copy of the repository."""
     copy = tmp_path_factory.mktemp("repository")
-    unwanted = shutil.ignore_patterns("__pycache__", "*.egg-info")
+    unwanted = shutil.ignore_patterns("__pycache__", "*.egg-info", "*.so", "*.pyd")
     for path in ("sttp_riemann", "tests", "examples", "docs"):
         shutil.copytree(ROOT / path, copy / path, ignore=unwanted)
     for path in ROOT.iterdir():
@@ -41,14 +44,16 @@ def wheel(built: Path) -> zipfile.ZipFile:
 
 def _own_files() -> set[str]:
     """Files of the package as a wheel names them."""
-    kinds = (".py", ".yaml", ".gz", ".typed")
+    kinds = (".py", ".c", ".yaml", ".gz", ".typed")
     return {
         str(path.relative_to(ROOT)) for path in PACKAGE.rglob("*") if path.suffix in kinds or path.name == "py.typed"
     }
 
 
 def test_a_wheel_holds_every_module_recipe_and_the_digits_and_nothing_else(wheel: zipfile.ZipFile) -> None:
-    names = {name for name in wheel.namelist() if ".dist-info/" not in name}
+    compiled = {name for name in wheel.namelist() if name.startswith(LOOP)}
+    names = {name for name in wheel.namelist() if ".dist-info/" not in name} - compiled
+    assert len(compiled) == (tiny._library() is not None)
     assert names == _own_files()
     recipes = {path.name for path in (PACKAGE / "recipes").glob("*.yaml")}
     assert len(recipes) > 40

@@ -32,7 +32,7 @@ def compact_wy(reflectors: Tensor, signs: Tensor | None = None) -> Tensor:
     -----
     Schreiber and Van Loan 1989; Joffrain et al. 2006 for T through the Gram matrix. Matrix products and one
     triangular solve. The backward keeps H and one r x r matrix pair and needs three products of size d r^2. Tiny
-    batches go through a loop that numba compiles, where it is installed: `sttp_riemann.frames.tiny`.
+    batches go through one compiled loop: `sttp_riemann.frames.tiny`.
 
     Examples
     --------

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-from unittest.mock import patch
-
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sttp_riemann.frames import HouseholderBank, tiny
+from sttp_riemann.frames import HouseholderBank
 from sttp_riemann.frames.gauge import triangularizing_rotation
 from sttp_riemann.frames.householder import compact_wy, reflectors_of
 from tests.strategies import SEEDS, random_frame
 
-# As it is chosen, which is the compiled loop for these shapes, and without it
-BOTH = pytest.mark.parametrize("most", [tiny.MOST, 0], ids=["loop", "operators"])
 SHAPES = st.tuples(st.integers(1, 3), st.integers(1, 9), st.integers(1, 9)).filter(lambda s: s[1] >= s[2])
 
 
@@ -26,63 +21,32 @@ def _reflectors(shape: tuple[int, int, int], seed: int, dtype: torch.dtype = tor
     return h.to(dtype)
 
 
-@BOTH
+def _signs(shape: tuple[int, int, int], seed: int) -> torch.Tensor:
+    drawn = torch.rand(shape[0], shape[2], dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    return torch.where(drawn < 0.5, -1, 1).double()
+
+
 @given(SHAPES, SEEDS)
-def test_compact_wy_is_the_product_of_the_reflections(most: int, shape: tuple[int, int, int], seed: int) -> None:
+def test_compact_wy_is_the_product_of_the_reflections(shape: tuple[int, int, int], seed: int) -> None:
     batch, rows, rank = shape
     h = _reflectors(shape, seed)
     expected = torch.eye(rows, dtype=torch.float64).expand(batch, -1, -1)
     for j in range(rank):
         v = h[:, :, j : j + 1]
         expected = expected @ (torch.eye(rows, dtype=torch.float64) - 2 * v @ v.mT / (v.mT @ v))
-    with patch.object(tiny, "MOST", most):
-        torch.testing.assert_close(compact_wy(h), expected[:, :, :rank])
+    torch.testing.assert_close(compact_wy(h), expected[:, :, :rank])
 
 
-@BOTH
 @given(SHAPES, SEEDS)
-def test_the_own_backward_is_autograds(most: int, shape: tuple[int, int, int], seed: int) -> None:
+def test_the_own_backward_is_autograds(shape: tuple[int, int, int], seed: int) -> None:
     h = _reflectors(shape, seed).requires_grad_()
-    signs = torch.where(torch.rand(shape[0], shape[2], generator=torch.Generator().manual_seed(seed)) < 0.5, -1.0, 1.0)
-    with patch.object(tiny, "MOST", most):
-        assert torch.autograd.gradcheck(compact_wy, h)
-        assert torch.autograd.gradcheck(compact_wy, (h, signs.double()))
+    assert torch.autograd.gradcheck(compact_wy, h)
+    assert torch.autograd.gradcheck(compact_wy, (h, _signs(shape, seed)))
 
 
-@BOTH
-def test_the_backward_can_be_differentiated_again(most: int) -> None:
+def test_the_backward_can_be_differentiated_again() -> None:
     h = _reflectors((2, 5, 3), 0).requires_grad_()
-    with patch.object(tiny, "MOST", most):
-        assert torch.autograd.gradgradcheck(compact_wy, h)
-
-
-def test_the_loop_and_the_operators_agree_on_every_layout_in_memory() -> None:
-    made = []
-    for most in (0, tiny.MOST):
-        h = _reflectors((6, 8, 4), 0, torch.float32).requires_grad_()
-        gradient = torch.randn(6, 4, 8, generator=torch.Generator().manual_seed(1)).mT
-        with patch.object(tiny, "MOST", most):
-            frames = compact_wy(h.mT.contiguous().mT)
-            frames.backward(gradient)
-        made.append((frames.detach(), h.grad))
-    torch.testing.assert_close(made[0], made[1], rtol=1e-5, atol=1e-5)
-
-
-def test_the_loop_takes_tiny_batches_alone() -> None:
-    assert tiny.fits(torch.zeros(64, 8, 4))
-    assert not tiny.fits(torch.zeros(8, 128, 64))
-    assert not tiny.fits(torch.zeros(2, 8, 4, dtype=torch.bfloat16))
-    assert not tiny.fits(torch.zeros(2, 8, 4, device="meta"))
-
-
-def test_without_numba_there_is_no_loop(monkeypatch) -> None:
-    monkeypatch.setitem(sys.modules, "numba", None)
-    tiny._loops.cache_clear()
-    assert not tiny.fits(torch.zeros(64, 8, 4))
-    h = _reflectors((2, 5, 3), 0)
-    frames = compact_wy(h)
-    torch.testing.assert_close(frames.mT @ frames, torch.eye(3, dtype=torch.float64).expand(2, -1, -1))
-    tiny._loops.cache_clear()
+    assert torch.autograd.gradgradcheck(compact_wy, h)
 
 
 @given(SHAPES, SEEDS)
