@@ -83,8 +83,8 @@ def reparameterize(
         layer tells is that of its outputs. Layers without a moment are treated as if there were none.
     recompute : {"auto", "always", "never"}
         Whether a layer computes V^T x again in the backward instead of keeping it: less memory, for up to a quarter
-        more time. "auto" does where it is larger than what low rank saves a layer, so that training never takes more
-        memory than that of the dense network.
+        more time. "auto" does where it is larger than what low rank saves a layer, which keeps training within the
+        memory that the dense network takes.
 
     Returns
     -------
