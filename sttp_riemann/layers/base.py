@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -185,7 +185,7 @@ class SpectralLayer(nn.Module):  # type: ignore[override, misc]
         """Options of the original layer, then the rank and how frames are kept."""
         return f"{super().extra_repr()}, rank={self.rank}, frames={self.factors.frames}"
 
-    def _keeping(self, codes: Tensor, encode: partial[Tensor]) -> AbstractContextManager[None]:
+    def _keeping(self, codes: Tensor, encode: Callable[[], Tensor]) -> AbstractContextManager[None]:
         return keeping(codes, encode, self.recompute, self.factors.room)
 
     def _choose(self, work: Workload) -> Application:

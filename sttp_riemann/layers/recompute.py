@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
 from typing import Literal
 
 import torch
@@ -16,15 +16,17 @@ Recompute = Literal["auto", "always", "never"]
 RECOMPUTE: tuple[Recompute, ...] = ("auto", "always", "never")
 
 
-def keeping(result: Tensor, compute: partial[Tensor], choice: Recompute, room: float) -> AbstractContextManager[None]:
+def keeping(
+    result: Tensor, compute: Callable[[], Tensor], choice: Recompute, room: float
+) -> AbstractContextManager[None]:
     """Context for the operations that would keep a result for their backward.
 
     Parameters
     ----------
     result : Tensor
         What `compute` gave, or the same in another shape.
-    compute : partial
-        Computes the same again, from the tensors among its positional arguments, which are kept anyway.
+    compute : callable
+        Computes the same again, from tensors that are kept anyway.
     choice : {"auto", "always", "never"}
         Whether to compute it again in the backward; "auto" does where it is larger than `room`, but leaves it to others
         that look after what is kept, as activation checkpointing does.
@@ -54,12 +56,11 @@ def _others_decide() -> bool:
     return innermost(True) is not None
 
 
-def _computed_again(result: Tensor, compute: partial[Tensor]) -> AbstractContextManager[None]:
+def _computed_again(result: Tensor, compute: Callable[[], Tensor]) -> AbstractContextManager[None]:
     # Not the tensor: whoever packs must not keep it alive
     address, shape, entries, kind = result.data_ptr(), result.shape, result.numel(), result.device.type
     narrow = torch.is_autocast_enabled(kind)
     dtype = torch.get_autocast_dtype(kind) if narrow else None
-    versions = _versions(compute)
 
     def pack(tensor: Tensor) -> Tensor | torch.Size:
         same = tensor.data_ptr() == address and tensor.numel() == entries
@@ -68,16 +69,7 @@ def _computed_again(result: Tensor, compute: partial[Tensor]) -> AbstractContext
     def unpack(kept: Tensor | torch.Size) -> Tensor:
         if isinstance(kept, Tensor):
             return kept
-        if _versions(compute) != versions:
-            raise RuntimeError(
-                "the input or the weight of a low-rank layer was changed in place between its forward and its backward;"
-                ' change a copy, or reparameterize with recompute="never"'
-            )
         with torch.no_grad(), torch.autocast(kind, dtype=dtype, enabled=narrow):
             return compute().reshape(kept)
 
     return saved_tensors_hooks(pack, unpack)  # type: ignore[no-any-return]
-
-
-def _versions(compute: partial[Tensor]) -> list[int]:
-    return [t._version for t in compute.args if isinstance(t, Tensor) and not t.is_inference()]
