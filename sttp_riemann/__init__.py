@@ -1,9 +1,11 @@
 """Spectral tensor train layers: W = U diag(s) V^T, frames held on Stiefel manifolds or as Householder reflectors."""
 
 from sttp_riemann import compat  # noqa: F401 - before anything else imports geoopt
+from sttp_riemann.averages import averaged
+from sttp_riemann.batch.cached import cached
 from sttp_riemann.frames import PolarStiefel
 from sttp_riemann.moments import input_moments
-from sttp_riemann.moves import canonicalize, convert_frames, gauge_fix
+from sttp_riemann.moves import canonicalize, convert_frames, gauge_fix, project, register_gauge_fix, set_weight
 from sttp_riemann.optim import RiemannianAdam, RiemannianSGD
 from sttp_riemann.sizes import compression
 from sttp_riemann.surgery import decompress, reparameterize
@@ -13,6 +15,8 @@ __all__ = [
     "PolarStiefel",
     "RiemannianAdam",
     "RiemannianSGD",
+    "averaged",
+    "cached",
     "canonicalize",
     "compression",
     "convert_frames",
@@ -20,7 +24,10 @@ __all__ = [
     "gauge_fix",
     "input_moments",
     "orthogonality_error",
+    "project",
+    "register_gauge_fix",
     "reparameterize",
+    "set_weight",
     "singular_values",
     "spectral_penalty",
 ]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import spectral_norm
 
-from sttp_riemann.selection import select_layers
+from sttp_riemann.selection import untied_layers
 
 
 def spectral_normalize(model: nn.Module, exclude: str | Sequence[str] = ()) -> nn.Module:
@@ -47,7 +47,7 @@ def spectral_normalize(model: nn.Module, exclude: str | Sequence[str] = ()) -> n
     >>> round(float(torch.linalg.matrix_norm(linear.weight.detach(), 2)), 2)
     1.0
     """
-    for layer in select_layers(model, exclude).values():
+    for layer in untied_layers(model, exclude):
         spectral_norm(layer)
     return model
 
@@ -84,7 +84,7 @@ def spectral_regularize(model: nn.Module, exclude: str | Sequence[str] = ()) -> 
     >>> round(float(torch.linalg.matrix_norm(linear.weight.detach(), 2)), 4)
     1.0
     """
-    for layer in select_layers(model, exclude).values():
+    for layer in untied_layers(model, exclude):
         output = 1 if isinstance(layer, nn.modules.conv._ConvTransposeNd) else 0
         weight = layer._parameters["weight"]
         assert weight is not None

@@ -3,31 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from sttp_riemann.factors import LayerCores
+from sttp_riemann.frames.gauge import Chain, fix_gauge
 from sttp_riemann.tt import Core, LayerShape
 from sttp_riemann.tt_svd import tt_svd
 
 NOISE = 1e-4
 
 
+@dataclass
+class LayerCores:
+    """Matricized cores (rows, inner) of one layer, from the outer ends to the spectrum, and the values there."""
+
+    left: list[Tensor]
+    spectrum: Tensor
+    right: list[Tensor]
+
+    def fix_gauge(self, shape: LayerShape) -> LayerCores:
+        """Bring the cores of a layer of this shape into St_U where they belong there, in place."""
+        fix_gauge([Chain(shape, [[core] for core in self.left], [[core] for core in self.right])])
+        return self
+
+
 def identity(core: Core, generator: torch.Generator) -> Tensor:
     """Leading columns of the identity matrix."""
-    return torch.eye(core.rows, core.inner, dtype=torch.float64)
+    return torch.eye(core.rows, core.inner, dtype=torch.float64, device="cpu")
 
 
 def noisy_identity(core: Core, generator: torch.Generator) -> Tensor:
     """Q factor of I + 1e-4 N with N standard normal (Obukhov et al. 2021, Section 5)."""
-    noise = torch.randn(core.rows, core.inner, dtype=torch.float64, generator=generator)
+    noise = torch.randn(core.rows, core.inner, dtype=torch.float64, device="cpu", generator=generator)
     return _orthonormalized(identity(core, generator) + NOISE * noise)
 
 
 def orthogonal(core: Core, generator: torch.Generator) -> Tensor:
     """Uniform (Haar) on the Stiefel manifold."""
-    return _orthonormalized(torch.randn(core.rows, core.inner, dtype=torch.float64, generator=generator))
+    return _orthonormalized(torch.randn(core.rows, core.inner, dtype=torch.float64, device="cpu", generator=generator))
 
 
 def _orthonormalized(matrix: Tensor) -> Tensor:
@@ -48,7 +63,7 @@ def draw(shape: LayerShape, init: str, generator: torch.Generator) -> LayerCores
     core_of = FRAME_INITS[init]
     left = [core_of(core, generator) for core in shape.left.cores]
     right = [core_of(core, generator) for core in shape.right.cores]
-    return LayerCores(left, torch.ones(shape.rank, dtype=torch.float64), right)
+    return LayerCores(left, torch.ones(shape.rank, dtype=torch.float64, device="cpu"), right)
 
 
 def from_weight(shape: LayerShape, matrix: Tensor, root: Tensor | None = None) -> LayerCores:

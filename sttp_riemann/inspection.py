@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from sttp_riemann.frames.bank import orthogonality_error
 from sttp_riemann.layers import LAYERS, SpectralLayer
 from sttp_riemann.sizes import other_numbers
+from sttp_riemann.views import layer_error, true_singular_values
 
 NOTE = (
     "sigma is the largest singular value of a layer's weight as a matrix: the Lipschitz bound of a linear layer. Of a "
@@ -148,10 +148,8 @@ def inspect(model: nn.Module) -> NetworkReport:
 
 def _report(name: str, layer: Any) -> LayerReport:
     if isinstance(layer, SpectralLayer):
-        left, values, right = layer.factors.cores(layer.index)
-        kind, shape = type(layer), layer.factors.shapes[layer.index]
-        sizes, ranks, dof = (shape.d_out, shape.d_in), shape.ranks, layer.factors.dof(layer.index)
-        error = max((orthogonality_error(core.double()) for core in (*left, *right)), default=0.0)
+        kind, shape, values = type(layer), layer.shape, true_singular_values(layer)
+        sizes, ranks, dof, error = (shape.d_out, shape.d_in), shape.ranks, layer.dof, layer_error(layer)
     else:
         kind = next(spectral for dense, spectral in LAYERS.items() if isinstance(layer, dense))
         matrix = kind.to_matrix(layer.weight)

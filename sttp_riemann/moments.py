@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sttp_riemann.layers import LAYERS
+from sttp_riemann.layers import LAYERS, kind_of
 
 LARGEST = 8192
 """Columns of a matrix up to which moments are kept: 512 MiB in float64."""
@@ -58,7 +58,7 @@ def input_moments(model: nn.Module, batches: Iterable[Tensor]) -> dict[str, Tens
 
     def watch(name: str) -> Callable[..., None]:
         def add(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            columns = LAYERS[type(layer)].columns(layer, args[0] if args else kwargs["input"])
+            columns = LAYERS[kind_of(layer)].columns(layer, args[0] if args else kwargs["input"])
             if columns is None:
                 return
             columns = columns.float() if columns.dtype.itemsize < torch.float32.itemsize else columns
@@ -71,7 +71,7 @@ def input_moments(model: nn.Module, batches: Iterable[Tensor]) -> dict[str, Tens
     handles = [
         layer.register_forward_pre_hook(watch(name), with_kwargs=True)
         for name, layer in model.named_modules()
-        if type(layer) in LAYERS and _columns(layer) <= LARGEST
+        if kind_of(layer) in LAYERS and _columns(layer) <= LARGEST
     ]
     called = False
     try:
@@ -87,4 +87,4 @@ def input_moments(model: nn.Module, batches: Iterable[Tensor]) -> dict[str, Tens
 
 
 def _columns(layer: nn.Module) -> int:
-    return math.prod(LAYERS[type(layer)].matrix_shape(layer)[1])
+    return math.prod(LAYERS[kind_of(layer)].matrix_shape(layer)[1])

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from torch import nn
+import itertools
+
+import torch
+from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
 
-from sttp_riemann.frames import FRAMES
+from sttp_riemann.frames import FRAMES, Frames
+from sttp_riemann.frames.frame import wide_dtype
+from sttp_riemann.frames.gauge import Chain, fix_gauge
+from sttp_riemann.frames.polar import nearest_frame
+from sttp_riemann.initialization import LayerCores
+from sttp_riemann.layers import SpectralLayer
 from sttp_riemann.momentum import momentum_of, no_companions
-from sttp_riemann.views import all_factors, check_choice
+from sttp_riemann.views import check_choice, spectral_layers
 
 
-def gauge_fix(model: nn.Module, optimizer: Optimizer | None = None) -> nn.Module:
+def gauge_fix(model: nn.Module, optimizer: Optimizer | None = None, average: nn.Module | None = None) -> nn.Module:
     """Bring every inner core into St_U, in place; weights stay the same up to rounding.
 
     Parameters
@@ -19,6 +28,9 @@ def gauge_fix(model: nn.Module, optimizer: Optimizer | None = None) -> nn.Module
         A reparameterized model. Householder frames are in St_U by construction, and nothing happens to them.
     optimizer : Optimizer, optional
         Its momentum is carried along, so that training goes on as if nothing had happened.
+    average : nn.Module, optional
+        An average of the model, as `averaged` keeps it, or a copy that is averaged in another way: its frames are
+        turned with those of the model, so that they may be averaged with them again.
 
     Returns
     -------
@@ -28,7 +40,8 @@ def gauge_fix(model: nn.Module, optimizer: Optimizer | None = None) -> nn.Module
     Raises
     ------
     ValueError
-        If the model has no reparameterized layer, or the optimizer treats entries of a frame one by one.
+        If the model has no reparameterized layer, the optimizer treats entries of a frame one by one, or the average is
+        of another model.
 
     Notes
     -----
@@ -48,10 +61,167 @@ def gauge_fix(model: nn.Module, optimizer: Optimizer | None = None) -> nn.Module
     >>> torch.allclose(model.weight, before)
     True
     """
+    layers = _distinct(model)
+    twins = [()] * len(layers) if average is None else _twins(layers, average)
     companions = no_companions if optimizer is None else momentum_of(optimizer)
-    for factors in all_factors(model):
-        factors.fix_gauge(companions)
+    chains = []
+    for layer, others in zip(layers, twins, strict=True):
+        if not layer.left.canonical:
+            sides = (
+                [
+                    [point, *companions(point), *(getattr(other, side)[k] for other in others)]
+                    for k, point in enumerate(getattr(layer, side))
+                ]
+                for side in ("left", "right")
+            )
+            chains.append(Chain(layer.shape, *sides))
+    fix_gauge(chains)
     return model
+
+
+def register_gauge_fix(
+    model: nn.Module, optimizer: Optimizer, every: int = 100, average: nn.Module | None = None
+) -> RemovableHandle:
+    """Let an optimizer fix the gauge of a model after every so many of its steps.
+
+    Parameters
+    ----------
+    model : nn.Module
+        A reparameterized model.
+    optimizer : Optimizer
+        Of its parameters; its momentum is carried along. Copies and pickles of it have no hooks, as torch's rule is.
+    every : int
+        Steps, at least 1.
+    average : nn.Module, optional
+        As `gauge_fix` takes it.
+
+    Returns
+    -------
+    RemovableHandle
+        Its ``remove()`` ends that.
+
+    Raises
+    ------
+    ValueError
+        `every` is no whole number above 0, or the model has no reparameterized layer.
+
+    Examples
+    --------
+    >>> import torch, sttp_riemann as sr
+    >>> model = sr.reparameterize(torch.nn.Linear(16, 8), rank=4)
+    >>> optimizer = sr.RiemannianAdam(model.parameters())
+    >>> handle = sr.register_gauge_fix(model, optimizer, every=100)
+    >>> handle.remove()
+    """
+    if isinstance(every, bool) or not isinstance(every, int) or every < 1:
+        raise ValueError(f"every must be a whole number of steps above 0, got {every!r}")
+    spectral_layers(model)
+    steps = itertools.count(1)
+
+    def fix(*_: object) -> None:
+        if next(steps) % every == 0:
+            gauge_fix(model, optimizer, average)
+
+    return optimizer.register_step_post_hook(fix)
+
+
+def project(model: nn.Module) -> nn.Module:
+    """Bring frames back to their manifold, in place: after averaging, mixing, casting, or the wrong optimizer.
+
+    Each frame becomes the nearest one with orthonormal columns, and a plain parameter in its place becomes a
+    `geoopt.ManifoldParameter` again, the same object, so that an optimizer which holds it treats it as one.
+
+    Parameters
+    ----------
+    model : nn.Module
+        A reparameterized model. Householder frames cannot leave their manifold, and nothing happens to them.
+
+    Returns
+    -------
+    nn.Module
+        The same model.
+
+    Raises
+    ------
+    ValueError
+        If the model has no reparameterized layer, or a frame is not finite.
+
+    Notes
+    -----
+    The polar factor is the nearest frame in the Frobenius norm (Higham, Functions of Matrices, Section 8.1).
+
+    Examples
+    --------
+    >>> import torch, sttp_riemann as sr
+    >>> model = sr.reparameterize(torch.nn.Linear(16, 8), rank=4, init="orthogonal")
+    >>> with torch.no_grad():
+    ...     for parameter in model.parameters():
+    ...         _ = parameter.mul_(1.1)
+    >>> sr.orthogonality_error(sr.project(model)) < 1e-6
+    True
+    """
+    for name, layer in spectral_layers(model).items():
+        for frames in (layer.left, layer.right):
+            if not frames.direct:
+                continue
+            frames.restore()
+            for k in range(len(frames)):
+                (point,) = frames.tensors(k)
+                if not torch.isfinite(point).all():
+                    raise ValueError(
+                        f"a frame of layer {name!r} holds NaN or infinite values; load a state from before"
+                    )
+                with torch.no_grad():
+                    point.copy_(nearest_frame(point.detach().as_subclass(torch.Tensor)))
+    return model
+
+
+def set_weight(layer: nn.Module, weight: Tensor) -> float:
+    """Project a weight into a reparameterized layer, in place, by singular value decompositions at its ranks.
+
+    ``layer.weight = tensor`` does the same, and warns where the tensor is not kept.
+
+    Parameters
+    ----------
+    layer : nn.Module
+        A layer that `reparameterize` changed. An optimizer that trains it must be made anew.
+    weight : Tensor
+        In the shape of the layer's weight. A learned spectrum takes it over up to scale, its largest singular value
+        being the layer's bound; an identity spectrum takes over its singular vectors.
+
+    Returns
+    -------
+    float
+        Relative Frobenius error of the layer's weight against it.
+
+    Raises
+    ------
+    ValueError
+        It is no such layer, or the tensor is of another shape or not finite.
+
+    Examples
+    --------
+    >>> import torch, sttp_riemann as sr
+    >>> layer = sr.reparameterize(torch.nn.Linear(16, 8), rank=4, method="svdp", spectrum="free")
+    >>> weight = torch.randn(8, 3) @ torch.randn(3, 16)  # of rank 3
+    >>> sr.set_weight(layer, weight) < 1e-5
+    True
+    """
+    if not isinstance(layer, SpectralLayer):
+        raise ValueError(f"a {type(layer).__name__} is no reparameterized layer; assign its weight as torch does")
+    return layer.set_weight(weight)
+
+
+def _distinct(model: nn.Module) -> list[SpectralLayer]:
+    """Layers, those of one tied weight once."""
+    return list({id(layer.left): layer for layer in spectral_layers(model).values()}.values())
+
+
+def _twins(layers: list[SpectralLayer], average: nn.Module) -> list[tuple[SpectralLayer, ...]]:
+    others = _distinct(average)
+    if [la.shape for la in others] != [la.shape for la in layers]:
+        raise ValueError("the average is of another model: its layers differ")
+    return [(other,) for other in others]
 
 
 def canonicalize(model: nn.Module) -> nn.Module:
@@ -85,17 +255,41 @@ def canonicalize(model: nn.Module) -> nn.Module:
     --------
     >>> import torch, sttp_riemann as sr
     >>> model = sr.reparameterize(torch.nn.Linear(16, 8), rank=4, init="orthogonal", spectrum="free").double()
-    >>> model.factors.spectra.assign_([torch.tensor([1.0, -3.0, 2.0, 0.5])])
+    >>> with torch.no_grad():
+    ...     _ = model.spectrum.copy_(torch.tensor([1.0, -3.0, 2.0, 0.5]))
     >>> before = model.weight.detach().clone()
     >>> model = sr.canonicalize(model)
     >>> torch.allclose(model.weight, before)
     True
-    >>> model.factors.spectra.S.tolist()
+    >>> model.spectrum.tolist()
     [3.0, 2.0, 1.0, 0.5]
     """
-    for factors in all_factors(model):
-        factors.canonicalize()
+    for layer in _distinct(model):
+        _canonicalize(layer)
     return model
+
+
+@torch.no_grad()
+def _canonicalize(layer: SpectralLayer) -> None:
+    left, _, right = layer.build_cores(torch.float64)
+    cores = LayerCores([c.clone() for c in left], layer.stored_spectrum(), [c.clone() for c in right])
+    cores.fix_gauge(layer.shape)
+    if layer.spectrum is not None:
+        if layer.spectrum_kind == "learned":
+            cores.spectrum /= cores.spectrum.abs().max()
+        _order_columns(cores)
+    layer.assign_(cores)
+
+
+def _order_columns(cores: LayerCores) -> None:
+    """Make values descending and non-negative, and the largest entry of each column of U's last core positive."""
+    values = cores.spectrum
+    order = values.abs().argsort(descending=True, stable=True)
+    flips = torch.where(values < 0, -1.0, 1.0).to(values)
+    left, right = cores.left[-1][:, order], (cores.right[-1] * flips)[:, order]
+    largest = left.gather(0, left.abs().argmax(0, keepdim=True))
+    signs = torch.where(largest < 0, -1.0, 1.0).to(values)
+    cores.left[-1], cores.right[-1], cores.spectrum = left * signs, right * signs, values[order].abs()
 
 
 def convert_frames(model: nn.Module, frames: str) -> nn.Module:
@@ -134,6 +328,25 @@ def convert_frames(model: nn.Module, frames: str) -> nn.Module:
     (100, 64, 64)
     """
     check_choice("frames", frames, tuple(FRAMES))
-    for factors in all_factors(model):
-        factors.convert(frames)
+    layers = spectral_layers(model)
+    converted = {id(layer.left): _converted(layer, FRAMES[frames]) for layer in _distinct(model)}
+    for layer in layers.values():
+        layer.left, layer.right = converted[id(layer.left)]
     return model
+
+
+@torch.no_grad()
+def _converted(layer: SpectralLayer, kind: type[Frames]) -> list[Frames]:
+    """The same frames in another kind; each is frozen if it was before."""
+    left, _, right = layer.build_cores(torch.float64)
+    cores = LayerCores([c.clone() for c in left], layer.stored_spectrum(), [c.clone() for c in right])
+    cores.fix_gauge(layer.shape)
+    sample, found = layer.sample(), []
+    for old, own in ((layer.left, cores.left), (layer.right, cores.right)):
+        new = kind(old.cores, own).to(sample.device, wide_dtype(sample.dtype)).train(old.training)
+        for k in range(len(old)):
+            before, after = old[k], new[k]
+            if after is not None:
+                after.requires_grad_(layer.trains if before is None else before.requires_grad)
+        found.append(new)
+    return found

@@ -1,47 +1,40 @@
-"""Riemannian optimizers: frames are stepped bank by bank on their manifold, everything else as torch does it."""
+"""Riemannian optimizers: equal frames are stepped together on their manifold, everything else as torch does it."""
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, ClassVar, cast
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, ClassVar
 
 import geoopt
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from sttp_riemann.factors import owners
 from sttp_riemann.frames import PolarStiefel
-from sttp_riemann.momentum import momentum_of
 
-BATCHED = 3
-"""Dimensions of a batch of matrices."""
+LARGE = 2**16
+"""Entries from which a frame is stepped alone and in place: to stack it with others would cost a copy of it."""
+MOST = 1e15
+"""Largest entry of a gradient whose square is safely finite in float32, and so is the sum of many."""
 
 
 class _FrameStepper:
-    """What both optimizers share: who steps what, and the gauge."""
+    """What both optimizers share: who steps what, and what is refused."""
 
     plain_kind: ClassVar[type[Optimizer]]
+    carried: ClassVar[str]
     param_groups: list[dict[str, Any]]
     state: defaultdict[Tensor, Any]
     # Optimizers are copied and pickled by torch without their own attributes.
-    gauge_fix_every: int = 0
     _plain: Optimizer | None = None
 
-    def _step_frame(self, point: geoopt.ManifoldParameter, state: dict[str, Any], group: dict[str, Any]) -> None:
+    def _step_frames(
+        self, manifold: Any, x: Tensor, gradient: Tensor, kept: dict[str, Tensor], step: int, group: dict[str, Any]
+    ) -> None:
+        """Take step number `step` with frames (B, n, r), in place, and with what is kept for them, by name."""
         raise NotImplementedError
-
-    def _watch_gauge(self, every: int) -> None:
-        if isinstance(every, bool) or not isinstance(every, int) or every < 0:
-            raise ValueError(f"gauge_fix_every must be a whole number of steps, 0 for never; got {every!r}")
-        if every and not owners(self._parameters()):
-            raise ValueError("gauge_fix_every needs the parameters of a reparameterized model; these belong to none")
-        self.gauge_fix_every = every
-
-    def _parameters(self) -> Iterator[Tensor]:
-        return (p for group in self.param_groups for p in group["params"])
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -56,25 +49,78 @@ class _FrameStepper:
         -------
         Any
             The closure's result, None without one.
+
+        Raises
+        ------
+        ValueError
+            A gradient or a learning rate is not finite, or a gradient is beyond 1e15; parameters and state are then as
+            they were.
         """
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        steps = 0
+        self._check()
         for group in self.param_groups:
+            stacks: dict[Any, list[geoopt.ManifoldParameter]] = {}
             for point in group["params"]:
-                if isinstance(point, geoopt.ManifoldParameter) and point.grad is not None:
-                    state = self.state[point]
-                    state["step"] = state.get("step", torch.zeros(())) + 1
-                    self._step_frame(point, state, group)
-                    steps = int(state["step"])
+                if point.grad is not None and isinstance(point, geoopt.ManifoldParameter):
+                    alone = point.numel() >= LARGE or not isinstance(point.manifold, PolarStiefel)
+                    age = int(self.state[point].get("step", 0))
+                    key = id(point) if alone else (point.shape, point.dtype, point.device, age)
+                    stacks.setdefault(key, []).append(point)
+            for points in stacks.values():
+                self._step_stack(points, group)
         self._step_plain()
-        if self.gauge_fix_every and steps and steps % self.gauge_fix_every == 0:
-            companions = momentum_of(cast(Optimizer, self))
-            for factors in owners(self._parameters()):
-                factors.fix_gauge(companions)
         return loss
+
+    def _step_stack(self, points: Sequence[geoopt.ManifoldParameter], group: dict[str, Any]) -> None:
+        states = [self.state[point] for point in points]
+        step = int(states[0].get("step", 0)) + 1
+        kept = {
+            name: _gather([state[name] for state in states], points)
+            for name, value in states[0].items()
+            if isinstance(value, Tensor) and name != "step"
+        }
+        x, gradient = _gather(points, points), _gather([point.grad for point in points], points)  # type: ignore[misc]
+        if group["maximize"]:
+            gradient = -gradient
+        self._step_frames(points[0].manifold, x, gradient, kept, step, group)
+        _scatter(x, points)
+        for name, stack in kept.items():
+            if name in states[0]:
+                _scatter(stack, [state[name] for state in states])
+            else:
+                for state, row in zip(states, _rows(stack, points), strict=True):
+                    state[name] = row.clone()
+        for state in states:
+            state["step"] = step
+
+    def _check(self) -> None:
+        """Refuse a step before anything has moved."""
+        names, gradients = [], []
+        for number, group in enumerate(self.param_groups):
+            if not math.isfinite(group["lr"]):
+                raise ValueError(f"the learning rate of parameter group {number} is {group['lr']}; nothing was changed")
+            for place, parameter in enumerate(group["params"]):
+                if parameter.grad is not None:
+                    names.append((number, place))
+                    gradients.append(parameter.grad.coalesce().values() if parameter.grad.is_sparse else parameter.grad)
+        if not gradients:
+            return
+        largest = torch._foreach_norm(gradients, math.inf)
+        device = largest[0].device
+        if bool((torch.stack([n.to(device, torch.float32) for n in largest]) <= MOST).all()):
+            return
+        number, place = next(name for name, n in zip(names, largest, strict=True) if not float(n) <= MOST)
+        group = self.param_groups[number]
+        known = group.get("param_names")
+        shape = tuple(group["params"][place].shape)
+        name = known[place] if known else f"number {place} of group {number}, of shape {shape},"
+        raise ValueError(
+            f"the gradient of parameter {name} holds NaN, infinite or huge values; nothing was changed: leave this "
+            "step out, or lower the learning rate"
+        )
 
     def _step_plain(self) -> None:
         """Let torch's own optimizer step what is no frame, with our groups and our state."""
@@ -116,13 +162,11 @@ class RiemannianAdam(_FrameStepper, geoopt.optim.RiemannianAdam):
     match_adam : bool
         Scale a frame's step so that its root mean square entry is about `lr`, as Adam's is. Without it a step's
         Frobenius norm is about `lr`, as in geoopt: sqrt(n r) times shorter.
-    gauge_fix_every : int
-        Steps between gauge fixings, 0 for never.
 
     Raises
     ------
     ValueError
-        If a number is out of range, or `gauge_fix_every` is set and no parameter belongs to a reparameterized model.
+        If a number is out of range.
 
     Notes
     -----
@@ -132,7 +176,7 @@ class RiemannianAdam(_FrameStepper, geoopt.optim.RiemannianAdam):
     --------
     >>> import torch, sttp_riemann as sr
     >>> model = sr.reparameterize(torch.nn.Linear(16, 8), rank=4)
-    >>> optimizer = sr.RiemannianAdam(model.parameters(), lr=1e-2, gauge_fix_every=5)
+    >>> optimizer = sr.RiemannianAdam(model.parameters(), lr=1e-2)
     >>> inputs, targets, losses = torch.eye(16), torch.ones(16, 8), []
     >>> for _ in range(20):
     ...     optimizer.zero_grad()
@@ -157,33 +201,27 @@ class RiemannianAdam(_FrameStepper, geoopt.optim.RiemannianAdam):
         maximize: bool = False,
         foreach: bool | None = None,
         match_adam: bool = True,
-        gauge_fix_every: int = 0,
     ) -> None:
         options = {"maximize": maximize, "foreach": foreach}
         super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, amsgrad=amsgrad, **options)
         self.defaults["match_adam"] = match_adam
         for group in self.param_groups:
             group.setdefault("match_adam", match_adam)
-        self._watch_gauge(gauge_fix_every)
 
-    def _step_frame(self, point: geoopt.ManifoldParameter, state: dict[str, Any], group: dict[str, Any]) -> None:
-        manifold, (beta1, beta2) = point.manifold, group["betas"]
-        gradient = manifold.egrad2rgrad(point, -point.grad if group["maximize"] else point.grad)
-        square = manifold.inner(point, gradient, keepdim=True)
-        if "exp_avg" not in state:
-            state["exp_avg"] = torch.zeros_like(gradient)
-            state["exp_avg_sq"] = torch.zeros_like(square)
-            if group["amsgrad"]:
-                state["max_exp_avg_sq"] = torch.zeros_like(square)
-        first, second, step = state["exp_avg"], state["exp_avg_sq"], float(state["step"])
-        first.lerp_(gradient, 1 - beta1)
-        second.lerp_(square, 1 - beta2)
+    def _step_frames(
+        self, manifold: Any, x: Tensor, gradient: Tensor, kept: dict[str, Tensor], step: int, group: dict[str, Any]
+    ) -> None:
+        beta1, beta2 = group["betas"]
+        gradient = manifold.egrad2rgrad(x, gradient)
+        square = manifold.inner(x, gradient, keepdim=True)
+        first = kept.setdefault("exp_avg", torch.zeros_like(gradient)).lerp_(gradient, 1 - beta1)
+        second = kept.setdefault("exp_avg_sq", torch.zeros_like(square)).lerp_(square, 1 - beta2)
         if group["amsgrad"]:
-            torch.maximum(state["max_exp_avg_sq"], second, out=state["max_exp_avg_sq"])
-            second = state["max_exp_avg_sq"]
-        entries = math.prod(point.shape[point.dim() - manifold.ndim :]) if group["match_adam"] else 1
+            largest = kept.setdefault("max_exp_avg_sq", torch.zeros_like(square))
+            second = torch.maximum(largest, second, out=largest)
+        entries = math.prod(x.shape[x.dim() - manifold.ndim :]) if group["match_adam"] else 1
         denominator = (second / (entries * (1 - beta2**step))).sqrt_().add_(group["eps"])
-        _move(point, first, -group["lr"] / (1 - beta1**step) / denominator, first)
+        _move(manifold, x, first, -group["lr"] / (1 - beta1**step) / denominator, first)
 
 
 class RiemannianSGD(_FrameStepper, geoopt.optim.RiemannianSGD):
@@ -205,13 +243,11 @@ class RiemannianSGD(_FrameStepper, geoopt.optim.RiemannianSGD):
         Ascend.
     foreach : bool, optional
         Passed on to torch for plain parameters.
-    gauge_fix_every : int
-        Steps between gauge fixings, 0 for never.
 
     Raises
     ------
     ValueError
-        If a number is out of range, or `gauge_fix_every` is set and no parameter belongs to a reparameterized model.
+        If a number is out of range.
 
     Notes
     -----
@@ -242,38 +278,58 @@ class RiemannianSGD(_FrameStepper, geoopt.optim.RiemannianSGD):
         *,
         maximize: bool = False,
         foreach: bool | None = None,
-        gauge_fix_every: int = 0,
     ) -> None:
         super().__init__(params, lr, momentum, dampening, weight_decay, nesterov)
         options = {"maximize": maximize, "foreach": foreach}
         self.defaults.update(options)
         for group in self.param_groups:
             group.update({**options, **group})
-        self._watch_gauge(gauge_fix_every)
 
-    def _step_frame(self, point: geoopt.ManifoldParameter, state: dict[str, Any], group: dict[str, Any]) -> None:
-        manifold, momentum = point.manifold, group["momentum"]
-        gradient = manifold.egrad2rgrad(point, -point.grad if group["maximize"] else point.grad)
+    def _step_frames(
+        self, manifold: Any, x: Tensor, gradient: Tensor, kept: dict[str, Tensor], step: int, group: dict[str, Any]
+    ) -> None:
+        momentum, rate = group["momentum"], torch.full((), -group["lr"], dtype=x.dtype, device=x.device)
+        gradient = manifold.egrad2rgrad(x, gradient)
         if not momentum:
-            _move(point, gradient, torch.full((), -group["lr"]).to(point), None)
+            _move(manifold, x, gradient, rate, None)
             return
-        if state.get("momentum_buffer") is None:
-            state["momentum_buffer"] = gradient.clone()
+        if "momentum_buffer" in kept:
+            buffer = kept["momentum_buffer"].mul_(momentum).add_(gradient, alpha=1 - group["dampening"])
         else:
-            state["momentum_buffer"].mul_(momentum).add_(gradient, alpha=1 - group["dampening"])
-        buffer = state["momentum_buffer"]
+            buffer = kept["momentum_buffer"] = gradient.clone()
         direction = gradient.add(buffer, alpha=momentum) if group["nesterov"] else buffer
-        _move(point, direction, torch.full((), -group["lr"]).to(point), buffer)
+        _move(manifold, x, direction, rate, buffer)
 
 
-def _move(point: geoopt.ManifoldParameter, direction: Tensor, scale: Tensor, carried: Tensor | None) -> None:
+def _move(manifold: Any, x: Tensor, direction: Tensor, scale: Tensor, carried: Tensor | None) -> None:
     """Retract along ``scale * direction`` and transport what is carried, in place."""
-    manifold = point.manifold
-    if isinstance(manifold, PolarStiefel) and point.dim() == BATCHED:
-        manifold.move_(point, direction, scale, carried)
+    if isinstance(manifold, PolarStiefel):
+        manifold.move_(x, direction, scale, carried)
     elif carried is None:
-        point.copy_(manifold.retr(point, scale * direction))
+        x.copy_(manifold.retr(x, scale * direction))
     else:
-        moved, transported = manifold.retr_transp(point, scale * direction, carried)
-        point.copy_(moved)
+        moved, transported = manifold.retr_transp(x, scale * direction, carried)
+        x.copy_(moved)
         carried.copy_(transported)
+
+
+def _gather(tensors: Sequence[Tensor], points: Sequence[geoopt.ManifoldParameter]) -> Tensor:
+    """(B, n, r) of matrices or batches of matrices; of a tensor alone a view."""
+    alone = tensors[0].detach()
+    if not isinstance(points[0].manifold, PolarStiefel):
+        return alone
+    stack = alone if len(tensors) == 1 else torch.stack([t.detach() for t in tensors])
+    return stack.view(-1, *alone.shape[-2:])
+
+
+def _scatter(stack: Tensor, targets: Sequence[Tensor]) -> None:
+    """Undo `_gather`, in place."""
+    if len(targets) > 1:
+        torch._foreach_copy_(list(targets), list(stack.view(len(targets), *targets[0].shape).unbind()))
+
+
+def _rows(stack: Tensor, points: Sequence[geoopt.ManifoldParameter]) -> Sequence[Tensor]:
+    """What belongs to each point, in the shape of the point but for matrices that became one number."""
+    if not isinstance(points[0].manifold, PolarStiefel):
+        return [stack]
+    return stack.view(len(points), *points[0].shape[:-2], *stack.shape[-2:]).unbind()

@@ -74,7 +74,7 @@ class Dimensions:
         return layer_shape(self.d_out, self.d_in, rank, self.method, self.identity_spectrum, self.kernel_modes)
 
 
-def given_ranks(layers: Mapping[str, Dimensions], rank: Ranks) -> dict[str, int]:
+def given_ranks(layers: Mapping[str, Dimensions], rank: Ranks, done: Sequence[str] = ()) -> dict[str, int]:
     """Rank of every layer from what a user gave.
 
     Parameters
@@ -85,6 +85,8 @@ def given_ranks(layers: Mapping[str, Dimensions], rank: Ranks) -> dict[str, int]
         A rank; a fraction in (0, 1] of each layer's full rank, at which nothing is cut off; or a mapping to either
         from layer names, names of modules that hold layers, or patterns. The first that matches counts; ``"*"`` stands
         for the layers that no other matches.
+    done : sequence of str
+        Layers that are reparameterized already.
 
     Returns
     -------
@@ -94,7 +96,8 @@ def given_ranks(layers: Mapping[str, Dimensions], rank: Ranks) -> dict[str, int]
     Raises
     ------
     ValueError
-        A rank is out of range, a name matches no layer, or a layer is left without a rank.
+        A rank is out of range, a name matches no layer or one that is reparameterized already, or a layer is left
+        without a rank.
 
     Examples
     --------
@@ -110,6 +113,8 @@ def given_ranks(layers: Mapping[str, Dimensions], rank: Ranks) -> dict[str, int]
         return {name: _rank_of(dimensions, rank) for name, dimensions in layers.items()}
     found: dict[str, int] = {}
     for pattern, value in rank.items():
+        if pattern in done:
+            raise ValueError(f"rank names layer {pattern!r}, which is reparameterized already; call decompress first")
         names = matching("rank", pattern, list(layers)) if pattern != FALLBACK else []
         found = {**{name: _rank_of(layers[name], value) for name in names}, **found}
     left = [name for name in layers if name not in found]

@@ -10,40 +10,50 @@ from typing import Any
 
 from torch import nn
 
-from sttp_riemann.layers import LAYERS, SpectralLayer
+from sttp_riemann.layers import LAYERS, SpectralLayer, kind_of
+from sttp_riemann.layers.base import OWN
+from sttp_riemann.layers.state import Parameterized
+from sttp_riemann.layers.writing import Weighted
+
+NAMES = tuple(
+    name
+    for name in {*OWN, *vars(Parameterized), *vars(Weighted), *vars(SpectralLayer)}
+    if name[0] != "_" and name != "weight"
+)
+"""Attributes of a spectral layer that an ordinary one has not."""
+HELD = ("_parameters", "_buffers", "_modules")
 
 
-def select_layers(model: nn.Module, exclude: str | Sequence[str]) -> dict[str, nn.Module]:
-    """Layers to reparameterize, by name, each once.
+def select_layers(model: nn.Module, exclude: str | Sequence[str]) -> dict[str, list[nn.Module]]:
+    """Layers to reparameterize; those that share one weight count as one.
 
     Parameters
     ----------
     model : nn.Module
-        The model.
+        The model. Layers that were reparameterized before are passed over.
     exclude : str or sequence of str
         Names of layers or of modules that hold some, or patterns with ``*`` and ``?``.
 
     Returns
     -------
-    dict[str, nn.Module]
-        In the order of the model.
+    dict[str, list of nn.Module]
+        By the name of the first, in the order of the model.
 
     Raises
     ------
     ValueError
-        If there is no layer to change, a name matches none, a layer was reparameterized before, or its weight cannot
-        be replaced.
+        If there is no layer to change, a name matches none, or a weight cannot be replaced.
     """
-    done = [name for name, layer in model.named_modules() if isinstance(layer, SpectralLayer)]
-    if done:
-        raise ValueError(
-            f"layer {done[0]!r} is reparameterized already; call decompress first, or pass only the part of the model "
-            "that is still dense"
-        )
-    found = {name: layer for name, layer in model.named_modules() if type(layer) in LAYERS}
+    done = spectral_names(model)
+    found = {name: layer for name, layer in model.named_modules() if kind_of(layer) in LAYERS}
     names = (exclude,) if isinstance(exclude, str) else tuple(exclude)
-    kept_dense = {name for entry in names for name in matching("exclude", entry, list(found))}
+    kept_dense = {name for entry in names for name in matching("exclude", entry, [*found, *done])}
     chosen = {name: layer for name, layer in found.items() if name not in kept_dense}
+    if not chosen and done:
+        raise ValueError(
+            f"layer {done[0]!r} is reparameterized already, and nothing else is left to change; call decompress first "
+            "to choose other options"
+        )
     if not chosen:
         kinds = ", ".join(kind.__name__ for kind in LAYERS if kind.__name__ in vars(nn))
         excluded = ", all of them excluded" if found else ""
@@ -51,8 +61,27 @@ def select_layers(model: nn.Module, exclude: str | Sequence[str]) -> dict[str, n
     _warn_of_subclasses(model)
     for name, layer in chosen.items():
         _check(name, layer)
-    _check_unshared(model, chosen)
-    return chosen
+    return _with_twins(model, chosen)
+
+
+def untied_layers(model: nn.Module, exclude: str | Sequence[str]) -> list[nn.Module]:
+    """Layers as `select_layers` finds them, refused where several share a weight.
+
+    Raises
+    ------
+    ValueError
+        As there, or a weight is shared.
+    """
+    found = select_layers(model, exclude)
+    for name, twins in found.items():
+        if len(twins) > 1:
+            raise ValueError(f"layer {name!r} and another share one weight; exclude both, or untie them first")
+    return [layer for (layer,) in found.values()]
+
+
+def spectral_names(model: nn.Module) -> list[str]:
+    """Names of the layers that are reparameterized."""
+    return [name for name, layer in model.named_modules() if isinstance(layer, SpectralLayer)]
 
 
 def matching(option: str, entry: str, names: list[str]) -> list[str]:
@@ -72,7 +101,8 @@ def matching(option: str, entry: str, names: list[str]) -> list[str]:
 
 def _warn_of_subclasses(model: nn.Module) -> None:
     kinds = tuple(LAYERS)
-    left = [name for name, layer in model.named_modules() if isinstance(layer, kinds) and type(layer) not in LAYERS]
+    known = {name for name, layer in model.named_modules() if kind_of(layer) in LAYERS} | {*spectral_names(model)}
+    left = [name for name, layer in model.named_modules() if isinstance(layer, kinds) and name not in known]
     if left:
         warnings.warn(
             f"layers of own classes are left as they are, as their forward is not known: {', '.join(left)}",
@@ -83,6 +113,12 @@ def _warn_of_subclasses(model: nn.Module) -> None:
 def _check(name: str, layer: Any) -> None:
     kind = type(layer).__name__
     weight = layer._parameters.get("weight")
+    taken = [own for own in NAMES if own in layer.__dict__ or any(own in vars(layer)[held] for held in HELD)]
+    if taken:
+        raise ValueError(
+            f"layer {name!r} ({kind}) has an attribute {taken[0]!r} already, which a spectral layer needs for itself; "
+            "rename it, or exclude the layer"
+        )
     if weight is None:
         raise ValueError(
             f"the weight of layer {name!r} ({kind}) is not a plain parameter: remove its parametrization or pruning "
@@ -98,15 +134,27 @@ def _check(name: str, layer: Any) -> None:
                 raise ValueError(f"layer {name!r}: an embedding with {option} cannot be reparameterized; exclude it")
 
 
-def _check_unshared(model: nn.Module, chosen: dict[str, nn.Module]) -> None:
-    owners: dict[int, str] = {}
-    weights = {id(layer._parameters["weight"]) for layer in chosen.values()}
+def _with_twins(model: nn.Module, chosen: dict[str, nn.Module]) -> dict[str, list[nn.Module]]:
+    """Each weight once, with all layers that hold it."""
+    names = {id(layer): name for name, layer in chosen.items()}
+    first: dict[int, str] = {}
+    found: dict[str, list[nn.Module]] = {}
+    for name, layer in chosen.items():
+        own = first.setdefault(id(layer._parameters["weight"]), name)
+        found.setdefault(own, []).append(layer)
     for name, module in model.named_modules():
-        for parameter in module._parameters.values():
-            if id(parameter) not in weights:
+        for held, parameter in module._parameters.items():
+            own = first.get(id(parameter))  # type: ignore[assignment]
+            if own is None:
                 continue
-            if id(parameter) in owners:
+            if id(module) not in names or held != "weight" or _view(module) != _view(chosen[own]):
                 raise ValueError(
-                    f"layers {owners[id(parameter)]!r} and {name!r} share one weight; exclude both, or untie them first"
+                    f"layers {own!r} and {name!r} share one weight, but not as one matrix that both could "
+                    "parameterize; exclude both, or untie them first"
                 )
-            owners[id(parameter)] = name
+    return found
+
+
+def _view(layer: nn.Module) -> tuple[object, ...]:
+    kind = LAYERS[kind_of(layer)]
+    return kind.matrix_shape(layer), kind.to_matrix

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from sttp_riemann.factors import SpectralFactors
+from sttp_riemann.batch.owner import Owner
+from sttp_riemann.frames import Frames
 from sttp_riemann.views import spectral_layers
 
 
@@ -115,16 +116,17 @@ def compression(model: nn.Module) -> Compression:
     >>> round(sizes.ratio, 2)
     7.69
     """
-    rows = []
+    rows: dict[int, LayerSize] = {}
     for name, layer in spectral_layers(model).items():
-        factors, shape = layer.factors, layer.factors.shapes[layer.index]
-        sizes = (factors.dof(layer.index), factors.stored(layer.index), shape.d_out * shape.d_in)
-        rows.append(LayerSize(name, shape.d_out, shape.d_in, shape.rank, *sizes, layer.dense_error))
-    return Compression(tuple(rows), other_numbers(model))
+        shape = layer.shape
+        sizes = (shape.d_out, shape.d_in, shape.rank, layer.dof, layer.stored, shape.d_out * shape.d_in)
+        # A weight that layers share counts once
+        rows.setdefault(id(layer.left), LayerSize(name, *sizes, layer.dense_error))
+    return Compression(tuple(rows.values()), other_numbers(model))
 
 
 def other_numbers(model: nn.Module) -> int:
-    """C: parameters and floating-point buffers of everything but the spectral factors, shared ones once.
+    """C: parameters and floating-point buffers of everything but the cores and spectra, shared ones once.
 
     Parameters
     ----------
@@ -140,9 +142,10 @@ def other_numbers(model: nn.Module) -> int:
 
 
 def _plain_tensors(module: nn.Module) -> Iterator[Tensor]:
-    if isinstance(module, SpectralFactors):
+    if isinstance(module, Frames):
         return
-    yield from (p for p in module._parameters.values() if p is not None)
+    own = module.spectrum if isinstance(module, Owner) else None
+    yield from (p for p in module._parameters.values() if p is not None and p is not own)
     yield from (b for b in module._buffers.values() if b is not None and b.is_floating_point())
     for child in module._modules.values():
         if child is not None:

@@ -1,4 +1,4 @@
-"""Spectra of all layers in one parameter, and penalties on them."""
+"""Spectra, and penalties on them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 SpectrumKind = Literal["identity", "learned", "free"]
 SPECTRA = ("identity", "learned", "free")
@@ -15,96 +15,38 @@ TIED = 1e-4
 """Relative distance up to which values count as equally large in the gradient of their maximum."""
 
 
-class Spectra(nn.Module):
-    """The values s of every layer.
+def spectrum_values(kind: SpectrumKind, stored: Tensor, bounds: Tensor | float) -> Tensor:
+    """Singular values from what is trained for them.
 
     Parameters
     ----------
-    ranks : sequence of int
-        Number of values of each layer.
-    kind : {"identity", "learned", "free"}
-        s = bound; s = bound * S / max|S|; or s = S with no bound.
-    bounds : Tensor
-        (L,) largest singular value of each layer; unused by a free spectrum.
+    kind : {"learned", "free"}
+        s = bound * S / max|S|, or s = S.
+    stored : Tensor
+        (B, rank), S of B layers.
+    bounds : Tensor or float
+        (B, 1) or one for all, largest singular values; of no consequence to a free spectrum.
 
-    Attributes
-    ----------
-    S : Parameter or None
-        All layers' values, one after the other, (sum of ranks,); starts at ones.
+    Returns
+    -------
+    Tensor
+        (B, rank).
 
     Notes
     -----
-    Obukhov et al. 2021, Section 4: "C", "L"; a bound other than 1 and the free spectrum are ours.
+    Obukhov et al. 2021, Section 4: "L"; a bound other than 1 and the free spectrum are ours.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sttp_riemann.spectrum import spectrum_values
+    >>> spectrum_values("learned", torch.tensor([[4.0, 2.0]]), 1.0).tolist()
+    [[1.0, 0.5]]
     """
-
-    position: Tensor
-    bound: Tensor
-
-    def __init__(self, ranks: Sequence[int], kind: SpectrumKind, bounds: Tensor) -> None:
-        super().__init__()
-        self.kind, self.ranks, self.width = kind, tuple(ranks), max(ranks)
-        self.S = nn.Parameter(torch.ones(sum(ranks), dtype=bounds.dtype)) if kind != "identity" else None
-        self.register_buffer("bound", bounds)
-        # Layers are rows of one padded matrix while they are computed with, and without padding while they are kept.
-        rows = [torch.arange(rank) + row * self.width for row, rank in enumerate(ranks)]
-        self.register_buffer("position", torch.cat(rows), persistent=False)
-
-    def tensors(self) -> tuple[Tensor, ...]:
-        """Everything the values are computed from.
-
-        Returns
-        -------
-        tuple of Tensor
-            Bounds (L,), and S where the spectrum is trained.
-        """
-        return (self.bound,) if self.S is None else (self.bound, self.S)
-
-    def materialize(self, bound: Tensor, values: Tensor | None = None) -> Tensor:
-        """Compute the values of all layers as a differentiable function of tensors.
-
-        Parameters
-        ----------
-        bound : Tensor
-            (L,), largest singular values.
-        values : Tensor, optional
-            (sum of ranks,), shaped as S; None for an identity spectrum.
-
-        Returns
-        -------
-        Tensor
-            (L, largest rank), zero where a layer has fewer.
-        """
-        ones = values if values is not None else bound.new_ones(len(self.position))
-        padded = bound.new_zeros(len(self.ranks) * self.width).index_copy(0, self.position, ones)
-        padded = padded.view(len(self.ranks), self.width)
-        if self.kind == "free":
-            return padded
-        if self.kind == "learned":
-            padded = padded / _largest(padded.abs())
-        return padded * bound.unsqueeze(1)
-
-    def values(self) -> tuple[Tensor, ...]:
-        """Values of each layer, differentiable, in the order they are kept in.
-
-        Returns
-        -------
-        tuple of Tensor
-            One (rank,) a layer.
-        """
-        padded = self.materialize(*self.tensors())
-        return tuple(row[:rank] for row, rank in zip(padded, self.ranks, strict=True))
-
-    @torch.no_grad()
-    def assign_(self, values: Sequence[Tensor]) -> None:
-        """Hold other values from now on; a learned spectrum keeps them up to their largest.
-
-        Parameters
-        ----------
-        values : sequence of Tensor
-            One (rank,) a layer. An identity spectrum stays as it is.
-        """
-        if self.S is not None:
-            self.S.copy_(torch.cat([v.to(self.S) for v in values]))
+    if kind == "free":
+        return stored
+    values = stored / _largest(stored.abs())
+    return values if isinstance(bounds, float) and bounds == 1 else values * bounds
 
 
 def _largest(sizes: Tensor) -> Tensor:

@@ -5,27 +5,27 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from sttp_riemann.factors import LayerCores, SpectralFactors
-from sttp_riemann.frames import FRAMES
-from sttp_riemann.initialization import INITS, draw, from_weight
-from sttp_riemann.layers import LAYERS
+from sttp_riemann.batch.cached import share, unshare
+from sttp_riemann.frames import FRAMES, Frames
+from sttp_riemann.frames.frame import wide_dtype
+from sttp_riemann.initialization import INITS, LayerCores, draw, from_weight
+from sttp_riemann.layers import LAYERS, kind_of
+from sttp_riemann.layers.options import Options
 from sttp_riemann.layers.recompute import RECOMPUTE, Recompute
 from sttp_riemann.ranks import Dimensions, Ranks, budget_ranks, given_ranks
-from sttp_riemann.selection import select_layers
+from sttp_riemann.selection import select_layers, spectral_names
 from sttp_riemann.sizes import other_numbers
-from sttp_riemann.spectrum import SPECTRA, SpectrumKind
-from sttp_riemann.tt import KERNEL_MODES, METHODS, KernelModes, LayerShape, Method
+from sttp_riemann.spectrum import SPECTRA, SpectrumKind, spectrum_values
+from sttp_riemann.tt import KERNEL_MODES, METHODS, KernelModes, LayerShape, Method, contract
 from sttp_riemann.tt_svd import moment_root
 from sttp_riemann.views import check_choice, spectral_layers
 
 Init = Literal["noisy_identity", "orthogonal", "identity", "dense"]
-HOLDER = "spectral_factors"
-"""Name of the shared factors, which the first reparameterized layer holds as a child."""
 
 
 def reparameterize(
@@ -49,7 +49,8 @@ def reparameterize(
     Parameters
     ----------
     model : nn.Module
-        Changed in place: weights become cores, everything else stays. Make optimizers afterwards.
+        Changed in place: weights become cores, which each layer owns as ``left``, ``spectrum`` and ``right``;
+        everything else stays. Layers that were reparameterized before stay as they are. Make optimizers afterwards.
     rank : int, float or mapping
         Largest rank of a layer and of a tensor train bond; a fraction in (0, 1] of each layer's full rank, at which
         nothing is cut off; or a mapping to either from layer names, names of modules that hold layers, or patterns:
@@ -76,7 +77,7 @@ def reparameterize(
     spectral_bound : float or "initial", optional
         Largest singular value of a layer with a learned or identity spectrum. 1 by default, and so each layer is
         1-Lipschitz as a matrix; with ``init="dense"`` and a learned spectrum the default is "initial": what each
-        layer has.
+        layer has. That number then travels with the layer's state.
     moments : mapping, optional
         With ``init="dense"``: second moments of layers' inputs, as `input_moments` measures them. Cores and the ranks
         of a budget are then those that keep the layers' outputs best, instead of their weights, and the error that a
@@ -94,9 +95,9 @@ def reparameterize(
     Raises
     ------
     ValueError
-        If an option is unknown or out of range, a name in `exclude` or `rank` matches no layer, the budget is less than
-        rank 1 everywhere takes, there is no layer to change, one was reparameterized before, a weight cannot be
-        replaced, or a moment does not fit. The model is then as it was.
+        If an option is unknown or out of range, a name in `exclude` or `rank` matches no layer that can be changed, the
+        budget is less than rank 1 everywhere takes, there is no layer to change, a weight cannot be replaced, or a
+        moment does not fit. The model is then as it was.
 
     Notes
     -----
@@ -130,17 +131,17 @@ def reparameterize(
     check_choice("recompute", recompute, RECOMPUTE)
     if spectral_bound is None:
         spectral_bound = "initial" if init == "dense" and spectrum == "learned" else 1.0
-    _check_bound(spectral_bound, init)
-    layers = select_layers(model, exclude)
-    frozen = _all_frozen(layers)
+    _check_bound(spectral_bound)
+    found = select_layers(model, exclude)
+    layers = {name: twins[0] for name, twins in found.items()}
     roots = _roots(model, layers, moments or {}, init)
     dimensions = {
-        name: Dimensions(*LAYERS[type(layer)].matrix_shape(layer), method, spectrum == "identity", kernel_modes)
+        name: Dimensions(*LAYERS[kind_of(layer)].matrix_shape(layer), method, spectrum == "identity", kernel_modes)
         for name, layer in layers.items()
     }
     if budget is None:
         assert rank is not None
-        ranks = given_ranks(dimensions, rank)
+        ranks = given_ranks(dimensions, rank, done=list(spectral_names(model)))
     else:
         other = other_numbers(model) - sum(d.numbers for d in dimensions.values())
         weights = (
@@ -152,13 +153,18 @@ def reparameterize(
     shapes = [dimensions[name].shape(rank) for name, rank in ranks.items()]
     cores = _start(layers, shapes, roots, init, seed)
     bounds = _bounds(layers, cores, spectral_bound, spectrum)
-    weight = _matrix(next(iter(layers.values())))
-    factors = SpectralFactors(shapes, cores, frames, spectrum, bounds, weight.dtype, weight.device)
-    factors.requires_grad_(not frozen).train(model.training)
-    for index, (name, layer) in enumerate(layers.items()):
-        error = _relative_error(factors.weight(index), layer, roots.get(name)) if init == "dense" else None
-        LAYERS[type(layer)].adopt(layer, factors, index, error, recompute)
-    next(iter(layers.values())).add_module(HOLDER, factors)
+    room = sum(shape.saving for shape in shapes) / len(shapes)
+    made = []
+    for name, shape, own, bound in zip(layers, shapes, cores, bounds, strict=True):
+        options = Options(method, spectrum, bound, spectral_bound == "initial", kernel_modes, init)
+        new = _make(layers[name], shape, own.fix_gauge(shape), options, FRAMES[frames])
+        error = _relative_error(shape, own, options, layers[name], roots.get(name)) if init == "dense" else None
+        made.append({**new, "options": options, "recompute": recompute, "room": room, "dense_error": error})
+    # All that can fail is done
+    for twins, new in zip(found.values(), made, strict=True):
+        for layer in twins:
+            LAYERS[kind_of(layer)].adopt(layer, **new)
+    share(model)
     return model
 
 
@@ -203,11 +209,16 @@ def decompress(model: nn.Module, factored: bool = False) -> nn.Module:
     dense = copy.deepcopy(model)
     layers = spectral_layers(dense)
     thin = {name: pair for name, layer in layers.items() if factored and (pair := layer.thin_layers()) is not None}
+    weights: dict[int, nn.Parameter] = {}
     for layer in layers.values():
-        layer.release()
+        if id(layer.left) not in weights:
+            with torch.no_grad():
+                weights[id(layer.left)] = nn.Parameter(layer.built_weight().detach().clone(), layer.trains)
+    unshare(dense)
     for layer in layers.values():
-        layer._modules.pop(HOLDER, None)
+        layer.release(weights[id(layer.left)])
     for name, pair in thin.items():
+        _take_hooks(pair, layers[name])
         if not name:
             return pair
         parent, _, child = name.rpartition(".")
@@ -215,21 +226,21 @@ def decompress(model: nn.Module, factored: bool = False) -> nn.Module:
     return dense
 
 
-def _check_bound(bound: float | str, init: str) -> None:
-    if bound == "initial":
-        if init != "dense":
-            raise ValueError("spectral_bound='initial' needs init='dense'; give a number otherwise")
-    elif isinstance(bound, str) or not 0 < bound < math.inf:
+HOOKS = (
+    *("_forward_hooks", "_forward_hooks_with_kwargs", "_forward_hooks_always_called", "_forward_pre_hooks"),
+    *("_forward_pre_hooks_with_kwargs", "_backward_hooks", "_backward_pre_hooks", "_is_full_backward_hook"),
+)
+
+
+def _take_hooks(new: nn.Module, old: nn.Module) -> None:
+    """Let a module that stands in another's place call its hooks."""
+    for name in HOOKS:
+        setattr(new, name, getattr(old, name))
+
+
+def _check_bound(bound: float | str) -> None:
+    if bound != "initial" and (isinstance(bound, str) or not 0 < bound < math.inf):
         raise ValueError(f"spectral_bound must be a positive number or 'initial', got {bound!r}")
-
-
-def _all_frozen(layers: dict[str, nn.Module]) -> bool:
-    frozen = [name for name, layer in layers.items() if not layer._parameters["weight"].requires_grad]  # type: ignore[union-attr]
-    if frozen and len(frozen) < len(layers):
-        raise ValueError(
-            f"layer {frozen[0]!r} is frozen and others are not, but all share parameters; exclude it or unfreeze it"
-        )
-    return bool(frozen)
 
 
 def _roots(
@@ -271,20 +282,36 @@ def _start(
 
 def _bounds(
     layers: dict[str, nn.Module], cores: Sequence[LayerCores], bound: float | str, spectrum: SpectrumKind
-) -> Tensor:
+) -> list[float]:
     if bound != "initial":
-        return torch.full((len(cores),), float(bound), dtype=torch.float64)
-    largest = torch.stack([core.spectrum.abs().max() for core in cores])
-    for name, value in zip(layers, largest.tolist(), strict=True):
+        return [float(bound)] * len(cores)
+    largest = [float(core.spectrum.abs().max()) for core in cores]
+    for name, value in zip(layers, largest, strict=True):
         if value == 0 and spectrum == "learned":
             raise ValueError(f"layer {name!r} is all zero, so its spectrum has no scale; exclude it or give a number")
     return largest
 
 
+def _make(
+    layer: nn.Module, shape: LayerShape, cores: LayerCores, options: Options, kind: type[Frames]
+) -> dict[str, Any]:
+    """What a layer is to own, on its device, in float32 or above, frozen if its weight was."""
+    weight = layer._parameters["weight"]
+    assert weight is not None
+    trained = options.spectrum != "identity"
+    values = nn.Parameter(cores.spectrum.clone()) if trained else None
+    made = nn.Module()
+    made.register_parameter("spectrum", values)
+    made.left, made.right = kind(shape.left.cores, cores.left), kind(shape.right.cores, cores.right)
+    made.to(device=weight.device, dtype=wide_dtype(weight.dtype)).requires_grad_(weight.requires_grad)
+    made.train(layer.training)
+    return {"left": made.left, "spectrum": made.spectrum, "right": made.right, "shape": shape}
+
+
 def _matrix(layer: nn.Module) -> Tensor:
     weight = layer._parameters["weight"]
     assert weight is not None
-    return LAYERS[type(layer)].to_matrix(weight.detach())
+    return LAYERS[kind_of(layer)].to_matrix(weight.detach())
 
 
 def _weighed(matrix: Tensor, root: Tensor | None) -> Tensor:
@@ -293,7 +320,16 @@ def _weighed(matrix: Tensor, root: Tensor | None) -> Tensor:
 
 
 @torch.no_grad()
-def _relative_error(weight: Tensor, layer: nn.Module, root: Tensor | None) -> float:
-    wanted = _matrix(layer).double()
-    difference = _weighed(weight.double() - wanted, root)
+def _relative_error(
+    shape: LayerShape, cores: LayerCores, options: Options, layer: nn.Module, root: Tensor | None
+) -> float:
+    left, right = (
+        contract(train, [core.unsqueeze(0) for core in own], like=cores.spectrum)[0]
+        for train, own in ((shape.left, cores.left), (shape.right, cores.right))
+    )
+    values: Tensor | float = options.bound
+    if options.spectrum != "identity":
+        values = spectrum_values(options.spectrum, cores.spectrum.unsqueeze(0), options.bound)[0]
+    wanted = _matrix(layer).double().cpu()
+    difference = _weighed((left * values) @ right.mT - wanted, root)
     return float(difference.norm() / _weighed(wanted, root).norm().clamp_min(torch.finfo(torch.float64).tiny))

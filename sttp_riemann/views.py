@@ -7,9 +7,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from sttp_riemann.factors import SpectralFactors
+from sttp_riemann.frames.frame import orthogonality_error as orthogonality
 from sttp_riemann.layers import SpectralLayer
-from sttp_riemann.spectrum import PENALTIES
+from sttp_riemann.spectrum import PENALTIES, spectrum_values
+
+EXACT = 1e-5
+"""Orthogonality error up to which s are the singular values of W, to about as much."""
 
 
 def singular_values(model: nn.Module) -> dict[str, Tensor]:
@@ -23,7 +26,8 @@ def singular_values(model: nn.Module) -> dict[str, Tensor]:
     Returns
     -------
     dict[str, Tensor]
-        Layer name to values (rank,), non-negative and descending, detached.
+        Layer name to values (rank,), non-negative and descending, detached. Where frames are off their manifold they
+        are computed from W.
 
     Raises
     ------
@@ -41,11 +45,45 @@ def singular_values(model: nn.Module) -> dict[str, Tensor]:
     >>> {name: [round(float(s), 4) for s in values] for name, values in sr.singular_values(model).items()}
     {'0': [1.0, 1.0, 1.0, 1.0]}
     """
-    values = {id(f): _values_by_layer(f) for f in all_factors(model)}
-    return {
-        name: values[id(layer.factors)][layer.index].detach().abs().sort(descending=True).values
-        for name, layer in spectral_layers(model).items()
-    }
+    return {name: true_singular_values(layer) for name, layer in spectral_layers(model).items()}
+
+
+@torch.no_grad()
+def true_singular_values(layer: SpectralLayer) -> Tensor:
+    """Singular values of one layer's W, whether its frames are orthonormal or not.
+
+    Parameters
+    ----------
+    layer : SpectralLayer
+        The layer.
+
+    Returns
+    -------
+    Tensor
+        (rank,), descending.
+    """
+    _, values, _ = layer.build_cores()
+    if layer_error(layer) > EXACT:
+        u, v = layer.build_factors(torch.float64)
+        values = torch.linalg.svdvals(torch.linalg.qr(u).R @ torch.linalg.qr(v).R.mT).to(values.dtype)
+    return values.abs().sort(descending=True).values
+
+
+@torch.no_grad()
+def layer_error(layer: SpectralLayer) -> float:
+    """Largest entry of abs(X^T X - I) over the cores of one layer, computed in float64.
+
+    Parameters
+    ----------
+    layer : SpectralLayer
+        The layer.
+
+    Returns
+    -------
+    float
+    """
+    left, _, right = layer.build_cores()
+    return max(orthogonality(core.double()) for core in (*left, *right))
 
 
 def spectral_penalty(model: nn.Module, kind: str = "d_optimal") -> Tensor:
@@ -84,11 +122,22 @@ def spectral_penalty(model: nn.Module, kind: str = "d_optimal") -> Tensor:
     True
     """
     check_choice("kind", kind, tuple(PENALTIES))
-    found = all_factors(model)
-    if any(f.spectra.kind == "identity" for f in found):
-        raise ValueError("an identity spectrum has nothing to penalize; reparameterize with spectrum='learned'")
-    values = [v for f in found for v in f.spectra.values()]
-    return PENALTIES[kind](values, torch.cat([f.spectra.bound for f in found]))
+    stacks: dict[tuple[str, int, torch.device, torch.dtype], list[SpectralLayer]] = {}
+    for name, layer in {id(la.left): (name, la) for name, la in spectral_layers(model).items()}.values():
+        if layer.spectrum is None:
+            raise ValueError(
+                f"layer {name!r}: an identity spectrum has nothing to penalize; reparameterize with spectrum='learned'"
+            )
+        key = (layer.spectrum_kind, layer.rank, layer.spectrum.device, layer.spectrum.dtype)
+        stacks.setdefault(key, []).append(layer)
+    values: list[Tensor] = []
+    bounds: list[float] = []
+    for (spectrum, *_), layers in stacks.items():
+        own = [layer.bound for layer in layers]
+        stored = torch.stack([layer.spectrum for layer in layers])  # type: ignore[misc]
+        values += spectrum_values(spectrum, stored, stored.new_tensor(own).unsqueeze(1)).unbind()  # type: ignore[arg-type]
+        bounds += own
+    return PENALTIES[kind](values, values[0].new_tensor(bounds))
 
 
 def orthogonality_error(model: nn.Module) -> float:
@@ -120,7 +169,7 @@ def orthogonality_error(model: nn.Module) -> float:
     >>> sr.orthogonality_error(model) < 1e-6
     True
     """
-    return max(factors.orthogonality_error() for factors in all_factors(model))
+    return max(layer_error(layer) for layer in spectral_layers(model).values())
 
 
 def spectral_layers(model: nn.Module) -> dict[str, SpectralLayer]:
@@ -161,32 +210,7 @@ def layer_ranks(model: nn.Module) -> dict[str, int]:
         By layer name; as the `rank` that `reparameterize` takes, it gives the same shapes. Empty for a dense model.
     """
     layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, SpectralLayer)}
-    return {name: max(layer.factors.shapes[layer.index].ranks) for name, layer in layers.items()}
-
-
-def all_factors(model: nn.Module) -> list[SpectralFactors]:
-    """Shared factors of a model's reparameterized layers, each once.
-
-    Parameters
-    ----------
-    model : nn.Module
-        A reparameterized model.
-
-    Returns
-    -------
-    list of SpectralFactors
-        One for each call of `reparameterize` that the model's layers come from.
-
-    Raises
-    ------
-    ValueError
-        If the model has no reparameterized layer.
-    """
-    return list({id(layer.factors): layer.factors for layer in spectral_layers(model).values()}.values())
-
-
-def _values_by_layer(factors: SpectralFactors) -> dict[int, Tensor]:
-    return dict(zip(factors.layout.order, factors.spectra.values(), strict=True))
+    return {name: max(layer.shape.ranks) for name, layer in layers.items()}
 
 
 def check_choice(name: str, value: object, choices: Sequence[str]) -> None:

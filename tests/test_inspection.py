@@ -57,7 +57,7 @@ def test_sizes_are_those_of_compression_and_errors_of_orthogonality_error():
     ]
     assert report.ratio == sizes.ratio
     assert max(row.orthogonality_error for row in report.layers) == sr.orthogonality_error(model)
-    assert report.layers[0].ranks == model[0].factors.shapes[0].ranks
+    assert report.layers[0].ranks == model[0].shape.ranks
 
 
 def test_layers_that_stay_dense_are_told_of_and_count_once():

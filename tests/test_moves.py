@@ -63,24 +63,20 @@ def test_a_householder_checkpoint_stores_exactly_dof_trainable_numbers(method: s
 
 def _turn_gauge(model: nn.Module, seed: int) -> None:
     """Random gauge moves on all inner bonds, and random orders and signs of the singular values."""
-    for factors in {id(la.factors): la.factors for la in spectral_layers(model).values()}.values():
-        layout, key = factors.layout, FRAMES["riemannian"].key
-        cores = layout.unpack({n: b.point.data for n, b in factors.banks.items()}, key)
-        for g, group in enumerate(layout.groups):
-            for k in range(len(group.train.cores) - 1):
-                inner = group.train.cores[k].inner
-                q = random_frame(inner, inner, seed + k, batch=len(group.layers), dtype=cores[g][k].dtype)
-                cores[g][k].copy_(cores[g][k] @ q)
-                cores[g][k + 1].copy_(absorb(group.train, group.train.cores[k + 1], q, cores[g][k + 1]))
-        values = dict(zip(layout.order, factors.spectra.S.data.split(factors.spectra.ranks), strict=True))
-        for layer, s in values.items():
-            generator = torch.Generator().manual_seed(seed + layer)
-            order = torch.randperm(len(s), generator=generator)
-            signs = [torch.randint(0, 2, (len(s),), generator=generator).to(s) * 2 - 1 for _ in range(2)]
-            for at, sign in zip((layout.left_of[layer], layout.right_of[layer]), signs, strict=True):
-                core = cores[at[0]][-1][at[1]]
-                core.copy_(core[:, order] * sign)
-            s.copy_(s[order] * signs[0] * signs[1] * 1.7)
+    for number, layer in enumerate(spectral_layers(model).values()):
+        left, right = ([frames[k].data for k in range(len(frames))] for frames in (layer.left, layer.right))
+        for train, cores in ((layer.shape.left, left), (layer.shape.right, right)):
+            for k in range(len(cores) - 1):
+                inner = train.cores[k].inner
+                q = random_frame(inner, inner, seed + k, dtype=cores[k].dtype)[0]
+                cores[k].copy_(cores[k] @ q)
+                cores[k + 1].copy_(absorb(train, train.cores[k + 1], q, cores[k + 1]))
+        s, generator = layer.spectrum.data, torch.Generator().manual_seed(seed + number)
+        order = torch.randperm(len(s), generator=generator)
+        signs = [torch.randint(0, 2, (len(s),), generator=generator).to(s) * 2 - 1 for _ in range(2)]
+        for core, sign in zip((left[-1], right[-1]), signs, strict=True):
+            core.copy_(core[:, order] * sign)
+        s.copy_(s[order] * signs[0] * signs[1] * 1.7)
 
 
 @given(METHODS, SEEDS)
@@ -104,7 +100,7 @@ def test_canonical_form_keeps_w_orders_s_and_is_idempotent(method: str, frames: 
     for a, b in zip(weights_of(model), before, strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-8)
     for layer in spectral_layers(model).values():
-        s = layer.factors.spectra.values()[layer.factors.layout.order.index(layer.index)]
+        s = layer.core_frames()[1]
         assert (s[:-1] >= s[1:]).all()
         assert (s >= 0).all()
     for name, tensor in sr.canonicalize(model).state_dict().items():
@@ -128,12 +124,11 @@ def test_gauge_fixing_in_float32_lands_in_st_u_and_moves_w_by_rounding(method: s
     sr.gauge_fix(model)
     for a, b in zip(weights_of(model), before, strict=True):
         assert float((a - b).norm() / b.norm()) < 1e-5
-    factors = next(iter(spectral_layers(model).values())).factors
-    cores = factors.layout.unpack({n: b.point.detach() for n, b in factors.banks.items()}, FRAMES["riemannian"].key)
     checked = 0
-    for group, own in zip(factors.layout.groups, cores, strict=True):
-        for core, matrix in zip(group.train.cores, own, strict=True):
-            if core.reduced:
-                assert matrix[:, : core.inner].tril(-1).abs().max() < 1e-6
-                checked += 1
+    for layer in spectral_layers(model).values():
+        for train, frames in ((layer.shape.left, layer.left), (layer.shape.right, layer.right)):
+            for k, core in enumerate(train.cores):
+                if core.reduced:
+                    assert frames[k].detach()[: core.inner].tril(-1).abs().max() < 1e-6
+                    checked += 1
     assert checked or method == "svdp"

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import sttp_riemann as sr
-from sttp_riemann.frames import PolarStiefel, RiemannianBank
+from sttp_riemann.frames import PolarStiefel
 from sttp_riemann.views import spectral_layers
 from tests.strategies import random_frame, small_network
 
@@ -165,12 +165,14 @@ OPTIMIZERS = {
 }
 
 
-def _fit(dtype: torch.dtype, optimizer_name: str, fix_at: tuple[int, ...], steps: int, spectrum: str, **options: int):
+def _fit(dtype: torch.dtype, optimizer_name: str, fix_at: tuple[int, ...], steps: int, spectrum: str, every: int = 0):
     """Least squares on a target matrix, gauge fixed before the given steps; the weight at the end."""
     torch.manual_seed(0)
     target = torch.randn(24, 36, dtype=torch.float64).to(dtype) / 8
     layer = sr.reparameterize(nn.Linear(36, 24, bias=False).to(dtype), 6, init="orthogonal", spectrum=spectrum)
-    optimizer = OPTIMIZERS[optimizer_name](layer.parameters(), **options)
+    optimizer = OPTIMIZERS[optimizer_name](layer.parameters())
+    if every:
+        sr.register_gauge_fix(layer, optimizer, every)
     for step in range(steps):
         if step in fix_at:
             sr.gauge_fix(layer, optimizer)
@@ -195,29 +197,31 @@ def test_in_float32_too_up_to_rounding(spectrum: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["adam", "sgd"])
-def test_the_optimizer_fixes_the_gauge_by_itself(name: str) -> None:
+def test_a_step_hook_fixes_the_gauge_until_it_is_removed(name: str) -> None:
     torch.manual_seed(0)
     layer = sr.reparameterize(nn.Linear(36, 24), 6, init="orthogonal")
-    optimizer = OPTIMIZERS[name](layer.parameters(), gauge_fix_every=5)
+    optimizer = OPTIMIZERS[name](layer.parameters())
+    handle = sr.register_gauge_fix(layer, optimizer, every=5)
     x, y = torch.randn(32, 36), torch.randn(32, 24)
     below = []
-    for _ in range(10):
+    for step in range(15):
+        if step == 10:
+            handle.remove()
         _train(layer, optimizer, 1, x, y)
         below.append(_largest_below_diagonal(layer))
     assert below[4] < 1e-6
     assert below[9] < 1e-6
-    assert min(below[:4] + below[5:9]) > 1e-4
-    fixed, free = (_fit(torch.float64, name, (), 100, "learned", gauge_fix_every=k) for k in (7, 0))
+    assert min(below[:4] + below[5:9] + below[10:]) > 1e-4
+    fixed, free = (_fit(torch.float64, name, (), 100, "learned", k) for k in (7, 0))
     assert float((fixed - free).abs().max()) < 1e-9
 
 
 def _largest_below_diagonal(layer: nn.Module) -> float:
-    factors, largest = layer.factors, 0.0
-    cores = factors.layout.unpack({n: b.point.detach() for n, b in factors.banks.items()}, RiemannianBank.key)
-    for group, own in zip(factors.layout.groups, cores, strict=True):
-        for core, matrix in zip(group.train.cores, own, strict=True):
+    largest = 0.0
+    for train, frames in ((layer.shape.left, layer.left), (layer.shape.right, layer.right)):
+        for k, core in enumerate(train.cores):
             if core.reduced:
-                largest = max(largest, float(matrix[:, : core.inner].tril(-1).abs().max()))
+                largest = max(largest, float(frames[k].detach()[: core.inner].tril(-1).abs().max()))
     return largest
 
 
@@ -230,10 +234,12 @@ def test_gauge_fixing_refuses_an_optimizer_that_looks_at_single_entries() -> Non
 
 
 def test_gauge_fixing_every_so_many_steps_needs_a_reparameterized_model() -> None:
-    with pytest.raises(ValueError, match="these belong to none"):
-        sr.RiemannianAdam(nn.Linear(3, 3).parameters(), gauge_fix_every=5)
-    with pytest.raises(ValueError, match="gauge_fix_every must be a whole number"):
-        sr.RiemannianSGD(sr.reparameterize(nn.Linear(3, 3), 2).parameters(), gauge_fix_every=-1)
+    dense, model = nn.Linear(3, 3), sr.reparameterize(nn.Linear(3, 3), 2)
+    with pytest.raises(ValueError, match="no reparameterized layer"):
+        sr.register_gauge_fix(dense, sr.RiemannianAdam(dense.parameters()))
+    for every in (0, -1, 2.5, True):
+        with pytest.raises(ValueError, match="every must be a whole number of steps"):
+            sr.register_gauge_fix(model, sr.RiemannianSGD(model.parameters()), every)
 
 
 # -- state ------------------------------------------------------------------------------------------------------------
@@ -288,7 +294,7 @@ def test_schedulers_and_closures_work() -> None:
 def test_geoopts_own_optimizers_train_a_reparameterized_model(name: str) -> None:
     torch.manual_seed(0)
     model = sr.reparameterize(small_network(), 4, init="orthogonal")
-    frames = [p for layer in spectral_layers(model).values() for p in layer.factors.banks.parameters()]
+    frames = [p for la in spectral_layers(model).values() for own in (la.left, la.right) for p in own.parameters()]
     assert frames
     assert all(isinstance(p, geoopt.ManifoldParameter) for p in frames)
     x, y = torch.randn(16, 3, 8, 8), torch.randn(16, 10)
@@ -325,5 +331,5 @@ def test_a_step_that_is_not_finite_is_named() -> None:
     layer = sr.reparameterize(nn.Linear(12, 8), 4)
     for p in layer.parameters():
         p.grad = torch.full_like(p, float("nan"))
-    with pytest.raises(ValueError, match="NaN or infinite values; lower the learning rate"):
+    with pytest.raises(ValueError, match=r"number 0 of group 0, of shape \(8,\), holds NaN.*lower the learning rate"):
         sr.RiemannianAdam(layer.parameters()).step()

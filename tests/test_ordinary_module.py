@@ -50,7 +50,7 @@ def test_a_model_cast_to_bfloat16_keeps_its_frames_in_float32(frames: str) -> No
     assert model(torch.randn(2, 3, 8, 8, dtype=torch.bfloat16)).dtype == torch.bfloat16
     layer = next(iter(spectral_layers(model).values()))
     assert layer.weight.dtype == torch.bfloat16
-    assert all(p.dtype == torch.float32 for p in layer.factors.parameters())
+    assert all(p.dtype == torch.float32 for p in layer.factor_parameters())
     assert sr.orthogonality_error(model) < 1e-5
     assert model.double()(torch.randn(2, 3, 8, 8, dtype=torch.float64)).dtype == torch.float64
 

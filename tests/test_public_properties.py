@@ -86,7 +86,7 @@ def test_the_canonical_form_keeps_every_weight_orders_the_values_and_is_idempote
     sr.canonicalize(drawn.model)
     _assert_close(drawn.weights(), before, drawn.tolerance)
     for layer in drawn.model:
-        values = layer.factors.cores(layer.index)[1]
+        values = layer.core_frames()[1]
         assert (values >= 0).all()
         assert (values[:-1] >= values[1:]).all()
     state = copy.deepcopy(drawn.model.state_dict())
@@ -101,7 +101,7 @@ def test_the_orthogonality_error_is_its_definition(drawn: Drawn) -> None:
                 p.mul_(1.01)
     errors = [0.0]
     for layer in drawn.model:
-        left, _, right = layer.factors.cores(layer.index)
+        left, _, right = layer.core_frames()
         for core in (core.detach().double() for core in (*left, *right)):
             errors.append(float((core.mT @ core - torch.eye(core.shape[1], dtype=core.dtype)).abs().max()))
     assert sr.orthogonality_error(drawn.model) == pytest.approx(max(errors), abs=1e-12)
@@ -121,7 +121,7 @@ def test_the_d_optimal_penalty_is_the_mean_of_minus_log(drawn: Drawn) -> None:
     values = torch.cat(list(sr.singular_values(drawn.model).values())).double()
     penalty = sr.spectral_penalty(drawn.model)
     assert penalty.item() == pytest.approx(float(-values.log().mean()), rel=1e-5, abs=1e-5)
-    (gradient,) = torch.autograd.grad(penalty, drawn.model[0].factors.spectra.S)
+    (gradient,) = torch.autograd.grad(penalty, drawn.model[0].spectrum)
     assert torch.isfinite(gradient).all()
 
 

@@ -9,48 +9,36 @@ import torch
 from torch import nn
 
 import sttp_riemann as sr
-from sttp_riemann.spectrum import Spectra, d_optimal, divergence
+from sttp_riemann.spectrum import d_optimal, divergence, spectrum_values
 
-
-def _spectra(kind: str, values: list[list[float]], bounds: list[float]) -> Spectra:
-    spectra = Spectra([len(v) for v in values], kind, torch.tensor(bounds, dtype=torch.float64))
-    spectra.assign_([torch.tensor(v, dtype=torch.float64) for v in values])
-    return spectra
-
-
-VALUES = [[2.0, -4.0, 1.0], [0.5], [3.0, 3.0]]
+VALUES = [[2.0, -4.0, 1.0], [3.0, 3.0, -3.0]]
 
 
 @pytest.mark.parametrize(
     ("kind", "expected"),
-    [
-        ("identity", [[1.0, 1.0, 1.0], [2.0], [1.0, 1.0]]),
-        ("learned", [[0.5, -1.0, 0.25], [2.0], [1.0, 1.0]]),
-        ("free", VALUES),
-    ],
+    [("learned", [[0.5, -1.0, 0.25], [2.0, 2.0, -2.0]]), ("free", VALUES)],
 )
 def test_values_are_the_definition(kind: str, expected: list[list[float]]) -> None:
-    for value, right in zip(_spectra(kind, VALUES, [1.0, 2.0, 1.0]).values(), expected, strict=True):
-        torch.testing.assert_close(value.detach(), torch.tensor(right, dtype=torch.float64))
+    values, bounds = (torch.tensor(x, dtype=torch.float64) for x in (VALUES, [[1.0], [2.0]]))
+    torch.testing.assert_close(spectrum_values(kind, values, bounds), torch.tensor(expected, dtype=torch.float64))
 
 
-def test_padding_is_zero_and_takes_no_part() -> None:
-    spectra = _spectra("learned", VALUES, [1.0, 2.0, 1.0])
-    padded = spectra.materialize(*spectra.tensors())
-    assert padded.shape == (3, 3)
-    assert padded[1, 1:].abs().max() == 0
-    assert sum(p.numel() for p in spectra.parameters()) == 6
+def test_one_bound_serves_all() -> None:
+    values = torch.tensor(VALUES)
+    torch.testing.assert_close(spectrum_values("learned", values, 2.0), 2 * spectrum_values("learned", values, 1.0))
 
 
-def test_an_identity_spectrum_has_no_parameters() -> None:
-    assert list(_spectra("identity", VALUES, [1.0, 1.0, 1.0]).parameters()) == []
+def test_an_identity_spectrum_is_the_bound_and_has_no_parameter() -> None:
+    layer = sr.reparameterize(nn.Linear(6, 4), 3, spectrum="identity", spectral_bound=2.0)
+    assert layer.spectrum is None
+    torch.testing.assert_close(layer.core_frames()[1], torch.full((3,), 2.0))
 
 
 def test_d_optimal_is_the_mean_of_minus_log() -> None:
     model = sr.reparameterize(nn.Sequential(nn.Linear(6, 4), nn.Linear(8, 12)), 4, "svdp")
-    (s,) = (p for n, p in model.named_parameters() if n.endswith("S"))
     with torch.no_grad():
-        s.copy_(torch.tensor([1.0, 0.5, 0.25, 0.125, 2.0, 1.0, 0.5, 0.5]))
+        model[0].spectrum.copy_(torch.tensor([1.0, 0.5, 0.25, 0.125]))
+        model[1].spectrum.copy_(torch.tensor([2.0, 1.0, 0.5, 0.5]))
     expected = (math.log(2) * (0 + 1 + 2 + 3) + math.log(2) * (0 + 1 + 2 + 2)) / 8
     assert sr.spectral_penalty(model).item() == pytest.approx(expected, rel=1e-6)
 
@@ -109,11 +97,11 @@ def test_values_that_rounding_tells_apart_share_the_gradient_of_their_maximum() 
     weights = torch.tensor([3.0, 1.0, 2.0], dtype=torch.float64)
     gradients = []
     for nudge in (0.0, 1e-9, -1e-9):
-        spectra = _spectra("learned", [[2.0 + nudge, 2.0, 1.0]], [1.0])
-        (values,) = spectra.values()
+        stored = torch.tensor([[2.0 + nudge, 2.0, 1.0]], dtype=torch.float64, requires_grad=True)
+        values = spectrum_values("learned", stored, 1.0)
         assert values.max() == 1
-        (gradient,) = torch.autograd.grad((weights * values).sum(), [spectra.S])
-        gradients.append(gradient)
+        (gradient,) = torch.autograd.grad((weights * values).sum(), stored)
+        gradients.append(gradient[0])
     # d (w . S / m): w / m, less (w . S / m^2) shared by the two largest
     share = (3 * 2 + 1 * 2 + 2 * 1) / 4 / 2
     expected = weights / 2 - torch.tensor([share, share, 0.0], dtype=torch.float64)

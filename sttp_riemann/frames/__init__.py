@@ -1,9 +1,9 @@
 """How orthonormal frames are stored and moved."""
 
-from sttp_riemann.frames.bank import Bank
-from sttp_riemann.frames.householder import HouseholderBank
-from sttp_riemann.frames.riemannian import PolarStiefel, RiemannianBank
+from sttp_riemann.frames.frame import Frames
+from sttp_riemann.frames.householder import HouseholderFrames
+from sttp_riemann.frames.riemannian import PolarStiefel, RiemannianFrames
 
-FRAMES: dict[str, type[Bank]] = {"riemannian": RiemannianBank, "householder": HouseholderBank}
+FRAMES: dict[str, type[Frames]] = {"riemannian": RiemannianFrames, "householder": HouseholderFrames}
 
-__all__ = ["FRAMES", "Bank", "HouseholderBank", "PolarStiefel", "RiemannianBank"]
+__all__ = ["FRAMES", "Frames", "HouseholderFrames", "PolarStiefel", "RiemannianFrames"]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from sttp_riemann.layout import Layout
-from sttp_riemann.tt import Train, absorb
+from sttp_riemann.tt import LayerShape, Train, absorb
 
 
 def triangularizing_rotation(block: Tensor) -> Tensor:
@@ -82,40 +82,68 @@ def sweep(train: Train, cores: Sequence[Tensor], companions: Sequence[Sequence[T
     return move
 
 
+@dataclass
+class Chain:
+    """The cores of one layer, each with what moves along.
+
+    Attributes
+    ----------
+    shape : LayerShape
+        Of the layer.
+    left, right : list of list of Tensor
+        For each core, from the outer end to the spectrum, its frame (rows, inner) and tensors of that shape.
+    """
+
+    shape: LayerShape
+    left: list[list[Tensor]]
+    right: list[list[Tensor]]
+
+
 @torch.no_grad()
-def fix_gauge(
-    layout: Layout, cores: Sequence[Sequence[Tensor]], companions: Sequence[Sequence[Sequence[Tensor]]]
-) -> None:
-    """Fix the gauge of all layers: a sweep from either end of every chain, leaving every weight as it is.
+def fix_gauge(chains: Sequence[Chain]) -> None:
+    """Fix the gauge of layers in place: a sweep from either end of every chain, leaving every weight as it is.
 
     Parameters
     ----------
-    layout : Layout
-        Which layers share which trains.
-    cores : sequence of sequence of Tensor
-        For each group of the layout, its cores as `sweep` takes them; changed in place.
-    companions : sequence of sequence of sequence of Tensor
-        For each core, the tensors that move along; changed in place.
+    chains : sequence of Chain
+        Their tensors are changed.
 
     Notes
     -----
     St_U is the set of frames that Obukhov et al. 2021 describe. With an identity spectrum the sweep from the left
-    passes through to V: W = U V^T = (U Q) (V Q)^T.
+    passes through to V: W = U V^T = (U Q) (V Q)^T. Equal trains are swept in one batch.
     """
     passed: dict[int, Tensor] = {}
-    for group, own, others in zip(layout.groups, cores, companions, strict=True):
-        if group.train.side == "right":
-            _receive([passed.get(layer) for layer in group.layers], own[-1], others[-1])
-        move = sweep(group.train, own, others)
-        if move is not None:
-            passed.update(zip(group.layers, move, strict=True))
+    for side in ("left", "right"):
+        for train, members in _equal(chains, side).items():
+            own = [getattr(chains[i], side) for i in members]
+            stacks = [[torch.stack(list(t)) for t in zip(*core, strict=True)] for core in zip(*own, strict=True)]
+            if side == "right":
+                _receive([passed.get(i) for i in members], stacks[-1])
+            move = sweep(train[0], [core[0] for core in stacks], [core[1:] for core in stacks])
+            if move is not None:
+                passed.update(zip(members, move, strict=True))
+            for core, stack in zip(zip(*own, strict=True), stacks, strict=True):
+                for targets, values in zip(zip(*core, strict=True), stack, strict=True):
+                    torch._foreach_copy_(list(targets), list(values.unbind()))
 
 
-def _receive(moves: Sequence[Tensor | None], core: Tensor, companions: Sequence[Tensor]) -> None:
+def _equal(chains: Sequence[Chain], side: str) -> dict[tuple[Train, object], list[int]]:
+    """Chains by the train on one side, and by what moves along there."""
+    found: dict[tuple[Train, object], list[int]] = {}
+    for i, chain in enumerate(chains):
+        tensors = [[(t.dtype, t.device) for t in core] for core in getattr(chain, side)]
+        # Without cores there is nothing to sweep, and nothing passes: no reduced core is last
+        if tensors:
+            found.setdefault((getattr(chain.shape, side), str(tensors)), []).append(i)
+    return found
+
+
+def _receive(moves: Sequence[Tensor | None], core: Sequence[Tensor]) -> None:
     """Take over what an identity spectrum lets through: W = U V^T = (U Q) (V Q)^T."""
     if all(move is None for move in moves):
         return
-    eye = torch.eye(core.shape[-1], dtype=core.dtype, device=core.device)
+    eye = torch.eye(core[0].shape[-1], dtype=core[0].dtype, device=core[0].device)
     rotation = torch.stack([eye if move is None else move for move in moves])
-    for tensor in (core, *companions):
-        tensor.copy_(tensor.to(core.dtype) @ rotation)
+    for tensor in core:
+        tensor.copy_(tensor.to(rotation.dtype) @ rotation)

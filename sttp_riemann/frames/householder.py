@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sttp_riemann.compat import in_transform
 from sttp_riemann.frames import tiny
-from sttp_riemann.frames.bank import Bank
-from sttp_riemann.reuse import in_transform
+from sttp_riemann.frames.frame import Frames
 from sttp_riemann.tt import Core
 
 
@@ -132,19 +132,12 @@ def reflectors_of(frames: Tensor) -> tuple[Tensor, Tensor]:
     return reflectors, torch.where(tau == 0, -signs, signs)
 
 
-class HouseholderBank(Bank):
-    """Frames as the free entries of their reflectors, and a buffer for the sign of each column.
+class HouseholderFrames(Frames):
+    """Each frame is the free entries of its reflectors, and a buffer ``sign_k`` (rank,) for the sign of each column.
 
-    ``below`` (B, rows - rank, rank) is the part under the leading block. ``top`` (B, rank (rank - 1) / 2) is the
-    leading block's strictly lower triangle; frames of St_U have the identity there and store none. What has no entries
-    is no parameter, so the numbers kept are exactly the degrees of freedom.
-
-    Parameters
-    ----------
-    frames : Tensor
-        (B, rows, rank), orthonormal columns, any signs.
-    reduced : bool
-        Whether all of them are in St_U.
+    The parameter of a frame of St_U is (rows - rank, rank): what is under the leading block, which is the identity. Of
+    a frame of St it is a vector: the same entries, row by row, and then the strictly lower triangle of the leading
+    block. What has no entries is no parameter, so the numbers kept are exactly the degrees of freedom.
 
     Notes
     -----
@@ -152,99 +145,64 @@ class HouseholderBank(Bank):
     """
 
     canonical = True
-    below: nn.Parameter | None
-    top: nn.Parameter | None
-    sign: Tensor
-
-    def __init__(self, frames: Tensor, reduced: bool) -> None:
-        super().__init__()
-        batch, rows, rank = frames.shape
-        self.rank, self.reduced = rank, reduced
-        self.below = nn.Parameter(frames.new_empty(batch, rows - rank, rank)) if rows > rank else None
-        entries = 0 if reduced else rank * (rank - 1) // 2
-        self.top = nn.Parameter(frames.new_empty(batch, entries)) if entries else None
-        self.register_buffer("sign", frames.new_empty(batch, rank))
-        self.assign_(frames)
+    direct = False
 
     @staticmethod
     def key(core: Core) -> str:
-        """Shape, and whether the core is in St_U.
+        """Shape, and whether the core is in St_U."""
+        return f"{core.rows}x{core.inner}{' reduced' if core.reduced else ''}"
 
-        Parameters
-        ----------
-        core : Core
-            Shape of a core.
-
-        Returns
-        -------
-        str
-            ``st_ROWSxRANK``, or ``st_u_ROWSxRANK`` for a reduced core.
-        """
-        return f"{'st_u' if core.reduced else 'st'}_{core.rows}x{core.inner}"
+    @staticmethod
+    def components(core: Core) -> int:
+        """Signs, and the entries if there are any."""
+        return 2 if core.dof else 1
 
     @staticmethod
     def numbers(core: Core) -> int:
-        """As many as the frame has degrees of freedom.
-
-        Parameters
-        ----------
-        core : Core
-            Shape of a core.
-
-        Returns
-        -------
-        int
-            Dimension of St or St_U.
-        """
+        """As many as the frame has degrees of freedom."""
         return core.dof
 
-    def tensors(self) -> tuple[Tensor, ...]:
-        """Signs, then the entries below and in the leading block, as far as there are any.
+    def hold(self, k: int, frame: Tensor) -> None:
+        """Make room for the entries, and fill it."""
+        core = self.cores[k]
+        shape = (core.rows - core.inner, core.inner) if core.reduced else (core.dof,)
+        self.register_parameter(str(k), nn.Parameter(frame.new_empty(shape)) if core.dof else None)
+        self.register_buffer(f"sign_{k}", frame.new_empty(core.inner))
+        self.assign_(k, frame)
 
-        Returns
-        -------
-        tuple of Tensor
-            Signs (B, rank), `below` (B, rows - rank, rank) and `top` (B, rank (rank - 1) / 2).
-        """
-        return tuple(t for t in (self.sign, self.below, self.top) if t is not None)
+    def tensors(self, k: int) -> tuple[Tensor, ...]:
+        """Signs, and the entries if there are any."""
+        sign, entries = getattr(self, f"sign_{k}"), getattr(self, str(k))
+        return (sign,) if entries is None else (sign, entries)
 
-    def materialize(self, *tensors: Tensor) -> Tensor:
-        """Frames from signs and reflector entries.
-
-        Parameters
-        ----------
-        *tensors : Tensor
-            Shaped as those of `tensors`.
-
-        Returns
-        -------
-        Tensor
-            (B, rows, rank), orthonormal columns.
-        """
-        sign, entries = tensors[0], list(tensors[1:])
-        below = entries.pop(0) if self.below is not None else None
-        block = torch.eye(self.rank, dtype=sign.dtype, device=sign.device).expand(sign.shape[0], -1, -1)
-        if self.top is not None:
-            block = _with_lower_triangle(block, entries.pop(0))
-        reflectors = block if below is None else torch.cat([block, below], 1)
-        return compact_wy(reflectors, sign)
+    @staticmethod
+    def materialize(core: Core, *stacks: Tensor) -> Tensor:
+        """Multiply the reflections."""
+        sign = stacks[0]
+        block = torch.eye(core.inner, dtype=sign.dtype, device=sign.device).expand(len(sign), -1, -1)
+        if len(stacks) == 1:
+            return compact_wy(block, sign)
+        below = stacks[1]
+        if not core.reduced:
+            free = (core.rows - core.inner) * core.inner
+            below, triangle = below[:, :free].unflatten(1, (-1, core.inner)), below[:, free:]
+            if core.inner > 1:
+                block = _with_lower_triangle(block, triangle)
+        return compact_wy(torch.cat([block, below], 1) if core.rows > core.inner else block, sign)
 
     @torch.no_grad()
-    def assign_(self, frames: Tensor) -> None:
-        """Take over frames; those of a reduced bank must be in St_U.
-
-        Parameters
-        ----------
-        frames : Tensor
-            (B, rows, rank), orthonormal columns.
-        """
-        reflectors, sign = reflectors_of(frames)
-        self.sign.copy_(sign)
-        if self.below is not None:
-            self.below.copy_(reflectors[:, self.rank :])
-        if self.top is not None:
-            row, column = torch.tril_indices(self.rank, self.rank, -1, device=frames.device)
-            self.top.copy_(reflectors[:, row, column])
+    def assign_(self, k: int, frame: Tensor) -> None:
+        """Take over a frame, any signs."""
+        core, (sign, *entries) = self.cores[k], self.tensors(k)
+        reflectors, signs = reflectors_of(frame.unsqueeze(0))
+        sign.copy_(signs[0])
+        for parameter in entries:
+            below = reflectors[0, core.inner :]
+            if core.reduced:
+                parameter.copy_(below)
+            else:
+                row, column = torch.tril_indices(core.inner, core.inner, -1, device=frame.device)
+                parameter.copy_(torch.cat([below.flatten(), reflectors[0, row, column]]))
 
 
 def _with_lower_triangle(block: Tensor, entries: Tensor) -> Tensor:

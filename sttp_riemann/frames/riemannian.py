@@ -5,9 +5,9 @@ from __future__ import annotations
 import geoopt
 import torch
 from geoopt.manifolds.stiefel import EuclideanStiefel
-from torch import Tensor
+from torch import Tensor, nn
 
-from sttp_riemann.frames.bank import Bank
+from sttp_riemann.frames.frame import Frames
 from sttp_riemann.frames.polar import inverse_sqrt, nearest_frame, polar
 from sttp_riemann.tt import Core
 
@@ -211,87 +211,51 @@ class PolarStiefel(EuclideanStiefel):
         return nearest_frame(x)
 
 
-class RiemannianBank(Bank):
-    """Frames as one batched `geoopt.ManifoldParameter` (B, rows, rank) on `PolarStiefel`.
-
-    Parameters
-    ----------
-    frames : Tensor
-        (B, rows, rank), orthonormal columns.
-    reduced : bool
-        Of no consequence: frames of St_U are trained as points of St.
-    """
+class RiemannianFrames(Frames):
+    """Each frame is a `geoopt.ManifoldParameter` (rows, rank) on `PolarStiefel`; those of St_U are points of St."""
 
     canonical = False
-
-    def __init__(self, frames: Tensor, reduced: bool) -> None:
-        super().__init__()
-        self.point = geoopt.ManifoldParameter(frames.clone(), manifold=PolarStiefel())
+    direct = True
 
     @staticmethod
     def key(core: Core) -> str:
-        """Shape alone: a core of St_U is trained as a point of St and brought back by gauge fixing.
+        """Shape alone: a core of St_U is trained as a point of St and brought back by gauge fixing."""
+        return f"{core.rows}x{core.inner}"
 
-        Parameters
-        ----------
-        core : Core
-            Shape of a core.
-
-        Returns
-        -------
-        str
-            ``st_ROWSxRANK``.
-        """
-        return f"st_{core.rows}x{core.inner}"
+    @staticmethod
+    def components(core: Core) -> int:
+        """The point alone."""
+        return 1
 
     @staticmethod
     def numbers(core: Core) -> int:
-        """Every entry of the frame.
-
-        Parameters
-        ----------
-        core : Core
-            Shape of a core.
-
-        Returns
-        -------
-        int
-            ``rows * inner``.
-        """
+        """Every entry of the frame."""
         return core.rows * core.inner
 
-    def tensors(self) -> tuple[Tensor, ...]:
-        """The point itself.
+    def hold(self, k: int, frame: Tensor) -> None:
+        """Make the frame a point."""
+        self.register_parameter(
+            str(k),
+            geoopt.ManifoldParameter(frame.clone(memory_format=torch.contiguous_format), manifold=PolarStiefel()),
+        )
 
-        Returns
-        -------
-        tuple of Tensor
-            One, (B, rows, rank).
-        """
-        return (self.point,)
+    def tensors(self, k: int) -> tuple[Tensor, ...]:
+        """The point itself."""
+        return (getattr(self, str(k)),)
 
-    def materialize(self, *tensors: Tensor) -> Tensor:
-        """Return the point: frames are what is stored.
-
-        Parameters
-        ----------
-        *tensors : Tensor
-            The point alone, (B, rows, rank).
-
-        Returns
-        -------
-        Tensor
-            The same.
-        """
-        return tensors[0]
+    @staticmethod
+    def materialize(core: Core, *stacks: Tensor) -> Tensor:
+        """Return the points: frames are what is stored."""
+        return stacks[0]
 
     @torch.no_grad()
-    def assign_(self, frames: Tensor) -> None:
-        """Copy the frames into the point.
+    def assign_(self, k: int, frame: Tensor) -> None:
+        """Copy the frame into the point."""
+        self.tensors(k)[0].copy_(frame)
 
-        Parameters
-        ----------
-        frames : Tensor
-            (B, rows, rank), orthonormal columns.
-        """
-        self.point.copy_(frames)
+    def restore(self) -> None:
+        """Make plain parameters points again; they stay the same objects, which optimizers know."""
+        for parameter in self.parameters(recurse=False):
+            if type(parameter) is nn.Parameter:
+                parameter.__class__ = geoopt.ManifoldParameter
+                parameter.manifold = PolarStiefel()  # type: ignore[attr-defined]

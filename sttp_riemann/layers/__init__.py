@@ -3,7 +3,7 @@
 from torch import nn
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
-from sttp_riemann.layers.base import SpectralLayer
+from sttp_riemann.layers.base import SpectralLayer, kind_of
 from sttp_riemann.layers.convolution import SpectralConv1d, SpectralConv2d, SpectralConv3d
 from sttp_riemann.layers.embedding import SpectralEmbedding
 from sttp_riemann.layers.linear import SpectralLinear
@@ -22,4 +22,4 @@ LAYERS: dict[type[nn.Module], type[SpectralLayer]] = {
 }
 """Kinds of layers that `reparameterize` reaches, and what they become."""
 
-__all__ = ["LAYERS", "SpectralLayer"]
+__all__ = ["LAYERS", "SpectralLayer", "kind_of"]

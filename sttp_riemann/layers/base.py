@@ -9,18 +9,29 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
+from torch.nn.utils import parametrize
 
 from sttp_riemann.application import Application, Workload, choose
-from sttp_riemann.factors import SpectralFactors
+from sttp_riemann.compat import in_transform
+from sttp_riemann.frames import Frames
 from sttp_riemann.layers.recompute import Recompute, keeping
-from sttp_riemann.reuse import in_transform
+from sttp_riemann.layers.writing import Weighted
+
+OWN = (
+    *("left", "right", "spectrum", "shape", "options", "weight_dtype", "application", "recompute", "room"),
+    *("dense_error", "dense_class", "weight_hooks"),
+)
+"""Names that a spectral layer adds to those of the ordinary one."""
+STATIC: tuple[Application, ...] = ("factored", "weight")
+MANY = 2**24
+"""Entries of an input of unknown size."""
 
 
-class SpectralLayer(nn.Module):  # type: ignore[override, misc]
+class SpectralLayer(Weighted):  # type: ignore[override, misc]
     """An ordinary torch layer, except for where its weight W = U diag(s) V^T comes from.
 
-    An existing layer becomes one in place (`adopt`): it keeps its bias, hooks, mode and identity, and loses its weight
-    parameter. The factors of all layers of a model live in one `SpectralFactors`.
+    An existing layer becomes one in place (`adopt`): it keeps its bias, hooks, mode and identity, loses its weight
+    parameter, and owns the cores of U and V and the spectrum instead.
 
     Attributes
     ----------
@@ -29,19 +40,21 @@ class SpectralLayer(nn.Module):  # type: ignore[override, misc]
         each input's size unless set.
     recompute : {"auto", "always", "never"}
         Whether a layer applied as V^T and then U computes V^T x again in the backward, instead of keeping it; "auto"
-        does where it is larger than what low rank saves a layer (`SpectralFactors.room`).
+        does where it is larger than `room`.
+    room : float
+        Numbers that low rank saves a layer of the model on average: where every layer keeps no more of its forward for
+        the backward beyond what the dense one keeps, training takes no more memory than that of the dense network.
     dense_error : float or None
         With ``init="dense"``: relative Frobenius error of W against the weight that was there; of its outputs, in the
         root mean square, where their inputs' moment was given.
     """
 
-    applications: ClassVar[tuple[Application, ...]] = ("factored", "weight")
+    applications: ClassVar[tuple[Application, ...]] = STATIC
     application: Application
     recompute: Recompute
     dense_error: float | None
     dense_class: type[nn.Module]
-    factors: SpectralFactors
-    index: int
+    room: float
 
     @staticmethod
     def matrix_shape(layer: nn.Module) -> tuple[int, tuple[int, ...]]:
@@ -109,45 +122,47 @@ class SpectralLayer(nn.Module):  # type: ignore[override, misc]
         raise NotImplementedError
 
     @classmethod
-    def adopt(
-        cls, layer: nn.Module, factors: SpectralFactors, index: int, dense_error: float | None, recompute: Recompute
-    ) -> None:
+    def adopt(cls, layer: nn.Module, left: Frames, spectrum: nn.Parameter | None, right: Frames, **others: Any) -> None:
         """Turn an ordinary layer into one of this class, in place.
 
         Parameters
         ----------
         layer : nn.Module
             An ordinary layer; changed.
-        factors : SpectralFactors
-            Where its weight comes from.
-        index : int
-            The layer's place there.
-        dense_error : float or None
-            As the attribute.
-        recompute : {"auto", "always", "never"}
-            As the attribute.
+        left, spectrum, right : Frames, Parameter or None, Frames
+            Its new parameters.
+        **others
+            The attributes `options`, `shape`, `recompute`, `room` and `dense_error`.
         """
-        del layer._parameters["weight"]
-        # Not by setattr, which would register the shared factors as a child of every layer.
+        dtype = layer._parameters.pop("weight").dtype  # type: ignore[union-attr]
+        # Not by setattr, which a layer of ours reads the weight in
         layer.__dict__.update(
-            dense_class=type(layer),
-            factors=factors,
-            index=index,
+            dense_class=kind_of(layer),
+            weight_dtype=dtype,
             application="auto",
-            recompute=recompute,
-            dense_error=dense_error,
+            weight_hooks={},
+            **others,
         )
-        layer.__class__ = cls
+        layer.register_parameter("spectrum", spectrum)
+        layer.add_module("left", left)
+        layer.add_module("right", right)
+        layer.__class__ = _rebased(layer, cls)
 
-    def release(self) -> None:
-        """Turn back into an ordinary layer with the weight as it is now, in place."""
-        weight = nn.Parameter(self.weight.detach().clone(), requires_grad=self.weight.requires_grad)
-        dense_class, others = self.dense_class, dict(self._parameters)
-        for name in ("dense_class", "factors", "index", "application", "recompute", "dense_error"):
-            del self.__dict__[name]
+    def release(self, weight: nn.Parameter) -> None:
+        """Turn back into an ordinary layer, in place.
+
+        Parameters
+        ----------
+        weight : nn.Parameter
+            To hold from now on.
+        """
+        kind, others = _rebased(self, self.dense_class), dict(self._parameters)
+        for name in OWN:
+            for own in (self.__dict__, self._modules, others):
+                own.pop(name, None)  # type: ignore[attr-defined]
         self._parameters.clear()
         self._parameters.update(weight=weight, **others)
-        self.__class__ = dense_class  # type: ignore[assignment]
+        self.__class__ = kind  # type: ignore[assignment]
 
     def thin_layers(self) -> nn.Sequential | None:
         """Two ordinary layers, V^T and then U diag(s), that compute the same.
@@ -157,7 +172,7 @@ class SpectralLayer(nn.Module):  # type: ignore[override, misc]
         nn.Sequential or None
             None where they have no fewer numbers than the dense layer.
         """
-        shape = self.factors.shapes[self.index]
+        shape = self.shape
         # Attention reads the weight of its output projection itself.
         if (
             self.dense_class is NonDynamicallyQuantizableLinear
@@ -165,38 +180,60 @@ class SpectralLayer(nn.Module):  # type: ignore[override, misc]
         ):
             return None
         with torch.no_grad():
-            left, right = self.factors.pair(self.index)
-            return self._thin_layers(left.detach(), right.detach()).train(self.training)
+            left, right = self.factors()
+            thin = self._thin_layers(left.detach(), right.detach()).train(self.training)
+        bias = getattr(self, "bias", None)
+        for name, parameter in thin.named_parameters():
+            parameter.requires_grad_(bias.requires_grad if name == "1.bias" and bias is not None else self.trains)
+        return thin
 
     def _thin_layers(self, left: Tensor, right: Tensor) -> nn.Sequential:
         raise NotImplementedError
 
-    @property
-    def weight(self) -> Tensor:
-        """W in the shape of the original layer's weight, differentiable."""
-        return self.from_matrix(self.factors.weight(self.index))
-
-    @property
-    def rank(self) -> int:
-        """Number of singular values."""
-        return self.factors.shapes[self.index].rank
-
     def extra_repr(self) -> str:
         """Options of the original layer, then the rank and how frames are kept."""
-        return f"{super().extra_repr()}, rank={self.rank}, frames={self.factors.frames}"
+        return f"{super().extra_repr()}, rank={self.rank}, frames={self.frames}"
 
     def _keeping(self, codes: Tensor, encode: Callable[[], Tensor]) -> AbstractContextManager[None]:
-        return keeping(codes, encode, self.recompute, self.factors.room)
+        return keeping(codes, encode, self.recompute, self.room)
 
-    def _choose(self, work: Workload) -> Application:
+    def workload(self, entries: int) -> Workload:
+        """The size of a call.
+
+        Parameters
+        ----------
+        entries : int
+            Of the input.
+
+        Returns
+        -------
+        Workload
+        """
+        raise NotImplementedError
+
+    def choose(self, input: Tensor) -> Application:
+        """How to apply the layer to this input.
+
+        Parameters
+        ----------
+        input : Tensor
+            What `forward` takes.
+
+        Returns
+        -------
+        {"weight", "factored", "train"}
+
+        Raises
+        ------
+        ValueError
+            `application` is none that this layer has.
+        """
         if self.application != "auto" and self.application not in self.applications:
             kinds = ", ".join(("auto", *self.applications))
             raise ValueError(f"a {self.dense_class.__name__} cannot be applied as {self.application!r}, but as {kinds}")
-        # Compilers cannot follow the search for a contraction order; factor by factor gives the same.
-        choices = tuple(c for c in self.applications if c != "train") if in_transform() else self.applications
-        if self.application in choices:
-            return self.application
-        return choose(self.factors.shapes[self.index], work, choices)
+        # For compilers, sizes may be symbols, and the search for a contraction order cannot be followed
+        choices, entries = (STATIC, MANY) if in_transform() else (self.applications, input.numel())
+        return self.application if self.application in choices else choose(self.shape, self.workload(entries), choices)
 
 
 def filled(layer: Any, weight: Tensor, bias: Tensor | None = None) -> nn.Module:
@@ -219,3 +256,28 @@ def filled(layer: Any, weight: Tensor, bias: Tensor | None = None) -> nn.Module:
     layer.weight = nn.Parameter(weight.clone())
     layer.bias = None if bias is None else nn.Parameter(bias.detach().clone())
     return layer
+
+
+def kind_of(layer: nn.Module) -> type[nn.Module]:
+    """Class of a layer, also of one whose bias, say, is parametrized in torch's sense.
+
+    Parameters
+    ----------
+    layer : nn.Module
+        Any.
+
+    Returns
+    -------
+    type
+        Its own where the weight itself is parametrized.
+    """
+    own = parametrize.is_parametrized(layer, "weight")
+    return type(layer) if own else parametrize.type_before_parametrizations(layer)  # type: ignore[no-any-return]
+
+
+def _rebased(layer: nn.Module, base: type[nn.Module]) -> type[nn.Module]:
+    """`base`, or what torch made of the layer's class for its parametrizations, made of `base`."""
+    if not parametrize.is_parametrized(layer):
+        return base
+    own = {name: value for name, value in vars(type(layer)).items() if name not in ("__dict__", "__weakref__")}
+    return type(type(layer).__name__, (base,), own)

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from sttp_riemann.application import Workload
 from sttp_riemann.layers.base import SpectralLayer, filled
 from sttp_riemann.layers.pointwise import CONVOLVE, pointwise
+from sttp_riemann.layers.tracing import opaque
 
 
 class Convolution(SpectralLayer):
@@ -97,6 +98,12 @@ class _SpectralConv(Convolution):
         """
         return matrix.view(self.out_channels, self.in_channels // self.groups, *self.kernel_size)
 
+    def workload(self, entries: int) -> Workload:
+        """A place a position of the kernel."""
+        pixels = entries // (self.in_channels * math.prod(self.stride))
+        return Workload(pixels * self.groups, pixels, pixels, self.in_channels // self.groups, self.out_channels)
+
+    @opaque
     def forward(self, input: Tensor) -> Tensor:
         """Convolve.
 
@@ -110,11 +117,9 @@ class _SpectralConv(Convolution):
         Tensor
             (N, C_out, space) or (C_out, space).
         """
-        pixels = input.numel() // (self.in_channels * math.prod(self.stride))
-        channels = self.in_channels // self.groups, self.out_channels
-        if self._choose(Workload(pixels * self.groups, pixels, pixels, *channels)) == "weight":
-            return self._conv_forward(input, self.weight, self.bias)
-        left, right = self.factors.pair(self.index)
+        if self.choose(input) == "weight":
+            return self._conv_forward(input, self.built_weight(), self.bias)
+        left, right = self.factors()
         thin = right.mT.reshape(-1, self.in_channels // self.groups, *self.kernel_size)
         if self.groups > 1:
             return self._grouped(input, thin, left)
@@ -146,10 +151,10 @@ class _SpectralConv(Convolution):
         padding = self.padding
         if self.padding_mode != "zeros":
             x, padding = F.pad(x, self._reversed_padding_repeated_twice, mode=self.padding_mode), 0
-        folded = x.reshape(-1, self.in_channels // self.groups, *x.shape[2:])
+        folded = x.reshape(x.shape[0] * self.groups, self.in_channels // self.groups, *x.shape[2:])
         encode = partial(convolve, folded, thin, None, self.stride, padding, self.dilation)
         codes = encode()
-        codes = codes.reshape(x.shape[0], -1, *codes.shape[2:])
+        codes = codes.reshape(x.shape[0], self.groups * left.shape[1], *codes.shape[2:])
         with self._keeping(codes, encode):
             out = convolve(codes, wide, self.bias, groups=self.groups)
         return out if batched else out.squeeze(0)

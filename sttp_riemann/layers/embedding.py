@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from sttp_riemann.application import Workload
 from sttp_riemann.layers.base import SpectralLayer, filled
+from sttp_riemann.layers.tracing import opaque
 
 
 class SpectralEmbedding(SpectralLayer, nn.Embedding):  # type: ignore[override, misc]
@@ -50,6 +51,11 @@ class SpectralEmbedding(SpectralLayer, nn.Embedding):  # type: ignore[override, 
         """
         return matrix
 
+    def workload(self, entries: int) -> Workload:
+        """A lookup costs a row's length: what counts is building W against multiplying rows by V^T."""
+        return Workload(entries, 0, 0, 0, self.embedding_dim)
+
+    @opaque
     def forward(self, input: Tensor) -> Tensor:
         """Look up vectors.
 
@@ -63,11 +69,9 @@ class SpectralEmbedding(SpectralLayer, nn.Embedding):  # type: ignore[override, 
         Tensor
             (..., embedding_dim).
         """
-        rows = input.numel()
-        # A lookup costs a row's length: what counts is building W against multiplying rows by V^T.
-        if self._choose(Workload(rows, 0, 0, 0, self.embedding_dim)) == "weight":
-            return F.embedding(input, self.weight, self.padding_idx)
-        left, right = self.factors.pair(self.index)
+        if self.choose(input) == "weight":
+            return F.embedding(input, self.built_weight(), self.padding_idx)
+        left, right = self.factors()
         encode = partial(F.embedding, input, left)
         codes = encode()
         with self._keeping(codes, encode):

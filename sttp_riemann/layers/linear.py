@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from sttp_riemann.application import Workload, apply_train
 from sttp_riemann.layers.base import SpectralLayer, filled
+from sttp_riemann.layers.tracing import opaque
 
 
 class SpectralLinear(SpectralLayer, nn.Linear):  # type: ignore[override, misc]
@@ -66,6 +67,12 @@ class SpectralLinear(SpectralLayer, nn.Linear):  # type: ignore[override, misc]
         """
         return matrix
 
+    def workload(self, entries: int) -> Workload:
+        """A place a row."""
+        rows = entries // self.in_features
+        return Workload(rows, rows, rows, self.in_features, self.out_features)
+
+    @opaque
     def forward(self, input: Tensor) -> Tensor:
         """Apply the layer.
 
@@ -79,13 +86,12 @@ class SpectralLinear(SpectralLayer, nn.Linear):  # type: ignore[override, misc]
         Tensor
             (..., out_features).
         """
-        rows = input.numel() // self.in_features
-        application = self._choose(Workload(rows, rows, rows, self.in_features, self.out_features))
+        application = self.choose(input)
         if application == "weight":
-            return F.linear(input, self.weight, self.bias)
+            return F.linear(input, self.built_weight(), self.bias)
         if application == "train":
             return self._by_cores(input)
-        left, right = self.factors.pair(self.index)
+        left, right = self.factors()
         encode = partial(F.linear, input, right.mT)
         codes = encode()
         with self._keeping(codes, encode):
@@ -96,8 +102,8 @@ class SpectralLinear(SpectralLayer, nn.Linear):  # type: ignore[override, misc]
         return nn.Sequential(first, filled(nn.Linear(right.shape[1], self.out_features), left, self.bias))
 
     def _by_cores(self, input: Tensor) -> Tensor:
-        left, values, right = self.factors.cores(self.index)
+        left, values, right = self.core_frames()
         rows = input.reshape(-1, self.in_features).to(values.dtype)
-        out = apply_train(self.factors.shapes[self.index], rows, left, values, right)
+        out = apply_train(self.shape, rows, left, values, right)
         out = out.to(input.dtype).reshape(*input.shape[:-1], self.out_features)
         return out if self.bias is None else out + self.bias

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
-from sttp_riemann.reuse import in_transform
+from sttp_riemann.compat import in_transform
 
 Recompute = Literal["auto", "always", "never"]
 RECOMPUTE: tuple[Recompute, ...] = ("auto", "always", "never")

@@ -14,6 +14,7 @@ from sttp_riemann.application import Workload
 from sttp_riemann.layers.base import filled
 from sttp_riemann.layers.convolution import Convolution
 from sttp_riemann.layers.pointwise import pointwise
+from sttp_riemann.layers.tracing import opaque
 
 CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 
@@ -74,6 +75,13 @@ class _SpectralConvTranspose(Convolution):
         split = matrix.view(self.out_channels // self.groups, self.in_channels, *self.kernel_size)
         return split.transpose(0, 1)
 
+    def workload(self, entries: int) -> Workload:
+        """Places before and after the strides."""
+        before = entries // self.in_channels
+        after = before * math.prod(self.stride)
+        return Workload(before, after * self.groups, before, self.in_channels, self.out_channels // self.groups)
+
+    @opaque
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
         """Convolve, transposed.
 
@@ -89,16 +97,13 @@ class _SpectralConvTranspose(Convolution):
         Tensor
             (N, C_out, space) or (C_out, space).
         """
-        before = input.numel() // self.in_channels
-        after = before * math.prod(self.stride)
-        channels = self.in_channels, self.out_channels // self.groups
-        if self._choose(Workload(before, after * self.groups, before, *channels)) == "weight":
+        if self.choose(input) == "weight":
             return super().forward(input, output_size)  # type: ignore[misc, no-any-return]
         space = len(self.kernel_size)
         extra = self._output_padding(
             input, output_size, self.stride, self.padding, self.kernel_size, space, self.dilation
         )
-        left, right = self.factors.pair(self.index)
+        left, right = self.factors()
         rank = right.shape[1]
         thin = right.view(self.in_channels, -1, rank).mT.reshape(self.in_channels, rank, *self.kernel_size)
         batched = input.dim() == space + 2
@@ -107,10 +112,10 @@ class _SpectralConvTranspose(Convolution):
         encode = partial(type(self).transposed_op, x, thin, None, *options)
         codes = encode()
         # Each group writes through the same U.
-        folded = codes.reshape(-1, rank, *codes.shape[2:])
+        folded = codes.reshape(x.shape[0] * self.groups, rank, *codes.shape[2:])
         with self._keeping(folded, encode):
             out = pointwise(folded, left, None, space)
-        out = out.reshape(x.shape[0], -1, *out.shape[2:])
+        out = out.reshape(x.shape[0], self.out_channels, *out.shape[2:])
         if self.bias is not None:
             out = out + self.bias.view(-1, *(1,) * space)
         return out if batched else out.squeeze(0)

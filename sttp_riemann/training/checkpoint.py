@@ -173,6 +173,8 @@ def load_model(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None
         if name not in tensors:
             raise CheckpointError(f"{path} lacks {name!r}, which the network has")
         found = tensors[name]
+        if name.endswith("_extra_state"):
+            continue  # compared by the layer that it is of
         if found.shape != tensor.shape or found.dtype != tensor.dtype:
             raise CheckpointError(
                 f"{path}: {name!r} is {_describe(found)}, and the network's is {_describe(tensor)}: "
@@ -181,7 +183,10 @@ def load_model(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None
     left_over = [name for name in tensors if name not in wanted]
     if left_over:
         raise CheckpointError(f"{path} has {left_over[0]!r}, which the network has not")
-    model.load_state_dict(tensors)
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise CheckpointError(f"{path}: the checkpoint is of another network: {error}") from error
 
 
 def _describe(tensor: Tensor) -> str:

@@ -73,13 +73,15 @@ class Classification:
         model = self.classifier.result.eval()
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
         totals = torch.zeros(3, dtype=torch.float64, device=self.accelerator.device)
-        for indices in torch.arange(rank, len(self.data.test_images), world).split(self.recipe.evaluate_batch_size):
-            images, labels = self._to_device(self.data.batch(indices, train=False))
-            with self.accelerator.autocast():
-                scores = model(images).float()
-            loss = cross_entropy(scores, labels, reduction="sum")
-            hits = (scores.argmax(1) == labels).sum()
-            totals += torch.stack([loss.double(), hits.double(), hits.new_tensor(len(labels)).double()])
+        indices = torch.arange(rank, len(self.data.test_images), world)
+        with sr.cached(model):
+            for part in indices.split(self.recipe.evaluate_batch_size):
+                images, labels = self._to_device(self.data.batch(part, train=False))
+                with self.accelerator.autocast():
+                    scores = model(images).float()
+                loss = cross_entropy(scores, labels, reduction="sum")
+                hits = (scores.argmax(1) == labels).sum()
+                totals += torch.stack([loss.double(), hits.double(), hits.new_tensor(len(labels)).double()])
         loss_sum, hits_sum, count = self.accelerator.reduce(totals, "sum").tolist()
         return {
             "test_loss": loss_sum / count,

@@ -11,9 +11,8 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from sttp_riemann.factors import owners
-from sttp_riemann.momentum import momentum_of
-from sttp_riemann.training.average import Average
+import sttp_riemann as sr
+from sttp_riemann.averages import Averaged
 from sttp_riemann.training.batchnorm import share_statistics
 from sttp_riemann.training.optimizers import build_optimizer, set_lr
 from sttp_riemann.training.recipe import Recipe
@@ -39,7 +38,7 @@ class Player:
         The network itself, whatever wraps it.
     network : nn.Module
         What to call: the network in the recipe's precision, its gradients shared between processes.
-    average : Average or None
+    average : Averaged or None
         Its running average, where the recipe asks for one.
     """
 
@@ -47,14 +46,14 @@ class Player:
         self.recipe, self.accelerator = recipe, accelerator
         self.model = share_statistics(model.to(accelerator.device), accelerator)
         # Copied before accelerate changes the model's forward
-        self.average = Average(self.model, recipe.ema) if recipe.ema else None
+        self.average = Averaged(self.model, recipe.ema) if recipe.ema else None
         self.optimizer = build_optimizer(self.model, recipe)
         self.network, self._stepper = accelerator.prepare(self.model, self.optimizer)
 
     @property
     def result(self) -> nn.Module:
         """The network that training is for: the average where there is one."""
-        return self.model if self.average is None else self.average.model
+        return self.model if self.average is None else self.average.module
 
     def descend(self, parts: Sequence[Part], loss: Callable[[Part], Tensor], lr: float) -> float:
         """One optimizer step down the mean of a loss over equal parts of a batch.
@@ -76,11 +75,12 @@ class Player:
         set_lr(self.optimizer, lr)
         self._stepper.zero_grad()
         total = torch.zeros((), device=self.accelerator.device)
-        for number, part in enumerate(parts, start=1):
-            with self._sharing(number == len(parts)):
-                share = loss(part) / len(parts)
-                self.accelerator.backward(share)
-            total += share.detach()
+        with sr.cached(self.model):  # no parameter changes before the step
+            for number, part in enumerate(parts, start=1):
+                with self._sharing(number == len(parts)):
+                    share = loss(part) / len(parts)
+                    self.accelerator.backward(share)
+                total += share.detach()
         if self.recipe.clip is not None:
             self._clip(self.recipe.clip)
         self._stepper.step()
@@ -90,10 +90,8 @@ class Player:
 
     def fix_gauge(self) -> None:
         """Bring Riemannian frames into their gauge; their momentum and average turn with them."""
-        momentum = momentum_of(self.optimizer)
-        average = {} if self.average is None else self.average.twins(self.model)
-        for factors in owners(self.model.parameters()):
-            factors.fix_gauge(lambda point: [*momentum(point), *average.get(point, ())])
+        if self.recipe.low_rank:
+            sr.gauge_fix(self.model, self.optimizer, self.average)
 
     def _sharing(self, last: bool) -> AbstractContextManager[None]:
         """Share gradients between processes once a step, after its last part."""

@@ -107,4 +107,6 @@ def _represent(model: nn.Module, recipe: Recipe, moments: Mapping[str, Tensor] |
         seed=recipe.seed,
         moments=moments,
         recompute=recipe.recompute,
+        # 1 unless the weights were dense; what a state says where it is loaded
+        spectral_bound="initial" if recipe.spectrum == "learned" else None,
     )

@@ -8,7 +8,6 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from sttp_riemann.training.average import AVERAGED
 from sttp_riemann.training.checkpoint import Checkpoint, load_checkpoint, load_model, save_checkpoint
 from sttp_riemann.training.errors import CheckpointError, RecipeError
 from sttp_riemann.training.machine import code_version
@@ -141,7 +140,7 @@ def save_classifier(path: Path, model: nn.Module, recipe: Recipe, images: Images
 
 def _tensors_of(checkpoint: Checkpoint, player: str) -> dict[str, Tensor]:
     """State of a network in a checkpoint: of its running average, where there is one."""
-    return checkpoint.part(f"average.{player}.{AVERAGED}") or checkpoint.part(f"model.{player}")
+    return checkpoint.part(f"average.{player}.module") or checkpoint.part(f"model.{player}")
 
 
 def _last_of(folder: Path) -> Path:

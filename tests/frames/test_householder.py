@@ -7,9 +7,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sttp_riemann.frames import HouseholderBank
+from sttp_riemann.frames import HouseholderFrames
 from sttp_riemann.frames.gauge import triangularizing_rotation
 from sttp_riemann.frames.householder import compact_wy, reflectors_of
+from sttp_riemann.tt import Core
 from tests.strategies import SEEDS, random_frame
 
 SHAPES = st.tuples(st.integers(1, 3), st.integers(1, 9), st.integers(1, 9)).filter(lambda s: s[1] >= s[2])
@@ -57,49 +58,59 @@ def test_every_frame_is_reached_whatever_its_column_signs(shape: tuple[int, int,
     torch.testing.assert_close(compact_wy(reflectors) * signs[:, None], frames)
 
 
+def _held(frames: torch.Tensor, reduced: bool) -> HouseholderFrames:
+    _, rows, rank = frames.shape
+    return HouseholderFrames([Core(1, rows, rank, reduced)] * len(frames), list(frames))
+
+
+def _materialized(held: HouseholderFrames) -> torch.Tensor:
+    stacks = (torch.stack(own) for own in zip(*(held.tensors(k) for k in range(len(held))), strict=True))
+    return held.materialize(held.cores[0], *stacks)
+
+
 def test_signed_identities_are_reached() -> None:
     frames = torch.eye(5, 3, dtype=torch.float64) * torch.tensor([1.0, -1.0, 1.0], dtype=torch.float64)
-    bank = HouseholderBank(frames.unsqueeze(0), reduced=True)
-    torch.testing.assert_close(bank.materialize(*bank.tensors())[0].detach(), frames)
+    held = _held(frames.unsqueeze(0), reduced=True)
+    torch.testing.assert_close(_materialized(held)[0].detach(), frames)
 
 
 @given(SHAPES, SEEDS)
-def test_a_full_bank_keeps_as_many_numbers_as_st_has_dimensions(shape: tuple[int, int, int], seed: int) -> None:
+def test_frames_of_st_keep_as_many_numbers_as_st_has_dimensions(shape: tuple[int, int, int], seed: int) -> None:
     batch, rows, rank = shape
     frames = random_frame(rows, rank, seed, batch)
-    bank = HouseholderBank(frames, reduced=False)
-    torch.testing.assert_close(bank.materialize(*bank.tensors()).detach(), frames)
-    assert sum(p.numel() for p in bank.parameters()) == batch * (rows * rank - rank * (rank + 1) // 2)
+    held = _held(frames, reduced=False)
+    torch.testing.assert_close(_materialized(held).detach(), frames)
+    assert sum(p.numel() for p in held.parameters()) == batch * (rows * rank - rank * (rank + 1) // 2)
 
 
 @given(SHAPES, SEEDS)
-def test_a_reduced_bank_holds_st_u_in_as_many_numbers_as_it_has_dimensions(
+def test_a_reduced_frame_holds_st_u_in_as_many_numbers_as_it_has_dimensions(
     shape: tuple[int, int, int], seed: int
 ) -> None:
     batch, rows, rank = shape
     frames = random_frame(rows, rank, seed, batch)
     frames = frames @ triangularizing_rotation(frames[:, :rank])
-    bank = HouseholderBank(frames, reduced=True)
-    torch.testing.assert_close(bank.materialize(*bank.tensors()).detach(), frames)
-    assert sum(p.numel() for p in bank.parameters()) == batch * (rows - rank) * rank
+    held = _held(frames, reduced=True)
+    torch.testing.assert_close(_materialized(held).detach(), frames)
+    assert sum(p.numel() for p in held.parameters()) == batch * (rows - rank) * rank
 
 
 @given(SHAPES, SEEDS)
-def test_a_reduced_bank_stays_in_st_u_wherever_its_numbers_go(shape: tuple[int, int, int], seed: int) -> None:
+def test_a_reduced_frame_stays_in_st_u_wherever_its_numbers_go(shape: tuple[int, int, int], seed: int) -> None:
     batch, rows, rank = shape
-    bank = HouseholderBank(torch.eye(rows, rank, dtype=torch.float64).expand(batch, -1, -1), reduced=True)
+    held = _held(torch.eye(rows, rank, dtype=torch.float64).expand(batch, -1, -1), reduced=True)
     with torch.no_grad():
-        for p in bank.parameters():
+        for p in held.parameters():
             p.copy_(torch.randn(p.shape, dtype=p.dtype, generator=torch.Generator().manual_seed(seed)))
-        frames = bank.materialize(*bank.tensors())
+        frames = _materialized(held)
     assert frames[:, :rank].tril(-1).abs().max() < 1e-12
     torch.testing.assert_close(frames.mT @ frames, torch.eye(rank, dtype=torch.float64).expand(batch, -1, -1))
 
 
-def test_one_frame_is_selected_as_it_is_in_the_batch() -> None:
+def test_one_frame_is_made_as_it_is_in_the_batch() -> None:
     frames = random_frame(7, 3, 0, batch=4)
-    bank = HouseholderBank(frames, reduced=False)
-    torch.testing.assert_close(bank.select(2).detach(), frames[2:3])
+    held = _held(frames, reduced=False)
+    torch.testing.assert_close(held.frame(2, torch.float64).detach(), frames[2])
 
 
 @pytest.mark.parametrize(("rows", "rank"), [(64, 32), (640, 32), (64, 8)])

@@ -8,7 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sttp_riemann.frames import PolarStiefel, RiemannianBank
+from sttp_riemann.frames import PolarStiefel, RiemannianFrames
+from sttp_riemann.tt import Core
 from tests.strategies import SEEDS, random_frame
 
 MANIFOLD = PolarStiefel()
@@ -111,10 +112,10 @@ def test_the_retraction_corrects_a_point_that_has_drifted() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_a_bank_is_one_manifold_parameter(dtype: torch.dtype) -> None:
+def test_every_frame_is_a_manifold_parameter(dtype: torch.dtype) -> None:
     frames = random_frame(8, 3, 0, batch=4, dtype=dtype)
-    bank = RiemannianBank(frames, reduced=False)
-    (point,) = bank.parameters()
-    assert isinstance(point, geoopt.ManifoldParameter)
-    torch.testing.assert_close(bank.materialize(*bank.tensors()).detach(), frames)
-    torch.testing.assert_close(bank.select(2).detach(), frames[2:3])
+    held = RiemannianFrames([Core(1, 8, 3, reduced=False)] * 4, list(frames))
+    assert [name for name, _ in held.named_parameters()] == ["0", "1", "2", "3"]
+    for k, point in enumerate(held.parameters()):
+        assert isinstance(point, geoopt.ManifoldParameter)
+        torch.testing.assert_close(held.frame(k, dtype).detach(), frames[k])

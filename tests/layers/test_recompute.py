@@ -78,7 +78,7 @@ def test_the_codes_are_kept_only_where_they_are_not_recomputed(recompute: str, m
 def _roomy() -> nn.Module:
     """A layer of 2 * 24 * 180 - 4 * 4 * 204 = 5,376 numbers less than the dense one: codes of 4 x 36 x 37."""
     layer = _layer(lambda: nn.Conv2d(20, 24, 3, padding=1), "riemannian", "auto")
-    assert layer.factors.room == 5376
+    assert layer.room == 5376
     return layer
 
 
@@ -90,7 +90,7 @@ def test_left_to_itself_a_layer_keeps_no_more_than_low_rank_saves(places, kept, 
 def test_room_is_shared_by_the_layers_of_a_model() -> None:
     model = sr.reparameterize(nn.Sequential(nn.Linear(100, 50), nn.Linear(50, 30)), 2)
     shares = [2 * 100 * 50 - 4 * 2 * 150, 2 * 50 * 30 - 4 * 2 * 80]
-    assert spectral_layers(model)["0"].factors.room == sum(shares) / 2
+    assert spectral_layers(model)["0"].room == sum(shares) / 2
 
 
 def test_left_to_itself_a_layer_leaves_it_to_a_checkpoint(monkeypatch) -> None:
@@ -115,7 +115,7 @@ def test_a_change_in_place_before_the_backward_is_told(changed: str) -> None:
     x = torch.randn(3, 6)
     loss = layer(x).sum()
     with torch.no_grad():
-        (x if changed == "input" else layer.factors.named_banks()["st_6x2"].point).mul_(-1)
+        (x if changed == "input" else layer.right[0]).mul_(-1)
     with pytest.raises(RuntimeError, match=r"modified (by an )?inplace"):
         loss.backward()
 

@@ -90,8 +90,8 @@ def test_both_networks_are_represented_each_in_its_own_way(tiny_gan):
         )
     )
     ours, theirs = spectral_layers(gan.discriminator.model), spectral_layers(gan.generator.model)
-    assert {layer.factors.frames for layer in ours.values()} == {"riemannian"}
-    assert {layer.factors.frames for layer in theirs.values()} == {"householder"}
+    assert {layer.frames for layer in ours.values()} == {"riemannian"}
+    assert {layer.frames for layer in theirs.values()} == {"householder"}
     assert max(layer.rank for layer in ours.values()) == 4
     assert max(layer.rank for layer in theirs.values()) == 3
     assert "linear" not in theirs

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+
 import geoopt
 import torch
 from torch import Tensor
 from torch.func import functional_call, jacrev
 
-from sttp_riemann.factors import LayerCores, SpectralFactors
 from sttp_riemann.layers.base import SpectralLayer
 
 CHUNK = 64
@@ -32,14 +33,13 @@ def differential(layer: SpectralLayer) -> Tensor:
     On the Riemannian path the differential is taken on the tangent space, with the metric of the steps; along the
     gauge it is zero, and those zeros are left out, as no gradient points there.
     """
-    factors = _alone(layer)
-    names = [name for name, _ in factors.named_parameters()]
-    points = dict(factors.named_parameters())
+    layer = copy.deepcopy(layer).double()
+    points = {name: p for name, p in layer.named_parameters() if p in set(layer.factor_parameters())}
+    names, values = list(points), tuple(p.detach().as_subclass(Tensor) for p in points.values())
 
     def weight(*values: Tensor) -> Tensor:
-        return functional_call(_Weight(factors), {f"factors.{n}": v for n, v in zip(names, values, strict=True)}, ())
+        return functional_call(_Weight(layer), {f"layer.{n}": v for n, v in zip(names, values, strict=True)}, ())
 
-    values = tuple(p.detach().as_subclass(Tensor) for p in points.values())
     blocks = jacrev(weight, argnums=tuple(range(len(values))), chunk_size=CHUNK)(*values)
     rows = []
     for name, value, block in zip(names, values, blocks, strict=True):
@@ -48,28 +48,15 @@ def differential(layer: SpectralLayer) -> Tensor:
         if isinstance(point, geoopt.ManifoldParameter):
             flat = point.manifold.proju(value, flat)
         rows.append(flat.flatten(1))
-    count = factors.dof(0) - (1 if factors.spectra.kind == "learned" else 0)
+    count = layer.dof - (1 if layer.spectrum_kind == "learned" else 0)
     return torch.linalg.svdvals(torch.cat(rows, 1))[:count]
 
 
 class _Weight(torch.nn.Module):
-    def __init__(self, factors: SpectralFactors) -> None:
+    def __init__(self, layer: SpectralLayer) -> None:
         super().__init__()
-        self.factors = factors
+        self.layer = layer
 
     def forward(self) -> Tensor:
-        return self.factors.weight(0)
-
-
-@torch.no_grad()
-def _alone(layer: SpectralLayer) -> SpectralFactors:
-    """The factors of one layer without the others, in float64."""
-    shared, index = layer.factors, layer.index
-    left, _, right = shared.cores(index)
-    row = shared.layout.order.index(index)
-    stored = shared.spectra.S
-    spectrum = torch.ones(layer.rank) if stored is None else stored.split(shared.spectra.ranks)[row]
-    cores = LayerCores([c.double() for c in left], spectrum.double(), [c.double() for c in right])
-    bound = shared.spectra.bound[row : row + 1].double()
-    kind, dtype = shared.spectra.kind, torch.float64
-    return SpectralFactors([shared.shapes[index]], [cores], shared.frames, kind, bound, dtype, bound.device)
+        left, right = self.layer.factors()
+        return left @ right.mT

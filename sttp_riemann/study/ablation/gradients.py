@@ -12,7 +12,7 @@ import geoopt
 import torch
 from torch import Tensor, nn
 
-from sttp_riemann.factors import owners
+from sttp_riemann.frames import Frames
 from sttp_riemann.study.ablation.conditioning import differential
 from sttp_riemann.training.loop import Trainer
 from sttp_riemann.training.recipe import Recipe
@@ -83,10 +83,10 @@ def probe(recipe: Recipe) -> Probe:
 
 
 def _recorder(model: nn.Module, norms: list[float]) -> Callable[..., None]:
-    banks = [b for factors in owners(model.parameters()) for b in factors.named_banks().values()]
+    frames = [module for module in model.modules() if isinstance(module, Frames)]
 
     def record(optimizer: Any, args: Any, kwargs: Any) -> None:
-        gradients = [_gradient(p) for bank in banks for p in bank.parameters() if p.grad is not None]
+        gradients = [_gradient(p) for own in frames for p in own.parameters() if p.grad is not None]
         norms.append(float(torch.stack([g.square().sum() for g in gradients]).sum().sqrt()))
 
     return record

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
+from sttp_riemann.batch.cached import cached
 from sttp_riemann.study.bench.contest import Entry, Run
 from sttp_riemann.study.bench.settings import Settings
 from sttp_riemann.study.bench.variants import STTP, SVDP, Variant
@@ -17,6 +18,8 @@ from sttp_riemann.surgery import reparameterize, spectral_layers
 BLOCKS = (2, 16)
 RANK = 4
 DIRECTIONS = ("forward", "backward")
+LOOKED_AT = 2
+"""First forwards, at which frames are also checked; see `sttp_riemann.batch.watch`."""
 
 
 def measure(settings: Settings) -> list[Entry]:
@@ -58,8 +61,12 @@ def count_frame_calls(variant: Variant, blocks: int, device: str) -> tuple[int, 
     built: list[Tensor] = []
 
     def forward() -> None:
-        built.extend(factor for layer in layers for factor in layer.factors.pair(layer.index))
+        with cached(model):
+            built.extend(factor for layer in layers for factor in layer.factors())
 
+    for _ in range(LOOKED_AT):
+        forward()
+    built.clear()
     calls = count_calls(forward)
     gradients = [torch.ones_like(factor) for factor in built]
     return calls, count_calls(lambda: torch.autograd.backward(built, gradients))

@@ -4,37 +4,36 @@ from __future__ import annotations
 
 import geoopt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from sttp_riemann.factors import SpectralFactors
+from sttp_riemann.layers import SpectralLayer
 from sttp_riemann.study.bench.networks import wide_resnet
 from sttp_riemann.study.bench.variants import STTP
 from sttp_riemann.surgery import spectral_layers
 from sttp_riemann.tt import Core
 
 
-def sttp_factors(quick: bool, device: str, frames: str) -> SpectralFactors:
-    """All STTP factors of the network, in one kind of frame."""
+def sttp_network(quick: bool, device: str, frames: str) -> nn.Module:
+    """The network with STTP layers, in one kind of frame."""
     study = wide_resnet(quick)
     variant = next(v for v in STTP if v.frames == frames)
-    model = variant.apply(study.build(), study.rank).to(device)
-    return next(iter(spectral_layers(model).values())).factors
+    return variant.apply(study.build(), study.rank).to(device)
 
 
-def riemannian_factors(quick: bool, device: str) -> SpectralFactors:
-    """All STTP factors of the network on the Riemannian path."""
-    return sttp_factors(quick, device, "riemannian")
+def layers_of(model: nn.Module) -> list[SpectralLayer]:
+    """Its reparameterized layers."""
+    return list(spectral_layers(model).values())
 
 
-def frame_parameters(factors: SpectralFactors) -> list[Tensor]:
+def frame_parameters(model: nn.Module) -> list[Tensor]:
     """Parameters that are frames."""
-    return [p for p in factors.parameters() if isinstance(p, geoopt.ManifoldParameter)]
+    return [p for p in model.parameters() if isinstance(p, geoopt.ManifoldParameter)]
 
 
 def random_cores(quick: bool, device: str) -> list[Tensor]:
     """Orthonormal matrices in the shapes of all cores, one tensor each."""
     generator = torch.Generator().manual_seed(0)
-    shapes = riemannian_factors(quick, "cpu").shapes
+    shapes = [layer.shape for layer in layers_of(sttp_network(quick, "cpu", "riemannian"))]
     cores = [core for shape in shapes for train in (shape.left, shape.right) for core in train.cores]
     return [random_frame(core, generator).to(device) for core in cores]
 

@@ -1,4 +1,4 @@
-"""One optimizer step on all cores of a network: banks against separate parameters of geoopt."""
+"""One optimizer step on all cores of a network: equal cores stepped together, and one by one by geoopt."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from torch import Tensor
 
 from sttp_riemann.optim import RiemannianAdam
 from sttp_riemann.study.bench.contest import Contest, Contestant, Run
-from sttp_riemann.study.bench.cores import frame_parameters, random_cores, riemannian_factors
+from sttp_riemann.study.bench.cores import frame_parameters, random_cores, sttp_network
 from sttp_riemann.study.bench.networks import wide_resnet
 from sttp_riemann.study.bench.settings import Settings
 from sttp_riemann.study.bench.variants import LR, noise
 
-OURS = "banks, RiemannianAdam (ours)"
+OURS = "RiemannianAdam (ours)"
 
 
 def contests(settings: Settings) -> list[Contest]:
@@ -30,8 +30,8 @@ def contests(settings: Settings) -> list[Contest]:
 
 
 def build_ours(quick: bool, device: str) -> Run:
-    """Set up the step on banks."""
-    frames = frame_parameters(riemannian_factors(quick, device))
+    """Set up the step on the cores that the layers own."""
+    frames = frame_parameters(sttp_network(quick, device, "riemannian"))
     _give_gradients(frames)
     return RiemannianAdam(frames, lr=LR).step
 

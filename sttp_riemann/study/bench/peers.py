@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
-from sttp_riemann.frames import HouseholderBank
+from sttp_riemann.frames import HouseholderFrames
 from sttp_riemann.frames.householder import compact_wy, reflectors_of
+from sttp_riemann.tt import Core
 
 INSTALL = "not installed: pip install 'sttp-riemann[bench]'"
 Maker = tuple[Callable[[], Tensor], list[Tensor]]
@@ -57,8 +58,15 @@ def _ours(frames: Tensor) -> Maker:
 
 
 def _our_bank(frames: Tensor) -> Maker:
-    bank = HouseholderBank(frames, reduced=False)
-    return lambda: bank.materialize(*bank.tensors()), list(bank.parameters())
+    batch, rows, rank = frames.shape
+    cores = [Core(1, rows, rank, reduced=False)] * batch
+    held = HouseholderFrames(cores, list(frames))
+
+    def make() -> Tensor:
+        stacks = (torch.stack(own) for own in zip(*(held.tensors(k) for k in range(batch)), strict=True))
+        return held.materialize(cores[0], *stacks)
+
+    return make, list(held.parameters())
 
 
 def _torch_householder(frames: Tensor) -> Maker:
@@ -107,7 +115,7 @@ def _reflectors(frames: Tensor) -> Tensor:
 OURS = "compact WY (ours)"
 PEERS = (
     Peer(OURS, _ours),
-    Peer("Householder bank (ours)", _our_bank),
+    Peer("Householder frames (ours)", _our_bank),
     Peer("torch-householder", _torch_householder, "torch_householder"),
     Peer("torch.linalg.householder_product", _householder_product, slow=True),
     Peer("torch orthogonal (householder map)", _torch_orthogonal, slow=True),

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from sttp_riemann.factors import SpectralFactors
+from sttp_riemann.batch.cached import cached
 from sttp_riemann.frames.householder import reflectors_of
 from sttp_riemann.study.bench.chains import by_one_einsum, by_steps
 from sttp_riemann.study.bench.contest import Contest, Contestant, Run
-from sttp_riemann.study.bench.cores import random_frame, riemannian_factors, sttp_factors
+from sttp_riemann.study.bench.cores import layers_of, random_frame, sttp_network
 from sttp_riemann.study.bench.networks import wide_resnet
 from sttp_riemann.study.bench.peers import INSTALL, installed
 from sttp_riemann.study.bench.settings import Settings
@@ -37,16 +38,16 @@ def contests(settings: Settings) -> list[Contest]:
 
 def build_ours(quick: bool, device: str, frames: str) -> Run:
     """Set up building all W in batches, and carrying fixed gradients back."""
-    factors = sttp_factors(quick, device, frames)
-    parameters = list(factors.parameters())
-    gradients = _gradients(factors, device)
+    model = sttp_network(quick, device, frames)
+    layers, parameters = layers_of(model), list(model.parameters())
+    gradients = _gradients([layer.shape for layer in layers], device)
 
     def run() -> None:
         for parameter in parameters:
             parameter.grad = None
-            # As an optimizer's step does, so that nothing of the last call is still valid
-            torch.autograd.graph.increment_version(parameter)
-        torch.autograd.backward([factors.weight(i) for i in range(len(gradients))], gradients)
+        with cached(model):
+            weights = [layer.to_matrix(layer.built_weight()) for layer in layers]
+        torch.autograd.backward(weights, gradients)
 
     return run
 
@@ -55,10 +56,10 @@ def build_core_by_core(quick: bool, device: str, peer: str) -> Run:
     """Set up the same as it is commonly done: one Householder product a core, and one of `PEERS` a layer."""
     from torch_householder import torch_householder_orgqr
 
-    factors = riemannian_factors(quick, "cpu")
-    gradients = _gradients(factors, device)
+    shapes = [layer.shape for layer in layers_of(sttp_network(quick, "cpu", "riemannian"))]
+    gradients = _gradients(shapes, device)
     generator = torch.Generator().manual_seed(0)
-    layers = [_Layer(shape, generator, device) for shape in factors.shapes]
+    layers = [_Layer(shape, generator, device) for shape in shapes]
 
     def run() -> None:
         weights = []
@@ -90,5 +91,5 @@ def _reflectors(frame: Tensor) -> Tensor:
     return reflectors_of(frame.unsqueeze(0))[0][0].contiguous().requires_grad_()
 
 
-def _gradients(factors: SpectralFactors, device: str) -> list[Tensor]:
-    return [noise((shape.d_out, shape.d_in), device, seed) for seed, shape in enumerate(factors.shapes)]
+def _gradients(shapes: Sequence[LayerShape], device: str) -> list[Tensor]:
+    return [noise((shape.d_out, shape.d_in), device, seed) for seed, shape in enumerate(shapes)]

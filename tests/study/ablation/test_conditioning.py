@@ -14,9 +14,9 @@ def spectral_layer(rank: int, **options: str) -> SpectralLayer:
     model = nn.Sequential(nn.Linear(5, 7), nn.Linear(6, 8)).double()
     sr.reparameterize(model, rank, init="orthogonal", **options)
     layer = spectral_layers(model)["1"]
-    if layer.factors.spectra.S is not None:
+    if layer.spectrum is not None:
         with torch.no_grad():
-            layer.factors.spectra.S.copy_(torch.linspace(2.0, 0.5, len(layer.factors.spectra.S)))
+            layer.spectrum.copy_(torch.linspace(2.0, 0.5, len(layer.spectrum)))
     return layer
 
 
@@ -40,5 +40,5 @@ def test_a_singular_value_scales_what_its_vectors_do():
 def test_every_degree_of_freedom_moves_the_weight(method, frames, spectrum):
     layer = spectral_layer(3, method=method, frames=frames, spectrum=spectrum)
     values = differential(layer)
-    assert len(values) == layer.factors.dof(layer.index) - (spectrum == "learned")
+    assert len(values) == layer.dof - (spectrum == "learned")
     assert values[-1] > 1e-6 * values[0]

@@ -1,8 +1,10 @@
-"""What is shared between calls is right and never stale."""
+"""What is shared between layers and calls is right and never stale."""
 
 from __future__ import annotations
 
 import copy
+import gc
+import weakref
 
 import pytest
 import torch
@@ -10,76 +12,8 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 import sttp_riemann as sr
-from sttp_riemann.reuse import Reusable
-from sttp_riemann.views import spectral_layers
-
-
-class _Counter:
-    """A build that counts its calls: x -> (x^2, x^3)."""
-
-    def __init__(self) -> None:
-        self.calls = 0
-
-    def __call__(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        self.calls += 1
-        return x**2, x**3
-
-
-def test_the_same_tensor_is_built_from_once() -> None:
-    build, x = _Counter(), torch.tensor([2.0, 3.0], requires_grad=True)
-    reusable = Reusable(build)
-    assert reusable(x)[0] is reusable(x)[0]
-    assert build.calls == 1
-
-
-def test_several_backward_calls_through_what_is_shared_add_up() -> None:
-    build, x = _Counter(), torch.tensor([2.0], requires_grad=True)
-    reusable = Reusable(build)
-    reusable(x)[0].sum().backward()
-    reusable(x)[1].sum().backward()
-    assert build.calls == 1
-    torch.testing.assert_close(x.grad, torch.tensor([2 * 2.0 + 3 * 4.0]))
-
-
-def test_an_in_place_change_makes_it_anew() -> None:
-    build, x = _Counter(), torch.tensor([2.0], requires_grad=True)
-    reusable = Reusable(build)
-    reusable(x)
-    with torch.no_grad():
-        x.mul_(2)
-    assert reusable(x)[0].item() == 16.0
-    with torch.no_grad():
-        reusable(x)[0].zero_()
-    assert reusable(x)[0].item() == 16.0
-
-
-def test_gradients_are_there_again_after_no_grad_and_inference_mode() -> None:
-    build, x = _Counter(), torch.tensor([2.0], requires_grad=True)
-    reusable = Reusable(build)
-    with torch.no_grad():
-        assert not reusable(x)[0].requires_grad
-    with torch.inference_mode():
-        assert reusable(x)[0].item() == 4.0
-    out = reusable(x)[0]
-    assert out.requires_grad
-    assert not out.is_inference()
-    with torch.no_grad():
-        assert reusable(x)[0] is out
-
-
-def test_freezing_an_input_stops_its_gradient() -> None:
-    build, x = _Counter(), torch.tensor([2.0], requires_grad=True)
-    reusable = Reusable(build)
-    assert reusable(x)[0].requires_grad
-    x.requires_grad_(False)
-    assert not reusable(x)[0].requires_grad
-    x.requires_grad_(True)
-    assert reusable(x)[0].requires_grad
-
-
-def test_it_is_differentiable_twice() -> None:
-    x = torch.tensor([2.0, -1.0], dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradgradcheck(lambda t: Reusable(_Counter())(t), x)
+from sttp_riemann.batch import cached
+from sttp_riemann.batch.batch import Plan
 
 
 def _discriminator(frames: str) -> nn.Module:
@@ -106,32 +40,138 @@ def _reference_gradients(model: nn.Module, losses) -> list[torch.Tensor]:
 @FRAMES
 @pytest.mark.parametrize("together", [True, False])
 def test_a_discriminator_that_sees_real_and_fake_builds_once_with_correct_gradients(
-    frames: str, together: bool
+    frames: str, together: bool, monkeypatch
 ) -> None:
     model = _discriminator(frames)
     real, fake = torch.randn(8, 12), torch.randn(8, 12)
     losses = [lambda m: (1 - m(real)).relu().mean(), lambda m: (1 + m(fake)).relu().mean()]
-    builds = _count_builds(model)
-    if together:
-        (losses[0](model) + losses[1](model)).backward()
-    else:
-        losses[0](model).backward()
-        losses[1](model).backward()
+    builds = _count_builds(monkeypatch)
+    with sr.cached(model):
+        if together:
+            (losses[0](model) + losses[1](model)).backward()
+        else:
+            losses[0](model).backward()
+            losses[1](model).backward()
     assert builds == [1]
     for p, expected in zip(model.parameters(), _reference_gradients(model, losses), strict=True):
         torch.testing.assert_close(p.grad, expected)
 
 
-def _count_builds(model: nn.Module) -> list[int]:
-    factors = next(iter(spectral_layers(model).values())).factors
-    builds, build = [0], factors._cores.build
+def _count_builds(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    builds, call = [0], Plan.__call__
 
-    def counting(*tensors: torch.Tensor):
+    def counting(self, *arguments):
         builds[0] += 1
-        return build(*tensors)
+        return call(self, *arguments)
 
-    factors._cores.build = counting
+    monkeypatch.setattr(Plan, "__call__", counting)
     return builds
+
+
+@FRAMES
+def test_a_forward_of_the_model_builds_once_and_keeps_nothing(frames: str, monkeypatch) -> None:
+    model, x = _discriminator(frames), torch.randn(8, 12)
+    builds = _count_builds(monkeypatch)
+    model(x)
+    assert builds == [1]
+    model(x)
+    assert builds == [2]
+    assert cached._SCOPES.open == []
+
+
+@FRAMES
+def test_a_layer_called_alone_builds_its_own(frames: str, monkeypatch) -> None:
+    model, x = _discriminator(frames), torch.randn(8, 12)
+    expected = model(x)
+    builds = _count_builds(monkeypatch)
+    torch.testing.assert_close(model[4](model[2:4](model[0:2](x))), expected)
+    assert builds == [3]
+
+
+def test_nothing_is_kept_after_a_forward_that_fails() -> None:
+    model = _discriminator("riemannian")
+    with pytest.raises(RuntimeError, match="shapes"):
+        model(torch.randn(8, 13))
+    assert cached._SCOPES.open == []
+
+
+def test_an_interrupted_forward_leaves_nothing_that_is_used_again() -> None:
+    model, x = _discriminator("householder"), torch.randn(8, 12)
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    handle = model[2].register_forward_hook(interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        model(x)
+    handle.remove()
+    before = model[0].weight.detach().clone()
+    with torch.no_grad():
+        for p in model.parameters():
+            p.data += 0.1
+    assert not torch.allclose(model[0].weight, before)
+    assert cached._SCOPES.open == []
+
+
+def test_gradients_are_there_after_no_grad_and_inference_mode_inside_one_context() -> None:
+    model = _discriminator("householder")
+    with sr.cached(model):
+        with torch.inference_mode():
+            assert model[0].weight.is_inference()
+        with torch.no_grad():
+            assert model[0].factors()[0].grad_fn is None
+        out = model[0].factors()[0]
+        assert out.requires_grad
+        assert not out.is_inference()
+        with torch.no_grad():
+            assert model[0].factors()[0] is out
+
+
+def test_freezing_inside_a_context_stops_the_gradient() -> None:
+    model = _discriminator("householder")
+    with sr.cached(model):
+        assert model[0].factors()[0].requires_grad
+        model[0].requires_grad_(False)
+        assert not model[0].factors()[0].requires_grad
+        assert model[2].factors()[0].requires_grad
+
+
+@FRAMES
+def test_building_is_differentiable_twice(frames: str) -> None:
+    model = sr.reparameterize(nn.Linear(3, 4).double(), 2, frames=frames, init="orthogonal")
+    with torch.no_grad():
+        model.spectrum.copy_(torch.tensor([1.0, 0.5]))
+    names = [name for name, _ in model.named_parameters() if name != "bias"]
+    inputs = [model.get_parameter(name).detach().as_subclass(torch.Tensor).requires_grad_() for name in names]
+
+    def weight(*values: torch.Tensor) -> torch.Tensor:
+        return torch.func.functional_call(_Weight(model), {f"layer.{n}": v for n, v in zip(names, values, strict=True)})
+
+    assert torch.autograd.gradcheck(weight, inputs)
+    assert torch.autograd.gradgradcheck(weight, inputs)
+
+
+class _Weight(nn.Module):
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self) -> torch.Tensor:
+        left, right = self.layer.factors()
+        return left @ right.mT
+
+
+@FRAMES
+def test_a_batch_keeps_no_model_alive_and_travels_with_no_copy(frames: str) -> None:
+    model = _discriminator(frames)
+    model(torch.randn(8, 12))
+    twin = copy.deepcopy(model)
+    twin(torch.randn(8, 12))
+    alive = weakref.ref(model[0])
+    del model
+    gc.collect()
+    assert alive() is None
+    assert not any("plan" in name.lower() for module in twin.modules() for name in vars(module))
 
 
 @FRAMES
@@ -183,7 +223,9 @@ def test_a_gradient_penalty_reaches_the_parameters(frames: str) -> None:
         return (slope.norm(dim=1) - 1).square().mean()
 
     penalty(model).backward()
-    name, p = next((n, p) for n, p in model.named_parameters() if "banks" in n and p.grad.abs().max() > 1e-6)
+    name, p = next(
+        (n, p) for n, p in model.named_parameters() if ("left" in n or "right" in n) and p.grad.abs().max() > 1e-6
+    )
     index = int(p.grad.abs().argmax())
     values = []
     for sign in (1, -1):

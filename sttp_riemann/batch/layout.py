@@ -1,0 +1,123 @@
+"""Which cores of which layers are computed together: equal cores in one call, equal trains contracted in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
+
+import torch
+
+from sttp_riemann.frames import Frames
+from sttp_riemann.spectrum import SpectrumKind
+from sttp_riemann.tt import Core, LayerShape, Train
+
+T = TypeVar("T")
+
+LARGE = 2**16
+"""Entries from which a core is worth operators of its own: to stack it with others would cost a copy of it."""
+
+
+class Member(NamedTuple):
+    """What a batch has to know of a layer."""
+
+    shape: LayerShape
+    kind: type[Frames]
+    spectrum: SpectrumKind
+    bound: float
+    dtype: torch.dtype
+    weight_dtype: torch.dtype
+    device: torch.device
+
+
+class Slot(NamedTuple):
+    """One core: member, side and place in its train."""
+
+    member: int
+    side: str
+    place: int
+
+
+@dataclass(frozen=True)
+class Bank:
+    """Equal cores, in the order of the batch that they are computed in."""
+
+    core: Core
+    slots: tuple[Slot, ...]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Equal trains: `members` in the order of the batch that they are contracted in.
+
+    `cores` says for each core in which bank its frames are, and at which row they begin; `spectrum` the same of the
+    values of a left train, None where they are not trained.
+    """
+
+    train: Train
+    members: tuple[int, ...]
+    cores: tuple[tuple[int, int], ...]
+    spectrum: tuple[int, int] | None
+
+
+class Layout:
+    """The arrangement of the cores of layers that agree in kind of frame, dtypes and device.
+
+    Parameters
+    ----------
+    members : sequence of Member
+        The layers.
+
+    Attributes
+    ----------
+    banks : list of Bank
+        Every core of every layer once.
+    spectra : list of tuple of int
+        Members whose trained values are of equal number and kind, in the order of the left groups.
+    groups : list of Group
+        Left trains, then right trains.
+    """
+
+    def __init__(self, members: Sequence[Member]) -> None:
+        self.members = tuple(members)
+        self.kind = members[0].kind
+        self.groups: list[Group] = []
+        slots: dict[object, list[Slot]] = {}
+        cores: list[Core] = []
+        spectra: dict[object, list[int]] = {}
+        for train, indices in (*self._equal_trains("left"), *self._equal_trains("right")):
+            at = []
+            for place, core in enumerate(train.cores):
+                own = (len(self.groups), place) if self._apart(train) else None
+                if (key := (self.kind.key(core), own)) not in slots:
+                    cores.append(core)
+                at.append(_append(slots, key, [Slot(i, train.side, place) for i in indices]))
+            kind, values = members[indices[0]].spectrum, None
+            if train.side == "left" and kind != "identity":
+                values = _append(spectra, (train.rank, kind), indices)
+            self.groups.append(Group(train, tuple(indices), tuple(at), values))
+        self.banks = [Bank(core, tuple(own)) for core, own in zip(cores, slots.values(), strict=True)]
+        self.spectra = [tuple(own) for own in spectra.values()]
+
+    def _equal_trains(self, side: str) -> list[tuple[Train, list[int]]]:
+        found: dict[tuple[Train, str], list[int]] = {}
+        for i, member in enumerate(self.members):
+            train, kind = (member.shape.left, member.spectrum) if side == "left" else (member.shape.right, "")
+            found.setdefault((train, kind), []).append(i)
+        return [
+            (train, indices)
+            for (train, _), own in found.items()
+            for indices in ([[i] for i in own] if self._apart(train) else [own])
+        ]
+
+    def _apart(self, train: Train) -> bool:
+        """Whether trains of this shape are computed layer by layer: large ones, and those that need no work."""
+        nothing = self.kind.direct and train.side == "right" and len(train.cores) == 1
+        return nothing or any(core.rows * core.inner >= LARGE for core in train.cores)
+
+
+def _append(lists: dict[object, list[T]], key: object, items: Sequence[T]) -> tuple[int, int]:
+    """Add to the list of this key; the place of that list among all, and of the first item in it."""
+    line = lists.setdefault(key, [])
+    line.extend(items)
+    return list(lists).index(key), len(line) - len(items)

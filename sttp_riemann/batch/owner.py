@@ -1,0 +1,103 @@
+"""A layer that owns the cores of its weight; all that is shared with others is looked up when it is called."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from sttp_riemann.batch.layout import Member
+from sttp_riemann.frames.frame import Frames, full_precision, wide_dtype
+from sttp_riemann.spectrum import SpectrumKind, spectrum_values
+from sttp_riemann.tt import LayerShape, contract
+
+
+class Owner(nn.Module):
+    """A module whose weight is W = U diag(s) V^T.
+
+    Attributes
+    ----------
+    shape : LayerShape
+        Modes and ranks.
+    left, right : Frames
+        Cores of U and of V, numbered from the outer end of the train to the spectrum.
+    spectrum : Parameter or None
+        (rank,), what s is computed from; None where it is not trained.
+    spectrum_kind : {"identity", "learned", "free"}
+        s = bound, s = bound * S / max|S|, or s = S.
+    bound : float
+        Largest singular value, unless the spectrum is free.
+    weight_dtype : torch.dtype
+        What U, V and W are handed out in; frames are never kept in less than float32.
+    """
+
+    shape: LayerShape
+    left: Frames
+    right: Frames
+    spectrum: nn.Parameter | None
+    spectrum_kind: SpectrumKind
+    bound: float
+    weight_dtype: torch.dtype
+
+    @abstractmethod
+    def from_matrix(self, matrix: Tensor) -> Tensor:
+        """W in the shape that the layer has it, from (d_out, d_in)."""
+
+    def sample(self) -> Tensor:
+        """A tensor of the frames, for its dtype, device and kind."""
+        return self.right.tensors(len(self.right) - 1)[0]
+
+    def member(self) -> Member:
+        """What a batch has to know of this layer."""
+        sample = self.sample()
+        dtypes = wide_dtype(sample.dtype), self.weight_dtype
+        return Member(self.shape, type(self.left), self.spectrum_kind, self.bound, *dtypes, sample.device)
+
+    def factor_parameters(self) -> Iterator[nn.Parameter]:
+        """Parameters that W is computed from."""
+        yield from (p for p in self.left._parameters.values() if p is not None)
+        if self.spectrum is not None:
+            yield self.spectrum
+        yield from (p for p in self.right._parameters.values() if p is not None)
+
+    def build_cores(self, dtype: torch.dtype | None = None) -> tuple[list[Tensor], Tensor, list[Tensor]]:
+        """Frames left and right of the spectrum, and s between them, of this layer without others.
+
+        Parameters
+        ----------
+        dtype : torch.dtype, optional
+            Of the arithmetic; by default that of the parameters, float32 or above.
+
+        Returns
+        -------
+        tuple
+            Frames (rows, inner), from the outer end to the spectrum; s (rank,); frames.
+        """
+        sample = self.sample()
+        dtype = wide_dtype(sample.dtype) if dtype is None else dtype
+        with full_precision(sample.device):
+            left = [self.left.frame(k, dtype) for k in range(len(self.left))]
+            right = [self.right.frame(k, dtype) for k in range(len(self.right))]
+            if self.spectrum is None:
+                values = torch.full((self.shape.rank,), self.bound, dtype=dtype, device=sample.device)
+            else:
+                values = spectrum_values(self.spectrum_kind, self.spectrum.to(dtype).unsqueeze(0), self.bound)[0]
+        return left, values, right
+
+    def build_factors(self, dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor]:
+        """``U diag(s)`` (d_out, rank) and V (d_in, rank) of this layer without others; see `build_cores`."""
+        left, values, right = self.build_cores(dtype)
+        with full_precision(values.device):
+            u, v = (
+                contract(train, [core.unsqueeze(0) for core in cores], like=values)[0]
+                for train, cores in ((self.shape.left, left), (self.shape.right, right))
+            )
+            return u * values, v
+
+    def stored_spectrum(self) -> Tensor:
+        """S (rank,), a detached copy in float64; ones where the spectrum is not trained."""
+        if self.spectrum is None:
+            return torch.ones(self.shape.rank, dtype=torch.float64, device=self.sample().device)
+        return self.spectrum.detach().to(torch.float64, copy=True)

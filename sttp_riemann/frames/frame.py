@@ -1,0 +1,247 @@
+"""What every kind of frame offers: the frames of one train, and how equal frames are computed in one batch."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from sttp_riemann.tt import Core
+
+
+class Frames(nn.Module, ABC):
+    """Orthonormal frames (rows, rank), one a core of a train, each kept in whatever numbers its kind is trained in.
+
+    Frame k is one parameter, named ``k``, and what else belongs to it; a frame without freedom has none. A new way to
+    store a frame is one subclass and one row in `sttp_riemann.frames.FRAMES`.
+
+    Parameters
+    ----------
+    cores : sequence of Core
+        Shapes, from the outer end of the train to the spectrum.
+    frames : sequence of Tensor
+        (rows, rank) each, orthonormal columns; in St_U where the core is reduced and the kind is canonical.
+
+    Attributes
+    ----------
+    canonical : bool
+        Whether frames of St_U are stored as such, so that there is no gauge left to fix.
+    direct : bool
+        Whether the parameter is the frame itself.
+    """
+
+    canonical: ClassVar[bool]
+    direct: ClassVar[bool]
+
+    def __init__(self, cores: Sequence[Core], frames: Sequence[Tensor]) -> None:
+        super().__init__()
+        self.cores = tuple(cores)
+        for k, frame in enumerate(frames):
+            self.hold(k, frame)
+
+    def __len__(self) -> int:
+        return len(self.cores)
+
+    def __getitem__(self, k: int) -> nn.Parameter | None:
+        """The parameter of frame k; None where it has no freedom."""
+        found: nn.Parameter | None = getattr(self, str(range(len(self))[k]))
+        return found
+
+    @staticmethod
+    @abstractmethod
+    def key(core: Core) -> str:
+        """Equal for cores whose frames are computed in one batch.
+
+        Parameters
+        ----------
+        core : Core
+            Shape of a core.
+
+        Returns
+        -------
+        str
+            Readable; shape and whatever else matters.
+        """
+
+    @staticmethod
+    @abstractmethod
+    def components(core: Core) -> int:
+        """How many tensors `tensors` gives for a core of this shape.
+
+        Parameters
+        ----------
+        core : Core
+            Shape of a core.
+
+        Returns
+        -------
+        int
+        """
+
+    @staticmethod
+    @abstractmethod
+    def numbers(core: Core) -> int:
+        """Trainable numbers that are kept for a core.
+
+        Parameters
+        ----------
+        core : Core
+            Shape of a core.
+
+        Returns
+        -------
+        int
+            Entries of its parameter.
+        """
+
+    @abstractmethod
+    def hold(self, k: int, frame: Tensor) -> None:
+        """Register the numbers of a frame.
+
+        Parameters
+        ----------
+        k : int
+            Its place.
+        frame : Tensor
+            (rows, rank).
+        """
+
+    @abstractmethod
+    def tensors(self, k: int) -> tuple[Tensor, ...]:
+        """Everything that a frame is computed from.
+
+        Parameters
+        ----------
+        k : int
+            Its place.
+
+        Returns
+        -------
+        tuple of Tensor
+            At least one; buffers before the parameter, if it has one.
+        """
+
+    @staticmethod
+    @abstractmethod
+    def materialize(core: Core, *stacks: Tensor) -> Tensor:
+        """Compute equal frames, differentiably.
+
+        Parameters
+        ----------
+        core : Core
+            Their common shape.
+        *stacks : Tensor
+            What `tensors` gives for each of them, stacked: (B, ...).
+
+        Returns
+        -------
+        Tensor
+            (B, rows, rank), orthonormal columns.
+        """
+
+    @abstractmethod
+    def assign_(self, k: int, frame: Tensor) -> None:
+        """Hold another frame from now on, in place.
+
+        Parameters
+        ----------
+        k : int
+            Its place.
+        frame : Tensor
+            (rows, rank), as at the start.
+        """
+
+    def frame(self, k: int, dtype: torch.dtype) -> Tensor:
+        """One frame, differentiable.
+
+        Parameters
+        ----------
+        k : int
+            Its place.
+        dtype : torch.dtype
+            Of the arithmetic and of the frame.
+
+        Returns
+        -------
+        Tensor
+            (rows, rank).
+        """
+        return self.materialize(self.cores[k], *(t.to(dtype).unsqueeze(0) for t in self.tensors(k)))[0]
+
+    def restore(self) -> None:
+        """Make parameters again what copies and loaders may have turned them into plain ones from."""
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Frames:
+        """Cast and move, but never below float32: the arithmetic of frames needs it."""
+
+        def keep_wide(tensor: Tensor) -> Tensor:
+            moved = fn(tensor)
+            if tensor.is_floating_point() and wide_dtype(moved.dtype) != moved.dtype:
+                return tensor.to(device=moved.device, dtype=wide_dtype(tensor.dtype))
+            return moved
+
+        super()._apply(keep_wide, recurse)
+        self.restore()
+        return self
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        for tensor in (*self.parameters(recurse=False), *self.buffers(recurse=False)):
+            # With assign=True the tensors of a narrow checkpoint themselves are here now
+            if wide_dtype(tensor.dtype) != tensor.dtype:
+                tensor.data = tensor.data.to(wide_dtype(tensor.dtype))
+        self.restore()
+
+
+def orthogonality_error(frames: Tensor) -> float:
+    """Largest entry of abs(X^T X - I) over a batch of frames.
+
+    Parameters
+    ----------
+    frames : Tensor
+        (..., rows, rank).
+
+    Returns
+    -------
+    float
+        0 for a batch without entries.
+    """
+    gram = frames.mT @ frames
+    gram.diagonal(dim1=-2, dim2=-1).sub_(1)
+    return float(gram.abs().max()) if gram.numel() else 0.0
+
+
+def wide_dtype(dtype: torch.dtype) -> torch.dtype:
+    """The dtype for manifold arithmetic: never below float32.
+
+    Parameters
+    ----------
+    dtype : torch.dtype
+        What a model is in.
+
+    Returns
+    -------
+    torch.dtype
+        The same, or float32 for half precision.
+    """
+    return dtype if dtype in (torch.float32, torch.float64) else torch.promote_types(dtype, torch.float32)
+
+
+def full_precision(device: torch.device) -> Any:
+    """Context in which autocast does not narrow the arithmetic of frames.
+
+    Parameters
+    ----------
+    device : torch.device
+        Where it is done.
+
+    Returns
+    -------
+    context manager
+    """
+    kind = device.type
+    return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()

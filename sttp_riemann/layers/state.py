@@ -1,0 +1,110 @@
+"""What a spectral layer keeps: options beside its parameters, compared when a state is loaded; sizes; casts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sttp_riemann.batch.owner import Owner
+from sttp_riemann.frames import FRAMES
+from sttp_riemann.frames.frame import wide_dtype
+from sttp_riemann.layers.options import Options
+from sttp_riemann.spectrum import SpectrumKind
+
+
+class Parameterized(Owner):
+    """A module that knows how its weight is parameterized.
+
+    Attributes
+    ----------
+    options : Options
+        Part of the state.
+    """
+
+    options: Options
+
+    @property
+    def spectrum_kind(self) -> SpectrumKind:  # type: ignore[override]
+        """How s is computed."""
+        return self.options.spectrum
+
+    @property
+    def bound(self) -> float:  # type: ignore[override]
+        """Largest singular value."""
+        return self.options.bound
+
+    @property
+    def frames(self) -> str:
+        """Kind of frame, a key of `sttp_riemann.frames.FRAMES`."""
+        return next(name for name, kind in FRAMES.items() if isinstance(self.left, kind))
+
+    @property
+    def rank(self) -> int:
+        """Number of singular values."""
+        return self.shape.rank
+
+    @property
+    def dof(self) -> int:
+        """Degrees of freedom of the weight."""
+        return self.shape.dof(self.spectrum_kind != "identity")
+
+    @property
+    def stored(self) -> int:
+        """Trainable numbers that are kept for it."""
+        kind = FRAMES[self.frames]
+        frames = sum(kind.numbers(core) for core in (*self.shape.left.cores, *self.shape.right.cores))
+        return frames + (0 if self.spectrum is None else self.rank)
+
+    def get_extra_state(self) -> Tensor:
+        """Options, as whole numbers, so that averages and casts of states leave them as they are."""
+        return self.options.encode(self.shape, self.frames)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Take over a bound that comes from the weights; everything else was compared before."""
+        self.options = self.options.bounded(state)
+
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        metadata: Any,
+        strict: bool,
+        missing: list[str],
+        unexpected: list[str],
+        errors: list[str],
+    ) -> None:
+        state = state_dict.get(f"{prefix}_extra_state")
+        difference = None if state is None else self.options.difference(self.shape, self.frames, state)
+        if difference is not None:
+            errors.append(f"layer {prefix.removesuffix('.')!r} keeps its weight as it is: {difference}")
+            # What is its own is put in the place of what does not fit, so that torch does not complain of that too
+            names = (f"{prefix}left.", f"{prefix}right.", f"{prefix}spectrum", f"{prefix}_extra_state")
+            own = self.state_dict(prefix=prefix, keep_vars=True)
+            for name in [name for name in (*state_dict, *own) if name.startswith(names)]:
+                state_dict.pop(name, None)
+                state_dict.update({name: own[name]} if name in own else {})
+        super()._load_from_state_dict(state_dict, prefix, metadata, strict, missing, unexpected, errors)
+        self._widen_spectrum()
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Parameterized:
+        """Cast and move: frames and spectrum stay in float32 or above, what is handed out follows the model."""
+        spectrum = self.spectrum
+        probe = torch.empty(0, dtype=self.weight_dtype, device=self.sample().device)
+
+        def keep_wide(tensor: Tensor) -> Tensor:
+            moved = fn(tensor)
+            kept = spectrum is not None and (tensor is spectrum or tensor is spectrum.grad)
+            narrow = kept and wide_dtype(moved.dtype) != moved.dtype
+            return tensor.to(moved.device) if narrow else moved
+
+        super()._apply(fn if spectrum is None else keep_wide, recurse)
+        self.weight_dtype = fn(probe).dtype
+        return self
+
+    def _widen_spectrum(self) -> None:
+        # With assign=True the tensor of a narrow checkpoint itself is here now
+        if self.spectrum is not None and wide_dtype(self.spectrum.dtype) != self.spectrum.dtype:
+            self.spectrum.data = self.spectrum.data.to(wide_dtype(self.spectrum.dtype))

@@ -1,0 +1,104 @@
+"""W as users see it: a computed tensor, which says so where writing to it would be lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from sttp_riemann.layers.writing import Weighted
+
+SETS_FLAG = torch.Tensor.requires_grad.__set__  # type: ignore[attr-defined]
+READS_FLAG = torch.Tensor.requires_grad.__get__  # type: ignore[attr-defined]
+SETS_DATA = torch.Tensor.data.__set__  # type: ignore[attr-defined]
+COPIES = (torch.Tensor.__deepcopy__, torch.Tensor.__reduce_ex__)
+HARMLESS = {"requires_grad_", "retain_grad", "__init__"}
+IN_PLACE = {
+    *("__iadd__", "__isub__", "__imul__", "__itruediv__", "__ifloordiv__", "__imod__", "__ipow__"),
+    *("__iand__", "__ior__", "__ixor__", "__ilshift__", "__irshift__", "__idiv__", "__setitem__"),
+}
+
+
+class SpectralWeight(Tensor):
+    """The weight of a spectral layer: like any tensor to read, refused to write.
+
+    Whatever shares memory with it is refused as well. Its `requires_grad` is that of the layer's cores, and sets them;
+    a hook on it stays for later forwards, as on a parameter, where the layer builds its weight.
+    """
+
+    layer: Callable[[], Weighted | None]
+    whole: bool
+
+    @classmethod
+    def __torch_function__(
+        cls,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Refuse what writes, and hand the rest on."""
+        kwargs = kwargs or {}
+        weight = args[0] if args and isinstance(args[0], cls) else None
+        if _writes(func, weight, kwargs, cls):
+            raise RuntimeError(
+                "the weight of a spectral layer is computed from its cores, so that writing to it would be lost: "
+                "assign a new tensor to layer.weight, call sr.set_weight(layer, tensor), or write into "
+                "sr.decompress(model)"
+            )
+        with torch._C.DisableTorchFunctionSubclass():
+            if weight is None:
+                return func(*args, **kwargs)
+            layer = weight.layer()
+            if layer is not None and weight.whole:
+                if func == READS_FLAG:
+                    return weight.requires_grad or layer.trains
+                if func == SETS_FLAG or func is Tensor.requires_grad_:
+                    layer.freeze(not (args[1] if len(args) > 1 else kwargs.get("requires_grad", True)))
+                    return weight
+                if func is Tensor.register_hook:
+                    return layer.hook_weight(weight, args[1] if len(args) > 1 else kwargs["hook"])
+            if func in COPIES:
+                args = (weight.detach().as_subclass(Tensor), *args[1:])
+            result = func(*args, **kwargs)
+            if type(result) is Tensor and _shares(result, weight):
+                return guarded(result, weight.layer, whole=False)
+            return result
+
+
+def guarded(tensor: Tensor, layer: Callable[[], Weighted | None], whole: bool = True) -> SpectralWeight:
+    """Make a tensor a weight; it stays the same object, and so the same node of the graph.
+
+    Parameters
+    ----------
+    tensor : Tensor
+        What a layer's weight was computed to be, or a view of that.
+    layer : callable
+        Weak reference to the layer.
+    whole : bool
+        Whether it is the weight itself.
+
+    Returns
+    -------
+    SpectralWeight
+        The same tensor.
+    """
+    tensor.__class__ = SpectralWeight
+    tensor.layer, tensor.whole = layer, whole  # type: ignore[attr-defined]
+    return tensor  # type: ignore[return-value]
+
+
+def _writes(func: Any, weight: Tensor | None, kwargs: Mapping[str, Any], cls: type) -> bool:
+    name = getattr(func, "__name__", "")
+    if func == SETS_DATA or name in IN_PLACE:
+        return weight is not None
+    if name.endswith("_") and not name.endswith("__") and name not in HARMLESS:
+        return weight is not None or any(isinstance(value, cls) for value in kwargs.values())
+    return isinstance(kwargs.get("out"), cls)
+
+
+def _shares(result: Tensor, weight: Tensor) -> bool:
+    return bool(result.numel()) and result.untyped_storage().data_ptr() == weight.untyped_storage().data_ptr()

@@ -1,0 +1,227 @@
+"""The weight of a spectral layer: built from its cores, and projected into them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+from weakref import ref
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from sttp_riemann.application import Application
+from sttp_riemann.batch.cached import part_of
+from sttp_riemann.compat import in_transform
+from sttp_riemann.frames.frame import wide_dtype
+from sttp_riemann.initialization import LayerCores, draw, from_weight
+from sttp_riemann.layers.state import Parameterized
+from sttp_riemann.layers.weight import SpectralWeight, guarded
+
+LOSSY = 1e-3
+"""Relative error of an assigned weight from which the user is warned."""
+TINY = torch.finfo(torch.float64).tiny
+
+
+class Weighted(Parameterized):
+    """A module with a weight to look at, to assign, to freeze, to hook and to tie.
+
+    Attributes
+    ----------
+    application : {"auto", "weight", "factored", "train"}
+        How it is applied.
+    weight_hooks : dict
+        What is called with the gradient of W, where W is built.
+    """
+
+    application: Application
+    weight_hooks: dict[int, Callable[[Tensor], Tensor | None]]
+
+    def to_matrix(self, weight: Tensor) -> Tensor:
+        """The matrix (d_out, d_in) of a weight in the shape of the layer's."""
+        raise NotImplementedError
+
+    def factors(self) -> tuple[Tensor, Tensor]:
+        """``U diag(s)`` (d_out, rank) and ``V`` (d_in, rank)."""
+        if in_transform():  # compilers cannot see what several layers share
+            left, right = self.build_factors()
+            return left.to(self.weight_dtype), right.to(self.weight_dtype)
+        part, i = part_of(self)
+        left, right = part.get(i, "pairs")
+        return left, right
+
+    def core_frames(self) -> tuple[list[Tensor], Tensor, list[Tensor]]:
+        """Frames (rows, inner) left and right of the spectrum, and the values there (rank,)."""
+        if in_transform():
+            return self.build_cores()
+        part, i = part_of(self)
+        built, count = part.get(i, "cores"), len(self.left)
+        return built[:count], built[count], built[count + 1 :]
+
+    def built_weight(self) -> Tensor:
+        """W in the shape of the original layer's weight, as the layer applies it."""
+        if in_transform():
+            left, right = self.factors()
+            return self.from_matrix(left @ right.mT)
+        part, i = part_of(self)
+        weight = part.weight(i)
+        if self.weight_hooks and weight.requires_grad and not getattr(weight, "hooked", False):
+            weight.hooked = True  # type: ignore[attr-defined]
+            for hook in self.weight_hooks.values():
+                weight.register_hook(hook)
+        return weight
+
+    @property
+    def weight(self) -> Tensor:
+        """W in the shape of the original layer's weight, differentiable, not to be written to.
+
+        Assigning a tensor projects it into the layer, see `set_weight`.
+        """
+        weight = self.built_weight()
+        return weight if in_transform() or isinstance(weight, SpectralWeight) else guarded(weight, ref(self))
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name != "weight":
+            super().__setattr__(name, value)
+            return
+        other = value.layer() if isinstance(value, SpectralWeight) else None
+        if other is not None and other is not self:
+            self.tie(other)
+            return
+        error = self.set_weight(value)
+        if error > LOSSY:
+            warnings.warn(
+                f"the weight that was assigned is kept up to a relative error of {error:.2g}: rank {self.rank}, "
+                f"spectrum {self.spectrum_kind!r} and bound {self.bound:g} allow no more",
+                stacklevel=2,
+            )
+
+    def tie(self, other: Weighted) -> None:
+        """Share all cores with another layer from now on.
+
+        Parameters
+        ----------
+        other : Weighted
+            Of equal weight.
+
+        Raises
+        ------
+        ValueError
+            Its weight is of another shape or parameterized in another way.
+        """
+        if self.options != other.options or self.shape != other.shape:
+            raise ValueError("layers can only share a weight that both parameterize in the same way")
+        self.left, self.spectrum, self.right = other.left, other.spectrum, other.right
+
+    @torch.no_grad()
+    def set_weight(self, weight: Tensor) -> float:
+        """Hold another weight from now on, as near as ranks, spectrum and bound allow.
+
+        Parameters
+        ----------
+        weight : Tensor
+            In the shape of the layer's weight.
+
+        Returns
+        -------
+        float
+            Relative Frobenius error of W against it.
+
+        Raises
+        ------
+        ValueError
+            It is of another shape or not finite.
+        """
+        if not isinstance(weight, Tensor):
+            raise TypeError(f"a weight must be a tensor, got {type(weight).__name__}")
+        weight = weight.detach().as_subclass(Tensor)
+        wanted = self.from_matrix(self._empty_matrix()).shape
+        if weight.shape != wanted:
+            raise ValueError(f"the weight of this layer is {tuple(wanted)}, and the tensor {tuple(weight.shape)}")
+        matrix = self.to_matrix(weight).double().cpu()
+        cores = from_weight(self.shape, matrix)
+        largest = float(cores.spectrum.abs().max())
+        if self.options.bound_from_weight and largest > 0:
+            self.options = replace(self.options, bound=largest)
+        self.assign_(cores)
+        left, right = self.build_factors(torch.float64)
+        return float((left @ right.mT).cpu().sub_(matrix).norm() / matrix.norm().clamp_min(TINY))
+
+    def _empty_matrix(self) -> Tensor:
+        return torch.empty(self.shape.d_out, self.shape.d_in, device="meta")
+
+    @torch.no_grad()
+    def assign_(self, cores: LayerCores) -> None:
+        """Hold other cores from now on, in place.
+
+        Parameters
+        ----------
+        cores : LayerCores
+            In float64; their gauge is fixed in place.
+        """
+        cores.fix_gauge(self.shape)
+        sample = self.sample()
+        for frames, own in ((self.left, cores.left), (self.right, cores.right)):
+            for k, frame in enumerate(own):
+                frames.assign_(k, frame.to(device=sample.device, dtype=wide_dtype(sample.dtype)))
+        if self.spectrum is not None:
+            self.spectrum.copy_(cores.spectrum)
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Draw cores and bias anew, the cores as at the start, or uniformly where they came from a dense weight."""
+        generator = torch.Generator().manual_seed(int(torch.randint(2**62, (), device="cpu")))
+        self.assign_(draw(self.shape, "orthogonal" if self.options.init == "dense" else self.options.init, generator))
+        if isinstance(bias := getattr(self, "bias", None), Tensor):
+            fan_in, _ = nn.init._calculate_fan_in_and_fan_out(self.from_matrix(self._empty_matrix()))
+            nn.init.uniform_(bias, -(fan_in**-0.5), fan_in**-0.5)
+
+    @property
+    def trains(self) -> bool:
+        """Whether any number that the weight is computed from is trained."""
+        return any(p.requires_grad for p in self.factor_parameters())
+
+    def freeze(self, frozen: bool = True) -> None:
+        """Keep the weight as it is, or train it again.
+
+        Parameters
+        ----------
+        frozen : bool
+            Whether to keep it.
+        """
+        for parameter in self.factor_parameters():
+            parameter.requires_grad_(not frozen)
+
+    def hook_weight(self, weight: Tensor, hook: Callable[[Tensor], Tensor | None]) -> RemovableHandle:
+        """Call a hook with the gradient of W, from now on.
+
+        Parameters
+        ----------
+        weight : Tensor
+            W as it is at this moment.
+        hook : callable
+            As `torch.Tensor.register_hook` takes it.
+
+        Returns
+        -------
+        RemovableHandle
+            Its `remove` ends that.
+
+        Raises
+        ------
+        RuntimeError
+            The layer does not always build W.
+        """
+        if self.application != "weight":
+            raise RuntimeError(
+                "this layer is applied by its factors and builds no W, so that a hook on it would not be called: set "
+                "layer.application = 'weight' first"
+            )
+        handle = RemovableHandle(self.weight_hooks)
+        self.weight_hooks[handle.id] = hook
+        if weight.requires_grad:
+            weight.register_hook(hook)
+            weight.hooked = True  # type: ignore[attr-defined]
+        return handle
