@@ -110,7 +110,9 @@ def assert_told_is_true(model: nn.Module, atol: float = 1e-4) -> None:
 
 def frames_of(model: nn.Module) -> list[nn.Parameter]:
     """Every core of a model's layers."""
-    return [core for layer in layers_of(model).values() for side in (layer.left, layer.right) for core in side.parameters()]
+    return [
+        core for layer in layers_of(model).values() for side in (layer.left, layer.right) for core in side.parameters()
+    ]
 
 
 def assert_same_outputs(a: Callable[[Tensor], Tensor], b: Callable[[Tensor], Tensor], x: Tensor | None = None) -> None:

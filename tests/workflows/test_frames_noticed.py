@@ -71,7 +71,13 @@ def of_another_seed(frames: str) -> nn.Module:
 
 @pytest.mark.parametrize(
     ("make", "load"),
-    [(of_another_seed, assign), (on_meta, assign), (on_meta, to_empty), (made_on_meta, assign), (made_on_meta, to_empty)],
+    [
+        (of_another_seed, assign),
+        (on_meta, assign),
+        (on_meta, to_empty),
+        (made_on_meta, assign),
+        (made_on_meta, to_empty),
+    ],
 )
 @PATHS
 def test_loading_keeps_frames_what_they_are(

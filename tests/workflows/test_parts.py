@@ -49,7 +49,9 @@ def test_each_layer_learns_at_the_rate_of_its_own_group(kind: str) -> None:
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize(("part", "left"), [("backbone", {"head"}), ("head", BACKBONE), ("backbone.2", ALL - {"backbone.2"})])
+@pytest.mark.parametrize(
+    ("part", "left"), [("backbone", {"head"}), ("head", BACKBONE), ("backbone.2", ALL - {"backbone.2"})]
+)
 @KINDS
 def test_freezing_a_part_freezes_it_and_nothing_else(kind: str, part: str, left: set[str], when: str) -> None:
     model = Net()
