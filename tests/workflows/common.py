@@ -15,7 +15,7 @@ import sttp_riemann as sr
 FRAMES = ("riemannian", "householder")
 PATHS = pytest.mark.parametrize("frames", FRAMES)
 VARIANTS = pytest.mark.parametrize(("method", "frames"), [(m, f) for m in ("sttp", "svdp") for f in FRAMES])
-KINDS = pytest.mark.parametrize("kind", ("dense", *FRAMES))
+KINDS = pytest.mark.parametrize("kind", ["dense", *FRAMES])
 
 
 class Net(nn.Module):

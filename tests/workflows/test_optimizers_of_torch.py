@@ -39,10 +39,14 @@ def test_w_follows_riemannian_frames_that_a_fused_optimizer_moves_and_the_user_i
     make, options = OPTIMIZERS[name]
     model = spectral(seeded(), "riemannian")
     optimizer = make(model.parameters(), **options, fused=True)
-    with pytest.warns(UserWarning, match=r"sr\.project"):
+
+    def follow() -> None:
         for _ in range(20):
             train(model, optimizer, 1)
             torch.testing.assert_close(model(inputs()).detach(), meant(model), rtol=1e-5, atol=1e-5)
+
+    with pytest.warns(UserWarning, match=r"sr\.project"):
+        follow()
 
 
 @PATHS

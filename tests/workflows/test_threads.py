@@ -30,7 +30,7 @@ def together(*jobs: Callable[[], None]) -> None:
 
     def run(job: Callable[[], None]) -> None:
         try:
-            gate.wait(timeout=30)
+            gate.wait(timeout=10)
             job()
         except BaseException as error:
             failed.append(error)
@@ -98,18 +98,17 @@ def test_inference_beside_training_changes_no_loss(frames: str) -> None:
         optimizer, ended = optimizer_for(frames, model.parameters()), threading.Event()
 
         def learn(model: nn.Module = model, optimizer=optimizer, ended: threading.Event = ended) -> None:
-            losses.append(train(model, optimizer, 15))
-            ended.set()
+            try:
+                losses.append(train(model, optimizer, 15))
+            finally:
+                ended.set()
 
         def serve(model: nn.Module = model, ended: threading.Event = ended) -> None:
             with torch.inference_mode():
                 while not ended.is_set():
                     assert model(rows(0)).isfinite().all()
 
-        try:
-            together(learn, *([serve] * served))
-        finally:
-            ended.set()
+        together(learn, *([serve] * served))
     assert losses[0] == losses[1]
     assert losses[0][-1] < losses[0][0]
 
@@ -125,11 +124,11 @@ def test_what_one_thread_caches_no_other_sees(frames: str) -> None:
         with sr.cached(model):
             torch.testing.assert_close(model(x).detach(), before)
             inside.set()
-            assert changed.wait(timeout=30)
+            assert changed.wait(timeout=10)
             assert model(x).isfinite().all()
 
     def change() -> None:
-        assert inside.wait(timeout=30)
+        assert inside.wait(timeout=10)
         with torch.no_grad():
             model[0].bias.add_(1.0)
             model[2].spectrum.mul_(torch.linspace(0.1, 1.0, len(model[2].spectrum)))

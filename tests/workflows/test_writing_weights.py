@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 import pytest
@@ -73,13 +74,11 @@ def test_assigning_is_setting_and_what_the_layer_has_is_taken_exactly(method: st
 
 @pytest.mark.parametrize("spectrum", ["learned", "identity", "free"])
 @PATHS
-def test_what_a_spectrum_cannot_hold_is_told_truly(frames: str, spectrum: str) -> None:
+def test_whatever_a_spectrum_makes_of_a_matrix_is_told_truly(frames: str, spectrum: str) -> None:
     """A bounded spectrum cannot hold every matrix: it may refuse or scale it, but what it tells is what it has."""
     layer = spectral(nn.Linear(12, 16), frames, spectrum=spectrum)
-    try:
+    with contextlib.suppress(ValueError):
         sr.set_weight(layer, 7 * torch.randn(16, 12))
-    except ValueError as error:
-        assert spectrum in str(error)
     assert_told_is_true(layer)
 
 
