@@ -47,10 +47,9 @@ def test_a_head_that_nobody_uses_stays_where_it_is(kind: str, decay: float) -> N
 def test_gradients_of_what_was_not_used_are_none(kind: str) -> None:
     model = of_kind(kind, Heads())
     model(torch.randn(8, 24), "b").sum().backward()
-    assert len(list(model.heads["a"].parameters())) == (
-        2 if kind == "dense" else len(model.heads["a"].state_dict()) - 1
-    )
-    assert all(p.grad is None for p in model.heads["a"].parameters())
+    unused = list(model.heads["a"].parameters())
+    assert len(unused) > 1
+    assert all(p.grad is None for p in unused)
     assert all(p.grad is not None for p in (*model.heads["b"].parameters(), *model.trunk.parameters()))
 
 
