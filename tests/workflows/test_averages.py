@@ -24,16 +24,18 @@ from tests.workflows.common import (
 )
 
 
-def averaged_training(frames: str, steps: int = 20, gauge: bool = False) -> tuple[nn.Module, nn.Module]:
-    """A network and its average over some steps; with or without fixing the gauge on the way."""
+def averaged_training(frames: str, steps: int = 20, gauge: str = "left") -> tuple[nn.Module, nn.Module]:
+    """A network and its average over some steps; the gauge is left as it is, or fixed on the way."""
     torch.manual_seed(0)
     model = spectral(Net(), frames).double()
     average = sr.averaged(model, 0.9)
     optimizer = optimizer_for(frames, model.parameters(), lr=5e-3)
+    if gauge == "by a hook":
+        sr.register_gauge_fix(model, optimizer, every=5, average=average)
     for step in range(steps):
         train(model, optimizer, 1, inputs().double())
         average.update(model)
-        if gauge and step % 5 == 4:
+        if gauge == "by a call" and step % 5 == 4:
             sr.gauge_fix(model, optimizer, average)
     return model, average
 
@@ -75,9 +77,10 @@ def test_update_parameters_is_what_update_is(frames: str) -> None:
     assert torch.equal(averages[0](inputs()), averages[1](inputs()))
 
 
-def test_fixing_the_gauge_leaves_the_average_where_it_was_going() -> None:
+@pytest.mark.parametrize("gauge", ["by a call", "by a hook"])
+def test_fixing_the_gauge_leaves_the_average_where_it_was_going(gauge: str) -> None:
     """An average of frames depends on their gauge: the average must take part in each change of it."""
-    plain, fixed = (averaged_training("riemannian", gauge=gauge)[1].module for gauge in (False, True))
+    plain, fixed = (averaged_training("riemannian", gauge=how)[1].module for how in ("left", gauge))
     for name, weight in weights_of(plain).items():
         torch.testing.assert_close(weights_of(fixed)[name], weight, rtol=0, atol=1e-6)
 

@@ -13,6 +13,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import sttp_riemann as sr
+from sttp_riemann.inspection import inspect
 from tests.workflows.common import (
     PATHS,
     Net,
@@ -169,6 +170,16 @@ def test_no_false_singular_value_is_told_of_frames_that_are_off(make: Callable[[
     model = make()
     assert sr.orthogonality_error(model) > 1e-3
     assert_told_is_true(model)
+
+
+@MOVED
+def test_inspect_tells_of_frames_that_are_off_what_is_true(make: Callable[[], nn.Module]) -> None:
+    model = make()
+    for report in inspect(model).layers:
+        true = torch.linalg.svdvals(model.get_submodule(report.name).weight.detach().double())
+        assert report.largest == pytest.approx(true[0].item(), rel=1e-3)
+        assert report.smallest == pytest.approx(true[report.rank - 1].item(), rel=1e-2)
+        assert report.orthogonality_error > 1e-3
 
 
 @MOVED
