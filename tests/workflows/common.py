@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -92,7 +93,8 @@ def trained(model: nn.Module, kind: str, steps: int = 3) -> nn.Module:
 
 def meant(model: nn.Module, x: Tensor | None = None) -> Tensor:
     """What the numbers that the model holds now stand for: the output of a copy, which remembers nothing."""
-    with torch.no_grad():
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that frames are off is for the model itself to say
         return copy.deepcopy(model)(inputs() if x is None else x)
 
 

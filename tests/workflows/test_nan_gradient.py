@@ -51,7 +51,7 @@ def test_the_step_is_refused_the_state_is_as_before_and_the_next_step_works(
     twin_optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
     poison(model, name, value)
     parameters, state = tensors(model.state_dict()), tensors(optimizer.state_dict())
-    with pytest.raises(ValueError, match="NaN or infinite"):
+    with pytest.raises(ValueError, match=r"NaN|infinite|not finite"):
         optimizer.step()
     assert all(torch.equal(a, b) for a, b in zip(tensors(model.state_dict()), parameters, strict=True))
     assert all(torch.equal(a, b) for a, b in zip(tensors(optimizer.state_dict()), state, strict=True))
