@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
+import pytest
 import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -72,24 +74,29 @@ def test_what_changed_inside_cached_is_seen_after_it(frames: str) -> None:
     torch.testing.assert_close(after, meant(model))
 
 
-@PATHS
-def test_an_error_inside_cached_or_a_forward_leaves_nothing_behind(frames: str) -> None:
-    model = spectral(Net(), frames)
-    handle = model.head.register_forward_pre_hook(lambda *_: 1 / 0)
-    for attempt in (lambda: model(inputs()), lambda: in_cache(model)):
-        try:
-            attempt()
-        except ZeroDivisionError:
-            with torch.no_grad():
-                for p in model.parameters():
-                    p.data.neg_()  # with the other sign, a frame is one still
-    handle.remove()
-    torch.testing.assert_close(model(inputs()).detach(), meant(model))
+def in_a_forward(model: nn.Module) -> None:
+    model(inputs())
 
 
-def in_cache(model: nn.Module) -> None:
+def inside_cached(model: nn.Module) -> None:
     with sr.cached(model):
         model(inputs())
+
+
+@pytest.mark.parametrize("attempt", [in_a_forward, inside_cached])
+@PATHS
+def test_an_error_leaves_nothing_behind(frames: str, attempt: Callable[[nn.Module], None]) -> None:
+    model = spectral(Net(), frames)
+    handle = model.head.register_forward_pre_hook(lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        attempt(model)
+    handle.remove()
+    before = model(inputs()).detach()
+    for p in model.parameters():
+        p.data.neg_()  # with the other sign, a frame is one still
+    after = model(inputs()).detach()
+    assert not torch.allclose(after, before, atol=1e-4)
+    torch.testing.assert_close(after, meant(model))
 
 
 @PATHS
