@@ -217,7 +217,7 @@ def _places(root: nn.Module) -> dict[int, tuple[Part, int]]:
     for layer in _owners(root):
         sample = layer.sample()
         # A sharded layer is whole only while it is called itself
-        if layer is not root and type(sample) not in PLAIN:
+        if layer is not root and any(type(p) not in PLAIN for p in layer.factor_parameters()):
             continue
         same = tied.setdefault(id(layer.left), [])
         same.append(layer)

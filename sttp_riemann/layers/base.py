@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, ClassVar
@@ -140,7 +141,7 @@ class SpectralLayer(Weighted):  # type: ignore[override, misc]
             dense_class=kind_of(layer),
             weight_dtype=dtype,
             application="auto",
-            weight_hooks={},
+            weight_hooks=OrderedDict(),
             **others,
         )
         layer.register_parameter("spectrum", spectrum)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -37,7 +38,7 @@ class Weighted(Parameterized):
     """
 
     application: Application
-    weight_hooks: dict[int, Callable[[Tensor], Tensor | None]]
+    weight_hooks: OrderedDict[int, Callable[[Tensor], Tensor | None]]
 
     def to_matrix(self, weight: Tensor) -> Tensor:
         """The matrix (d_out, d_in) of a weight in the shape of the layer's."""

@@ -183,14 +183,18 @@ def test_a_parametrized_bias_goes_through_decompress(frames: str, factored: bool
 
 
 @PATHS
-def test_a_layer_whose_bias_is_parametrized_already_is_named(frames: str) -> None:
-    """Its class is torch's own by then; it is left dense, with a word, or becomes spectral and computes the same."""
+def test_a_layer_whose_bias_is_parametrized_already_becomes_spectral_and_dense_again(frames: str) -> None:
+    """Its class is torch's own by then."""
     model = nn.Sequential(nn.Linear(24, 32), nn.Linear(32, 10))
     parametrize.register_parametrization(model[0], "bias", Doubled())
-    with pytest.warns(UserWarning, match="0"):
-        spectral(model, frames, rank=4)
-    assert model(inputs()).shape == (8, 10)
-    assert set(layers_of(model)) == {"1"}
+    bias = model[0].bias.detach().clone()
+    spectral(model, frames, rank=4)
+    assert set(layers_of(model)) == {"0", "1"}
+    dense = sr.decompress(model)
+    for twin in (model, dense):
+        torch.testing.assert_close(twin[0].bias.detach(), bias)
+    assert parametrize.is_parametrized(dense[0], "bias")
+    torch.testing.assert_close(model(inputs()), dense(inputs()), rtol=1e-5, atol=1e-5)
 
 
 def test_two_kinds_of_frames_live_in_one_model() -> None:

@@ -43,7 +43,7 @@ def test_a_weight_of_full_rank_is_taken_as_it_is(kind: str, method: str, frames:
     if layer._parameters.get("bias") is not None:
         layer.bias.data.copy_(dense.bias.detach())
     sr.set_weight(layer, dense.weight.detach())
-    torch.testing.assert_close(layer.weight, dense.weight, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(layer.weight, dense.weight.detach(), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(layer(x), dense(x), rtol=1e-4, atol=1e-5)
 
 
