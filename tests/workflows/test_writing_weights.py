@@ -247,8 +247,9 @@ def test_a_hook_that_changes_the_gradient_of_w_changes_what_is_learned(frames: s
 
 @PATHS
 def test_a_hook_on_a_w_that_nothing_builds_is_refused(frames: str) -> None:
+    model = spectral(Net(), frames)
     with pytest.raises(RuntimeError, match="application"):
-        spectral(Net(), frames).head.weight.register_hook(lambda grad: None)
+        model.head.weight.register_hook(lambda grad: None)
 
 
 @PATHS
