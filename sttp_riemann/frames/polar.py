@@ -9,13 +9,15 @@ from torch import Tensor
 
 _COMPILED_STEPS = 12
 _MAX_STEPS = 80
-# Nearer to I than this, a Gram matrix needs no scaling, and loses nothing of X that could be seen in the result
-_SHORT = 0.5
+# Nearer to I than this, the iteration converges without scaling
+_UNSCALED = 0.5
+# Nearer to I than this, a Gram matrix of up to 64 columns loses nothing that would be seen in a result of its type
+_SHORT = 2.5
 _NOT_FINITE = "a frame or its step holds NaN or infinite values; lower the learning rate"
 
 
-def short_correction(x: Tensor) -> Tensor | None:
-    """The matrix A with polar factor X + X A, where X is near enough to a frame.
+def short_root(x: Tensor) -> Tensor | None:
+    """The matrix (X^T X)^{-1/2}, where X is near enough to a frame.
 
     Parameters
     ----------
@@ -26,12 +28,8 @@ def short_correction(x: Tensor) -> Tensor | None:
     -------
     Tensor or None
         (..., r, r); None where X^T X is too far from I, or holds NaN or infinite values, for `long_polar` to see to.
-
-    Notes
-    -----
-    Keeping A = (X^T X)^{-1/2} - I instead of the inverse root keeps its rounding relative to A, not to I.
     """
-    return _inverse_sqrt(x.mT @ x, _SHORT)
+    return _inverse_root(x, max(_UNSCALED, _SHORT * min(1.0, 64 / max(x.shape[-1], 1))))
 
 
 def long_polar(x: Tensor, dtype: torch.dtype) -> Tensor:
@@ -60,61 +58,58 @@ def long_polar(x: Tensor, dtype: torch.dtype) -> Tensor:
     for a float32 result. Where they run out, `nearest_frame` loses none.
     """
     spare = 0.01 * torch.finfo(dtype).eps / torch.finfo(x.dtype).eps
-    root = _inverse_sqrt(x.mT @ x, spare)
-    return (nearest_frame(x) if root is None else add_product(x, x, root)).to(dtype)
+    root = _inverse_root(x, spare)
+    return (nearest_frame(x) if root is None else x @ root).to(dtype)
 
 
-def _inverse_sqrt(gram: Tensor, farthest: float) -> Tensor | None:
-    """G^{-1/2} - I of symmetric matrices with eigenvalues of at least 1/2; None beyond that distance from I.
+def _inverse_root(x: Tensor, farthest: float) -> Tensor | None:
+    """(X^T X)^{-1/2} where all eigenvalues of X^T X are at least 1/2; None where it is farther than that from I.
 
     Coupled Newton-Schulz (Higham, Functions of Matrices, Section 6.7, problem 6.26): with Z -> G^{-1/2} and
-    M = I + E -> I, both are multiplied by I - E / 2 + 3 E^2 / 8. A matrix far from I is first scaled into (0, 2), so
+    M = I - 2 E -> I, both are multiplied by I + E + 3 E^2 / 2. A matrix far from I is first scaled into (0, 2), so
     the iteration always converges; how many steps it takes, and whether the last needs E^2, is known from the bound on
-    ||G - I||, so no residual is read back in the loop. The whole is a symmetric function of G, hence commutes with
-    rotations G -> Q^T G Q.
+    ||G - I|| = 2 ||E||, so no residual is read back in the loop. The whole is a symmetric function of G, hence commutes
+    with rotations G -> Q^T G Q.
     """
-    eye = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
-    deviation = gram - eye
-    bound = torch.minimum(
-        torch.linalg.matrix_norm(deviation, keepdim=True),
-        deviation.abs().sum(-1, keepdim=True).amax(-2, keepdim=True),
-    )
-    largest = None if torch.compiler.is_compiling() or bound.numel() == 0 else float(bound.max())
+    eye = torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)
+    half = torch.baddbmm(eye, x.mT, x, beta=0.5, alpha=-0.5) if x.ndim == 3 else (eye - x.mT @ x) / 2
+    # Of ||E||, by its Frobenius norm and its largest row
+    bound = torch.minimum(torch.linalg.matrix_norm(half), half.abs().sum(-1).amax(-1))
+    largest = None if torch.compiler.is_compiling() or bound.numel() == 0 else 2 * float(bound.max())
     if largest is not None and not largest <= farthest:
         return None
-    if largest is not None and largest <= _SHORT:
-        return _iterate(deviation, _orders(1 - largest, gram.dtype))
-    scale = 1 + bound / 2
-    if largest is None:
-        orders = [3] * _COMPILED_STEPS
-    else:
-        orders = _orders(max(1 - largest, 0.5) / (1 + largest / 2), gram.dtype)
-    return (_iterate(gram / scale - eye, orders) + eye) / scale.sqrt() - eye
+    if largest is not None and largest <= _UNSCALED:
+        return _iterate(half, _orders(1 - largest, x.dtype)) + eye
+    scale = 1 + bound[..., None, None]
+    compiled = [3] * _COMPILED_STEPS
+    orders = compiled if largest is None else _orders(max(1 - largest, 0.5) / (1 + largest / 2), x.dtype)
+    return (_iterate((half + eye * ((scale - 1) / 2)) / scale, orders) + eye) / scale.sqrt()
 
 
-def _iterate(deviation: Tensor, orders: Sequence[int]) -> Tensor:
-    """(I + E)^{-1/2} - I by steps of these orders of convergence."""
+def _iterate(half: Tensor, orders: Sequence[int]) -> Tensor:
+    """(I - 2 E)^{-1/2} - I by steps of these orders of convergence.
+
+    No matrix of the size of I is in it, so that what rounding takes is relative to E.
+    """
     total: Tensor | None = None
-    for order in orders:
-        if order == 2:
-            factor, square = -0.5 * deviation, None
+    for number, order in enumerate(orders, start=1):
+        if number == len(orders):
+            factor = half if order == 2 else _add_product(half, half, half, 1.5)
         else:
-            square = deviation @ deviation
-            factor = torch.sub(3 / 8 * square, deviation, alpha=0.5)
-        total = factor if total is None else add_product(total + factor, total, factor)
-        if square is not None:
-            # What (I + E) (I + factor)^2 - I is, multiplied out: no term of the size of I is left to round
-            inner = torch.sub(5 / 8 * deviation, square, alpha=15 / 64)
-            deviation = square @ add_product(inner, square, deviation, 9 / 64)
+            square = half @ half
+            factor = torch.add(half, square, alpha=1.5)
+            # Half of I - (I - 2 E) (I + factor)^2, multiplied out
+            half = square @ _add_product(torch.add(half, square, alpha=0.75), square, half, 2.25, beta=2.5)
+        total = factor if total is None else _add_product(total + factor, total, factor)
     assert total is not None
     return total
 
 
-def add_product(c: Tensor, a: Tensor, b: Tensor, alpha: float = 1.0) -> Tensor:
-    """C + alpha A B, in one pass where the operands are batches of matrices."""
+def _add_product(c: Tensor, a: Tensor, b: Tensor, alpha: float = 1.0, beta: float = 1.0) -> Tensor:
+    """Give beta C + alpha A B."""
     if c.ndim == 3:
-        return torch.baddbmm(c, a, b, alpha=alpha)
-    return c + alpha * (a @ b)
+        return torch.baddbmm(c, a, b, alpha=alpha, beta=beta)
+    return beta * c + alpha * (a @ b)
 
 
 def _orders(low: float, dtype: torch.dtype) -> list[int]:
@@ -165,8 +160,8 @@ def polar(x: Tensor) -> Tensor:
     >>> torch.allclose(moved.mT @ moved, torch.eye(2, dtype=torch.float64))
     True
     """
-    correction = short_correction(x)
-    return long_polar(x.double(), x.dtype) if correction is None else add_product(x, x, correction)
+    root = short_root(x)
+    return long_polar(x.double(), x.dtype) if root is None else x @ root
 
 
 def nearest_frame(x: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from geoopt.manifolds.stiefel import EuclideanStiefel
 from torch import Tensor
 
 from sttp_riemann.frames.bank import Bank
-from sttp_riemann.frames.polar import add_product, long_polar, nearest_frame, short_correction
+from sttp_riemann.frames.polar import long_polar, nearest_frame, short_root
 from sttp_riemann.tt import Core
 
 
@@ -63,10 +63,8 @@ class PolarStiefel(EuclideanStiefel):
             An entry is NaN or infinite.
         """
         moved = x + u
-        correction = short_correction(moved)
-        if correction is None:
-            return long_polar(x.double() + u.double(), moved.dtype)
-        return add_product(moved, moved, correction)
+        root = short_root(moved)
+        return long_polar(x.double() + u.double(), moved.dtype) if root is None else moved @ root
 
     expmap = retr
 
@@ -120,11 +118,11 @@ class PolarStiefel(EuclideanStiefel):
             An entry is NaN or infinite; `x` is then as it was.
         """
         moved = torch.addcmul(x, direction, scale)
-        correction = short_correction(moved)
-        if correction is None:
+        root = short_root(moved)
+        if root is None:
             x.copy_(long_polar(x.double().addcmul(direction.double(), scale.double()), x.dtype))
         else:
-            torch.baddbmm(moved, moved, correction, out=x)
+            torch.bmm(moved, root, out=x)
         if carried is not None:
             xtv = x.mT @ carried
             carried.baddbmm_(x, xtv + xtv.mT, alpha=-0.5)
