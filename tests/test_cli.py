@@ -93,7 +93,7 @@ def test_the_command_line_overrides_the_recipe_and_leaves_the_rest(recipe, monke
         ([], "expected the command to be one of {compare,report,ablate,train,compress,"),
         (["frob"], "invalid choice: 'frob' (choose from 'compare', 'report', 'ablate', 'train', 'compress'"),
         (["train"], "the following arguments are required: RECIPE"),
-        (["train", "nope"], "unknown recipe 'nope': give one of digits"),
+        (["train", "nope"], "unknown recipe 'nope': name a shipped one"),
         (["train", "nope.yaml"], "unknown recipe 'nope.yaml'"),
         (["train", "digits", "--methods", "dense"], "unrecognized arguments: --methods dense"),
         (["compare", "--seed", "1"], "unrecognized arguments: --seed 1"),
