@@ -131,6 +131,8 @@ def run(tmp_path, monkeypatch, capsys):
         raise StartedError
 
     monkeypatch.setattr(Trainer, "run", started)
+    # Other tests would compute with as many
+    monkeypatch.setattr("torch.set_num_threads", lambda count: None)
     # Its thread would go on writing
     monkeypatch.setattr("sttp_riemann.training.loop.Logbook", lambda *given: None)
     for place in ("study.compare.spread", "study.ablation.run.run_grid", "study.bench.run.tqdm", "compress.represent"):

@@ -75,7 +75,7 @@ def _inverse_root(x: Tensor, farthest: float) -> Tensor | None:
     half = torch.baddbmm(eye, x.mT, x, beta=0.5, alpha=-0.5) if x.ndim == 3 else (eye - x.mT @ x) / 2
     # Of ||E||, by its Frobenius norm and its largest row
     bound = torch.minimum(torch.linalg.matrix_norm(half), half.abs().sum(-1).amax(-1))
-    largest = None if torch.compiler.is_compiling() or bound.numel() == 0 else 2 * float(bound.max())
+    largest = None if torch.compiler.is_compiling() or bound.numel() == 0 else 2 * float(bound.detach().max())
     if largest is not None and not largest <= farthest:
         return None
     if largest is not None and largest <= _UNSCALED:
