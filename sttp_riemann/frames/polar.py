@@ -83,7 +83,7 @@ def _inverse_root(x: Tensor, farthest: float) -> Tensor | None:
     scale = 1 + bound[..., None, None]
     compiled = [3] * _COMPILED_STEPS
     orders = compiled if largest is None else _orders(max(1 - largest, 0.5) / (1 + largest / 2), x.dtype)
-    return (_iterate((half + eye * ((scale - 1) / 2)) / scale, orders) + eye) / scale.sqrt()
+    return (_iterate(torch.lerp(0.5 * eye, half, 1 / scale), orders) + eye) / scale.sqrt()
 
 
 def _iterate(half: Tensor, orders: Sequence[int]) -> Tensor:
@@ -208,7 +208,7 @@ def nearest_frame(x: Tensor) -> Tensor:
     tolerance = 4 * x.shape[-1] * torch.finfo(y.dtype).eps
     for _ in range(_MAX_STEPS):
         deviation = y.mT @ y - eye
-        if float(deviation.abs().max()) < tolerance:
+        if float(deviation.detach().abs().max()) < tolerance:
             return y.to(x.dtype)
         y = y + y @ torch.sub(3 / 8 * (deviation @ deviation), deviation, alpha=0.5)
     full = (y.mT @ y - eye).abs().amax((-2, -1), keepdim=True) < 1e-3
