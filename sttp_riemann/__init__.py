@@ -1,5 +1,10 @@
 """Spectral tensor train layers: W = U diag(s) V^T, frames held on Stiefel manifolds or as Householder reflectors."""
 
+# ruff: noqa: E402 - what comes first must
+from sttp_riemann import interruption
+
+interruption.end_while_importing()
+
 from sttp_riemann import compat  # noqa: F401 - before anything else imports geoopt
 from sttp_riemann.averages import averaged
 from sttp_riemann.batch.cached import cached

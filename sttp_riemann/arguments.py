@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, get_args, get_origin, get_type_hints
 
+import yaml
 from jsonargparse import ArgumentParser, Namespace
 
 from sttp_riemann.study.bench.settings import DEVICES, ROWS
+from sttp_riemann.training.checks import PATHS, check_path
 from sttp_riemann.training.errors import RecipeError
 from sttp_riemann.training.recipe import Recipe
+from sttp_riemann.training.typecheck import LARGEST_WHOLE, check_text, shown
 
+# The rest of a long one repeats the value that was given
+MOST_OF_A_MESSAGE = 4000
+FIELDS = tuple(field.name for field in dataclasses.fields(Recipe))
 CHECKPOINT_HELP = "the folder of a run, or a checkpoint"
 # Fields of a recipe that say what is trained from the start, or compared
 NOT_OF_COMPRESS = (
@@ -34,10 +42,40 @@ def parse(argv: list[str]) -> Namespace:
     RecipeError
         A command, an option or a value is not known.
     """
+    for text in argv:
+        check_text("an argument", text)
+        _check_anchors(text)
     try:
-        return build_parser().parse_args(argv, defaults=False)
+        found = build_parser().parse_args(argv, defaults=False)
     except argparse.ArgumentError as error:
-        raise RecipeError(_readable(str(error))) from error
+        raise RecipeError(_readable(str(error)[:MOST_OF_A_MESSAGE])) from error
+    except Exception as error:
+        # What the parser of others makes of text that it has no answer to, such as brackets nested 1,500 deep
+        raise RecipeError(f"the command line cannot be read: {shown(str(error))}; see --help") from error
+    _check(found)
+    return found
+
+
+def _check_anchors(text: str) -> None:
+    """Refuse a value that YAML would repeat: a few lines can make millions."""
+    with suppress(yaml.YAMLError, RecursionError):
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
+            raise RecipeError(f"an argument must not refer to parts of itself: {shown(text)}")
+
+
+def _check(found: Namespace) -> None:
+    """Refuse what no option has a use for; fields of a recipe are checked with it, so that one rule holds for both."""
+    for name, value in vars(found).items():
+        of_recipe = name in FIELDS and name not in PATHS
+        for item in value if isinstance(value, list) else [value]:
+            if isinstance(item, Namespace):
+                _check(item)
+            elif isinstance(item, str) and not of_recipe:
+                check_path(f"--{name}", item)
+            elif isinstance(item, float) and not math.isfinite(item):
+                raise RecipeError(f"--{name} must be a finite number, not {item}")
+            elif isinstance(item, int) and not of_recipe and abs(item) > LARGEST_WHOLE:
+                raise RecipeError(f"--{name} must be at most {LARGEST_WHOLE}, not {shown(item)}")
 
 
 def build_parser() -> ArgumentParser:

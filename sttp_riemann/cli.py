@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,13 +10,16 @@ from typing import Any
 
 from jsonargparse import Namespace
 
-from sttp_riemann import recipes
+from sttp_riemann import interruption, recipes
 from sttp_riemann.arguments import parse
 from sttp_riemann.study.bench.settings import Settings
 from sttp_riemann.training.errors import RecipeError, ReportedError
 from sttp_riemann.training.recipe import Recipe
+from sttp_riemann.training.storage import checkpoints
 
-INTERRUPTED = 130
+# What a shell says of a program whose reader has gone
+UNREAD = 141
+LONGEST_LINE = 300
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -29,18 +33,41 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        Exit status: 0, 1 for a fault while running, 2 for one in what was asked.
+        Exit status: 0, 1 for a fault while running, 2 for one in what was asked, 130 where it was interrupted, 141
+        where nobody reads what it prints.
     """
+    interruption.raise_from_now_on()
     try:
         arguments = parse(list(sys.argv[1:] if argv is None else argv))
         COMMANDS[arguments.subcommand](arguments[arguments.subcommand])
+        sys.stdout.flush()
     except ReportedError as error:
-        print(f"sttp-riemann: {_one_line(str(error))}", file=sys.stderr)
-        return error.status
+        return _tell(str(error), error.status)
     except KeyboardInterrupt:
-        print("sttp-riemann: stopped; the same command goes on from the last checkpoint", file=sys.stderr)
-        return INTERRUPTED
+        return _tell("stopped; the same command goes on from the last checkpoint", interruption.INTERRUPTED)
+    except BrokenPipeError:
+        # Python flushes once more when it ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return UNREAD
+    except (MemoryError, RuntimeError) as error:
+        if not _is_of_memory(error):
+            raise
+        return _tell("there is not enough memory: lower batch_size, image_size or the network's width", 1)
     return 0
+
+
+def _tell(message: str, status: int) -> int:
+    """Print a fault as one line that fits on a screen, and give its status back."""
+    line = "".join(c if c.isprintable() else "?" for c in f"sttp-riemann: {' '.join(message.split())}")
+    if len(line) > LONGEST_LINE:
+        # What to do about it is often at the end
+        line = f"{line[:200]} ... {line[-(LONGEST_LINE - 205) :]}"
+    print(line, file=sys.stderr)
+    return status
+
+
+def _is_of_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or "out of memory" in str(error) or "can't allocate memory" in str(error)
 
 
 def _compare(arguments: Namespace) -> None:
@@ -106,11 +133,15 @@ def _bench(arguments: Namespace) -> None:
 
 
 def _compress(arguments: Namespace) -> None:
-    from sttp_riemann.compress import compress, load_trained
+    from sttp_riemann.compress import TORCHVISION, compress, load_trained
 
     given = dict(vars(arguments))
     weights = given.pop("weights", None)
     name = given.pop("model")
+    if weights is None and not name.startswith(TORCHVISION):
+        _checkpoint(name)
+    if "teacher" in given:
+        _checkpoint(given["teacher"])
     trained = load_trained(name, None if weights is None else Path(weights), given.get("download", False))
     folder = Path(name.rpartition(":")[2]).name.removesuffix(".safetensors")
     output = Path(given.pop("output", f"runs/{folder}-compressed"))
@@ -122,7 +153,7 @@ def _inspect(arguments: Namespace) -> None:
     from sttp_riemann.inspection import NOTE, inspect
     from sttp_riemann.training.saved import load_saved
 
-    for name, model in load_saved(Path(arguments.checkpoint)).players.items():
+    for name, model in load_saved(_checkpoint(arguments.checkpoint)).players.items():
         print(f"{name}\n{inspect(model)}\n")
     print(NOTE)
 
@@ -131,7 +162,7 @@ def _export(arguments: Namespace) -> None:
     from sttp_riemann.export import export
     from sttp_riemann.training.saved import load_saved
 
-    export(load_saved(Path(arguments.checkpoint)), Path(arguments.to))
+    export(load_saved(_checkpoint(arguments.checkpoint)), Path(arguments.to))
     print(f"written to: {arguments.to}")
 
 
@@ -155,12 +186,29 @@ def _recipe(given: Mapping[str, Any]) -> Recipe:
     for name in ("network_options", "ranks"):
         if isinstance(fields.get(name), dict) and name in changes:
             changes[name] = {**fields[name], **changes[name]}
-    return Recipe.from_dict({**fields, **changes})
+    recipe = Recipe.from_dict({**fields, **changes})
+    if recipe.teacher is not None:
+        _checkpoint(recipe.teacher)
+    if recipe.extractor_weights is not None and not Path(recipe.extractor_weights).is_file():
+        raise RecipeError(f"there is no file {recipe.extractor_weights}: mend extractor_weights")
+    return recipe
+
+
+def _checkpoint(name: str) -> Path:
+    """Path of a checkpoint, or of a run's folder that has one."""
+    path = Path(name)
+    if not path.exists():
+        raise RecipeError(f"there is no checkpoint {name}")
+    if path.is_dir() and not checkpoints(path):
+        others = ", ".join(sorted(p.name for p in path.glob("*.safetensors")))
+        raise RecipeError(f"{name} has no checkpoint of a run: name a file{f', such as {others}' if others else ''}")
+    if path.is_file() and path.suffix != ".safetensors":
+        raise RecipeError(
+            f"{name} is no checkpoint of this program, which are .safetensors files; compress takes the weights of a "
+            f"torchvision network as torchvision:NAME --weights {name}"
+        )
+    return path
 
 
 def _output(recipe: Recipe) -> Path:
     return Path(recipe.output) if recipe.output is not None else Path("runs") / recipe.name
-
-
-def _one_line(message: str) -> str:
-    return " ".join(message.split())

@@ -90,5 +90,5 @@ def test_the_command_line_tells_of_every_layer(tiny, tmp_path, capsys):
     assert out.startswith("classifier\nlayer")
     assert "blocks.0.conv1  8 x 72  1-2-4-4-4-4-4-1 " in out
     assert "Of a convolution it bounds the map from one patch" in out
-    assert cli.main(["inspect", str(tmp_path)]) == 1
+    assert cli.main(["inspect", str(tmp_path)]) == 2
     assert "has no checkpoint of a run: name a file" in capsys.readouterr().err

@@ -7,6 +7,8 @@ import torch
 from sttp_riemann.data.source import Request, Source
 
 _TRAIN, _TEST, _CLASSES = 512, 128, 10
+# With which they take 2 GiB
+_LARGEST = 1024
 
 
 def fake(request: Request) -> Source:
@@ -23,8 +25,15 @@ def fake(request: Request) -> Source:
     -------
     Source
         The same every time.
+
+    Raises
+    ------
+    ValueError
+        They would not fit into memory.
     """
     size = request.image_size or 32
+    if size > _LARGEST:
+        raise ValueError(f"image_size must be at most {_LARGEST} for images of noise, got {size}")
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(256, (_TRAIN + _TEST, 3, size, size), dtype=torch.uint8, generator=generator)
     labels = torch.arange(_TRAIN + _TEST) % _CLASSES

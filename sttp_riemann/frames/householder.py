@@ -28,6 +28,11 @@ def compact_wy(reflectors: Tensor, signs: Tensor | None = None) -> Tensor:
     Tensor
         (B, d, r), orthonormal columns: I_{d x r} - H T H_top^T with T^{-1} = striu(H^T H) + diag(H^T H) / 2.
 
+    Raises
+    ------
+    ValueError
+        There are more columns than rows.
+
     Notes
     -----
     Schreiber and Van Loan 1989; Joffrain et al. 2006 for T through the Gram matrix. Matrix products and one
@@ -43,6 +48,7 @@ def compact_wy(reflectors: Tensor, signs: Tensor | None = None) -> Tensor:
     >>> torch.allclose(frames.mT @ frames, torch.eye(3, dtype=torch.float64))
     True
     """
+    tiny.check_shape(reflectors)
     if in_transform():
         return _operators(reflectors, signs)[0]
     return _CompactWY.apply(reflectors, signs) if reflectors.requires_grad else _forward(reflectors, signs)[0]

@@ -8,25 +8,44 @@ import torch
 from torch import Tensor
 
 _COMPILED_STEPS = 12
-_MAX_STEPS = 60
+_MAX_STEPS = 80
 # Nearer to I than this, the iteration converges without scaling
 _UNSCALED = 0.5
+# Nearer to I than this, a Gram matrix of up to 64 columns loses nothing that would be seen in a result of its type
+_SHORT = 2.5
+_NOT_FINITE = "a frame or its step holds NaN or infinite values; lower the learning rate"
 
 
-def inverse_sqrt(gram: Tensor) -> Tensor:
-    """Inverse square root of symmetric matrices whose eigenvalues are at least 1/2.
-
-    Those of (X + xi)^T (X + xi) with X orthonormal and xi tangent are at least 1.
+def short_root(x: Tensor) -> Tensor | None:
+    """The matrix (X^T X)^{-1/2}, where X is near enough to a frame.
 
     Parameters
     ----------
-    gram : Tensor
-        (..., r, r).
+    x : Tensor
+        (..., n, r), n >= r.
+
+    Returns
+    -------
+    Tensor or None
+        (..., r, r); None where X^T X is too far from I, or holds NaN or infinite values, for `long_polar` to see to.
+    """
+    return _inverse_root(x, max(_UNSCALED, _SHORT * min(1.0, 64 / max(x.shape[-1], 1))))
+
+
+def long_polar(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Polar factor of a frame moved along a tangent vector of any length.
+
+    Parameters
+    ----------
+    x : Tensor
+        (..., n, r), n >= r, the moved frame, summed in float64: in float32 a long step swallows the frame.
+    dtype : torch.dtype
+        Of the result.
 
     Returns
     -------
     Tensor
-        (..., r, r).
+        (..., n, r).
 
     Raises
     ------
@@ -35,50 +54,62 @@ def inverse_sqrt(gram: Tensor) -> Tensor:
 
     Notes
     -----
-    Coupled Newton-Schulz (Higham, Functions of Matrices, Section 6.7, problem 6.26): with Z -> G^{-1/2} and
-    M = I + E -> I, both are multiplied by I - E / 2 + 3 E^2 / 8. A matrix far from I is first scaled into (0, 2), so
-    the iteration always converges; how many steps it takes, and whether the last needs E^2, is known from the bound on
-    ||G - I||, so no residual is read back in the loop. The whole is a symmetric function of G, hence commutes with
-    rotations G -> Q^T G Q.
+    The Gram matrix of a long step loses as many digits as the square of its length has, and float64 has some to spare
+    for a float32 result. Where they run out, `nearest_frame` loses none.
     """
-    eye = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
-    deviation = gram - eye
-    bound = torch.minimum(
-        torch.linalg.matrix_norm(deviation, keepdim=True),
-        deviation.abs().sum(-1, keepdim=True).amax(-2, keepdim=True),
-    )
-    largest = None if torch.compiler.is_compiling() or bound.numel() == 0 else float(bound.max())
+    spare = 0.01 * torch.finfo(dtype).eps / torch.finfo(x.dtype).eps
+    root = _inverse_root(x, spare)
+    return (nearest_frame(x) if root is None else x @ root).to(dtype)
+
+
+def _inverse_root(x: Tensor, farthest: float) -> Tensor | None:
+    """(X^T X)^{-1/2} where all eigenvalues of X^T X are at least 1/2; None where it is farther than that from I.
+
+    Coupled Newton-Schulz (Higham, Functions of Matrices, Section 6.7, problem 6.26): with Z -> G^{-1/2} and
+    M = I - 2 E -> I, both are multiplied by I + E + 3 E^2 / 2. A matrix far from I is first scaled into (0, 2), so
+    the iteration always converges; how many steps it takes, and whether the last needs E^2, is known from the bound on
+    ||G - I|| = 2 ||E||, so no residual is read back in the loop. The whole is a symmetric function of G, hence commutes
+    with rotations G -> Q^T G Q.
+    """
+    eye = torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)
+    half = torch.baddbmm(eye, x.mT, x, beta=0.5, alpha=-0.5) if x.ndim == 3 else (eye - x.mT @ x) / 2
+    # Of ||E||, by its Frobenius norm and its largest row
+    bound = torch.minimum(torch.linalg.matrix_norm(half), half.abs().sum(-1).amax(-1))
+    largest = None if torch.compiler.is_compiling() or bound.numel() == 0 else 2 * float(bound.detach().max())
+    if largest is not None and not largest <= farthest:
+        return None
     if largest is not None and largest <= _UNSCALED:
-        return _iterate(deviation, eye, _orders(1 - largest, gram.dtype))
-    scale = 1 + bound / 2
-    if largest is None:
-        orders = [3] * _COMPILED_STEPS
-    elif largest < float("inf"):
-        orders = _orders(max(1 - largest, 0.5) / (1 + largest / 2), gram.dtype)
-    else:
-        raise ValueError("a frame or its step holds NaN or infinite values; lower the learning rate")
-    return _iterate(gram / scale - eye, eye, orders) / scale.sqrt()
+        return _iterate(half, _orders(1 - largest, x.dtype)) + eye
+    scale = 1 + bound[..., None, None]
+    compiled = [3] * _COMPILED_STEPS
+    orders = compiled if largest is None else _orders(max(1 - largest, 0.5) / (1 + largest / 2), x.dtype)
+    return (_iterate(torch.lerp(0.5 * eye, half, 1 / scale), orders) + eye) / scale.sqrt()
 
 
-def _iterate(deviation: Tensor, eye: Tensor, orders: Sequence[int]) -> Tensor:
-    """(I + deviation)^{-1/2} by steps of these orders of convergence."""
-    z = _factor(deviation, eye, orders[0])
-    factor = z
-    for order in orders[1:]:
-        # All factors are polynomials of one symmetric matrix, so they commute; this order keeps the matrix symmetric.
-        deviation = factor @ (deviation + eye) @ factor - eye
-        factor = _factor(deviation, eye, order)
-        z = z @ factor
-    return z
+def _iterate(half: Tensor, orders: Sequence[int]) -> Tensor:
+    """(I - 2 E)^{-1/2} - I by steps of these orders of convergence.
+
+    No matrix of the size of I is in it, so that what rounding takes is relative to E.
+    """
+    total: Tensor | None = None
+    for number, order in enumerate(orders, start=1):
+        if number == len(orders):
+            factor = half if order == 2 else _add_product(half, half, half, 1.5)
+        else:
+            square = half @ half
+            factor = torch.add(half, square, alpha=1.5)
+            # Half of I - (I - 2 E) (I + factor)^2, multiplied out
+            half = square @ _add_product(torch.add(half, square, alpha=0.75), square, half, 2.25, beta=2.5)
+        total = factor if total is None else _add_product(total + factor, total, factor)
+    assert total is not None
+    return total
 
 
-def _factor(deviation: Tensor, eye: Tensor, order: int) -> Tensor:
-    linear = torch.add(eye, deviation, alpha=-1 / 2)
-    if order == 2:
-        return linear
-    if deviation.ndim == 3:
-        return torch.baddbmm(linear, deviation, deviation, alpha=3 / 8)
-    return linear + 3 / 8 * (deviation @ deviation)
+def _add_product(c: Tensor, a: Tensor, b: Tensor, alpha: float = 1.0, beta: float = 1.0) -> Tensor:
+    """Give beta C + alpha A B."""
+    if c.ndim == 3:
+        return torch.baddbmm(c, a, b, alpha=alpha, beta=beta)
+    return beta * c + alpha * (a @ b)
 
 
 def _orders(low: float, dtype: torch.dtype) -> list[int]:
@@ -129,7 +160,8 @@ def polar(x: Tensor) -> Tensor:
     >>> torch.allclose(moved.mT @ moved, torch.eye(2, dtype=torch.float64))
     True
     """
-    return x @ inverse_sqrt(x.mT @ x)
+    root = short_root(x)
+    return long_polar(x.double(), x.dtype) if root is None else x @ root
 
 
 def nearest_frame(x: Tensor) -> Tensor:
@@ -145,11 +177,16 @@ def nearest_frame(x: Tensor) -> Tensor:
     Tensor
         (..., n, r). Where the columns are dependent, the missing directions are completed by QR.
 
+    Raises
+    ------
+    ValueError
+        If an entry is NaN or infinite.
+
     Notes
     -----
     Newton-Schulz on X itself, X (15 I - 10 X^T X + 3 (X^T X)^2) / 8: slower than `polar`, but each step corrects the
-    rounding of those before, whatever the condition number. The polar factor is the nearest frame in the Frobenius norm
-    (Higham, Functions of Matrices, Section 8.1).
+    rounding of those before, whatever the condition number. Computed in float64. The polar factor is the nearest frame
+    in the Frobenius norm (Higham, Functions of Matrices, Section 8.1).
 
     Examples
     --------
@@ -160,18 +197,27 @@ def nearest_frame(x: Tensor) -> Tensor:
     >>> torch.allclose(nearest_frame(x), u @ vh)
     True
     """
-    norm = torch.linalg.matrix_norm(x, keepdim=True)
-    y = x / torch.where(norm > 0, norm, torch.ones_like(norm))
-    eye = torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)
-    tolerance = 4 * x.shape[-1] * torch.finfo(x.dtype).eps
+    if x.numel() == 0:
+        return x
+    if not torch.isfinite(x).all():
+        raise ValueError(_NOT_FINITE)
+    # Twice, as the squares of the norm may not be numbers of float64 where the entries are
+    scaled = _over(x.double(), x.double().abs().amax((-2, -1), keepdim=True))
+    y = scaled = _over(scaled, torch.linalg.matrix_norm(scaled, keepdim=True))
+    eye = torch.eye(x.shape[-1], dtype=y.dtype, device=x.device)
+    tolerance = 4 * x.shape[-1] * torch.finfo(y.dtype).eps
     for _ in range(_MAX_STEPS):
-        gram = y.mT @ y
-        if y.numel() == 0 or float((gram - eye).abs().max()) < tolerance:
-            return y
-        y = y @ _factor(gram - eye, eye, 3)
-    full = ((y.mT @ y - eye).abs().amax((-2, -1), keepdim=True) < 1e-3) if y.numel() else eye
-    q, r = torch.linalg.qr(x)
-    return torch.where(full, y, q * _sign(r.diagonal(dim1=-2, dim2=-1)).unsqueeze(-2))
+        deviation = y.mT @ y - eye
+        if float(deviation.detach().abs().max()) < tolerance:
+            return y.to(x.dtype)
+        y = y + y @ torch.sub(3 / 8 * (deviation @ deviation), deviation, alpha=0.5)
+    full = (y.mT @ y - eye).abs().amax((-2, -1), keepdim=True) < 1e-3
+    q, r = torch.linalg.qr(scaled)
+    return torch.where(full, y, q * _sign(r.diagonal(dim1=-2, dim2=-1)).unsqueeze(-2)).to(x.dtype)
+
+
+def _over(x: Tensor, size: Tensor) -> Tensor:
+    return x / torch.where(size > 0, size, torch.ones_like(size))
 
 
 def _sign(x: Tensor) -> Tensor:

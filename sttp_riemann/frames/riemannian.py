@@ -8,7 +8,7 @@ from geoopt.manifolds.stiefel import EuclideanStiefel
 from torch import Tensor, nn
 
 from sttp_riemann.frames.frame import Frames
-from sttp_riemann.frames.polar import inverse_sqrt, nearest_frame, polar
+from sttp_riemann.frames.polar import long_polar, nearest_frame, short_root
 from sttp_riemann.tt import Core
 
 
@@ -42,7 +42,8 @@ class PolarStiefel(EuclideanStiefel):
     def retr(self, x: Tensor, u: Tensor) -> Tensor:
         """Polar retraction (X + U) ((X + U)^T (X + U))^{-1/2}.
 
-        The Gram matrix is computed, not taken as I + U^T U, so rounding errors of X do not build up.
+        The Gram matrix is computed, not taken as I + U^T U, so rounding errors of X do not build up. A step of any
+        length ends within 1e-6 of orthonormal in float32: long ones are summed and computed in float64.
 
         Parameters
         ----------
@@ -61,7 +62,9 @@ class PolarStiefel(EuclideanStiefel):
         ValueError
             An entry is NaN or infinite.
         """
-        return polar(x + u)
+        moved = x + u
+        root = short_root(moved)
+        return long_polar(x.double() + u.double(), moved.dtype) if root is None else moved @ root
 
     expmap = retr
 
@@ -115,7 +118,11 @@ class PolarStiefel(EuclideanStiefel):
             An entry is NaN or infinite; `x` is then as it was.
         """
         moved = torch.addcmul(x, direction, scale)
-        torch.bmm(moved, inverse_sqrt(moved.mT @ moved), out=x)
+        root = short_root(moved)
+        if root is None:
+            x.copy_(long_polar(x.double().addcmul(direction.double(), scale.double()), x.dtype))
+        else:
+            torch.bmm(moved, root, out=x)
         if carried is not None:
             xtv = x.mT @ carried
             carried.baddbmm_(x, xtv + xtv.mT, alpha=-0.5)
@@ -207,6 +214,11 @@ class PolarStiefel(EuclideanStiefel):
         -------
         Tensor
             (..., n, r), on the manifold; see `sttp_riemann.frames.polar.nearest_frame`.
+
+        Raises
+        ------
+        ValueError
+            An entry is NaN or infinite.
         """
         return nearest_frame(x)
 

@@ -35,6 +35,24 @@ def fits(reflectors: Tensor) -> bool:
     )
 
 
+def check_shape(reflectors: Tensor) -> None:
+    """See to it that no more columns are asked for than there are rows; the loop would read past its input.
+
+    Parameters
+    ----------
+    reflectors : Tensor
+        (B, d, r).
+
+    Raises
+    ------
+    ValueError
+        r is above d.
+    """
+    _, rows, columns = reflectors.shape
+    if columns > rows:
+        raise ValueError(f"reflectors of {rows} rows make at most {rows} orthonormal columns, not {columns}")
+
+
 def forward(h: Tensor, signs: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     """Frames, and what their backward needs.
 
@@ -83,6 +101,7 @@ def _given(signs: Tensor | None, h: Tensor) -> Tensor:
 
 
 def _run(function: str, *tensors: Tensor) -> None:
+    check_shape(tensors[0])
     arrays = [t.contiguous() for t in tensors]  # alive until the call ends
     sizes = map(ctypes.c_long, tensors[0].shape)
     getattr(_library(), function)(*sizes, *(ctypes.c_void_p(a.data_ptr()) for a in arrays))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
+import torch
 from torch import nn
 
 from sttp_riemann.data.errors import unknown_name
@@ -31,6 +33,11 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "sngan128_generator": partial(SNGANGenerator, 128),
     "sngan128_discriminator": partial(SNGANDiscriminator, 128),
 }
+LARGEST_OPTION = 2**16
+"""Of the whole numbers that the networks here are made from."""
+LARGEST_OPTIONS = {"depth": 1000}
+MOST_NUMBERS = 2**31
+"""Of a network's parameters: 8 GiB in float32."""
 
 
 def build_model(name: str, num_classes: int | None = None, in_channels: int = 3, **options: Any) -> nn.Module:
@@ -70,22 +77,37 @@ def build_model(name: str, num_classes: int | None = None, in_channels: int = 3,
     sizes = {"in_channels": in_channels}
     if num_classes is not None:
         sizes["num_classes"] = num_classes
-    _require_positive(sizes)
+    for size, number in sizes.items():
+        _check_number(size, number)
     prefix, colon, torchvision_name = name.partition(":")
     if prefix == "torchvision" and colon:
-        return torchvision_network(torchvision_name, **sizes, **options)
+        return _build(partial(torchvision_network, torchvision_name), name, sizes, options)
     if name not in NETWORKS:
         raise unknown_name("network", name, [*NETWORKS, "torchvision:NAME"])
     builder = NETWORKS[name]
-    known = [option for option in inspect.signature(builder).parameters if option not in ("num_classes", "in_channels")]
-    for option in options:
+    parameters = inspect.signature(builder).parameters
+    known = [option for option in parameters if option not in ("num_classes", "in_channels")]
+    for option, value in options.items():
         if option not in known:
             raise unknown_name(f"option of network {name!r}", option, known)
-    _require_positive(options)
+        if value is not None or parameters[option].default is not None:
+            _check_number(option, value)
+    return _build(builder, name, sizes, options)
+
+
+def _build(builder: Callable[..., nn.Module], name: str, sizes: dict[str, Any], options: dict[str, Any]) -> nn.Module:
+    if options:
+        # Counted before there is memory for them; some of torchvision's networks cannot be built without
+        with suppress(NotImplementedError), torch.device("meta"):
+            numbers = sum(p.numel() for p in builder(**sizes, **options).parameters())
+            if numbers > MOST_NUMBERS:
+                raise ValueError(f"network {name!r} would have {numbers:,} numbers: {MOST_NUMBERS:,} are the most")
     return builder(**sizes, **options)
 
 
-def _require_positive(numbers: dict[str, Any]) -> None:
-    for name, number in numbers.items():
-        if isinstance(number, int) and number < 1:
-            raise ValueError(f"{name} must be at least 1, got {number}")
+def _check_number(name: str, number: object) -> None:
+    if not isinstance(number, int) or isinstance(number, bool):
+        raise ValueError(f"{name} must be a whole number, got {number!r}")
+    largest = LARGEST_OPTIONS.get(name, LARGEST_OPTION)
+    if not 1 <= number <= largest:
+        raise ValueError(f"{name} must be {'at least 1' if number < 1 else f'at most {largest}'}, got {number}")

@@ -48,7 +48,8 @@ def torchvision_network(name: str, num_classes: int = 10, in_channels: int = 3, 
         options = {"aux_logits": False, "init_weights": True, **options}
     try:
         network = models.get_model(name, weights=None, num_classes=num_classes, **options)
-    except TypeError as error:
+    except Exception as error:
+        # Options go on to constructors of many kinds, each with faults of its own
         raise ValueError(f"network 'torchvision:{name}' does not take these options: {error}") from error
     if in_channels != 3:
         _take_channels(network, name, in_channels)

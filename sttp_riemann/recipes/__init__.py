@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from sttp_riemann.recipes.reading import load
+from sttp_riemann.training.checks import check_path
 from sttp_riemann.training.errors import RecipeError
+from sttp_riemann.training.typecheck import shown
+
+LARGEST_FILE = 2**20
+"""Bytes of a recipe."""
 
 
 def names() -> list[str]:
@@ -34,27 +39,42 @@ def read(recipe: str) -> dict[str, Any]:
     RecipeError
         There is no such recipe, or it is not a YAML mapping.
     """
-    if recipe in names():
-        text = files(__name__).joinpath(f"{recipe}.yaml").read_text(encoding="utf-8")
-    elif Path(recipe).suffix in (".yaml", ".yml") and Path(recipe).is_file():
-        text = Path(recipe).read_text(encoding="utf-8")
-    else:
-        raise RecipeError(
-            f"unknown recipe {recipe!r}: give one of {', '.join(names())}, or the path of an existing .yaml file"
-        )
+    text = _text(recipe)
     try:
-        fields = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        where = getattr(error, "problem_mark", None)
-        line = f" at line {where.line + 1}" if where else ""
-        raise RecipeError(f"recipe {recipe!r} is not valid YAML{line}") from error
+        fields = load(text)
+    except ValueError as error:
+        raise RecipeError(f"recipe {shown(recipe, 120)} {error}") from error
     if not isinstance(fields, dict):
-        raise RecipeError(f"recipe {recipe!r} must be a mapping of field: value")
+        raise RecipeError(f"recipe {shown(recipe, 120)} must be a mapping of field: value")
     base = fields.pop("extends", None)
     if base is None:
         return fields
     # Shipped recipes extend no others of a user's, so no chain of them comes back to its start
     if base not in names() or base == recipe:
-        known = ", ".join(names())
-        raise RecipeError(f"recipe {recipe!r} extends {base!r}: name another shipped recipe, one of {known}")
+        raise RecipeError(
+            f"recipe {shown(recipe, 120)} extends {shown(base)}: name another shipped recipe{_near(base)}"
+        )
     return {**read(base), **fields}
+
+
+def _text(recipe: str) -> bytes:
+    if recipe in names():
+        return files(__name__).joinpath(f"{recipe}.yaml").read_bytes()
+    check_path("recipe", recipe)
+    path = Path(recipe)
+    try:
+        if path.suffix not in (".yaml", ".yml") or not path.is_file():
+            raise RecipeError(
+                f"unknown recipe {shown(recipe, 120)}: name a shipped one{_near(recipe)}, or an existing .yaml file"
+            )
+        if path.stat().st_size > LARGEST_FILE:
+            raise RecipeError(f"recipe {shown(recipe, 120)} has more than {LARGEST_FILE} bytes")
+        return path.read_bytes()
+    except OSError as error:
+        raise RecipeError(f"recipe {shown(recipe, 120)} cannot be read: {error.strerror}") from error
+
+
+def _near(name: object) -> str:
+    near = get_close_matches(name, names()) if isinstance(name, str) else []
+    such = f" such as {' or '.join(near)}" if near else ""
+    return f"{such} (sttp-riemann recipes lists them)"

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sttp_riemann.training.errors import RecipeError
 from sttp_riemann.training.recipe import Recipe
+from sttp_riemann.training.typecheck import shown
 
 
 class Augmentation:
@@ -60,11 +61,12 @@ class Augmentation:
 def _transform(v2: Any, name: str, options: dict[str, Any]) -> Any:
     kind = getattr(v2, name, None)
     if not (isinstance(kind, type) and issubclass(kind, v2.Transform)):
-        raise RecipeError(f"augment: torchvision.transforms.v2 has no transform {name!r}")
+        raise RecipeError(f"augment: torchvision.transforms.v2 has no transform {shown(name)}")
     try:
         return kind(**options)
-    except (TypeError, ValueError) as error:
-        raise RecipeError(f"augment: {name} does not take {options}: {error}") from error
+    except Exception as error:
+        # Each transform checks its options in its own way, or not at all
+        raise RecipeError(f"augment: {name} does not take {shown(options)}: {error}") from error
 
 
 def _torchvision() -> Any:

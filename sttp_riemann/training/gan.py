@@ -18,7 +18,7 @@ from sttp_riemann.training.gan_evaluation import Evaluation, Evaluator
 from sttp_riemann.training.gan_losses import LOSSES
 from sttp_riemann.training.player import Player
 from sttp_riemann.training.recipe import Method, Recipe
-from sttp_riemann.training.represent import build_network, load_data
+from sttp_riemann.training.represent import build_network, load_data, rehearse
 
 
 class Gan:
@@ -48,7 +48,9 @@ class Gan:
         ours, theirs = discriminator_recipe(recipe), generator_recipe(recipe)
         # First, as spectral normalization draws random numbers: all methods begin with the same generator
         self.generator = Player(build_network(theirs, self.data, self.classes), theirs, accelerator)
-        self.discriminator = Player(build_network(ours, self.data, self.classes), ours, accelerator)
+        judge = build_network(ours, self.data, self.classes)
+        rehearse(judge, ours, self.data, None if self.classes is None else torch.zeros(1, dtype=torch.int64), (1,))
+        self.discriminator = Player(judge, ours, accelerator)
         self.players = {"discriminator": self.discriminator, "generator": self.generator}
         self.latent_dim = _latent_dim(self.generator, recipe)
         self.loss = LOSSES[recipe.gan_loss]

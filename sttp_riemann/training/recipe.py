@@ -6,11 +6,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any, Literal, get_type_hints
 
 from sttp_riemann.training.checks import LOW_RANK, check_combinations, check_ranges
 from sttp_riemann.training.errors import RecipeError
-from sttp_riemann.training.typecheck import coerce
+from sttp_riemann.training.typecheck import coerce, shown
 
 Method = Literal["dense", "sn", "sr", "svdp", "sttp"]
 # The paper's names of a spectrum: what follows STTP- or SVDP-
@@ -211,9 +212,11 @@ class Recipe:
         1.0
         """
         known = [f.name for f in dataclasses.fields(cls)]
-        unknown = [str(name) for name in fields if name not in known]
-        if unknown:
-            raise RecipeError(f"unknown recipe field {unknown[0]!r}: the fields are {', '.join(known)}")
+        for name in fields:
+            if name not in known:
+                near = get_close_matches(name, known) if isinstance(name, str) else []
+                hint = f", did you mean {' or '.join(near)}?" if near else ""
+                raise RecipeError(f"unknown recipe field {shown(name)}{hint}; sttp-riemann train --help lists them")
         return cls(**fields)
 
     def to_dict(self) -> dict[str, Any]:

@@ -12,8 +12,10 @@ import sttp_riemann as sr
 from sttp_riemann.baselines import BASELINES
 from sttp_riemann.data import ImageData, load_dataset
 from sttp_riemann.models import build_model
+from sttp_riemann.models.rehearsal import check_scores
 from sttp_riemann.training.errors import RecipeError
 from sttp_riemann.training.recipe import Recipe
+from sttp_riemann.training.typecheck import shown
 
 
 def load_data(recipe: Recipe) -> ImageData:
@@ -32,7 +34,7 @@ def _load(name: str, root: str | None, download: bool, image_size: int | None, c
     try:
         return load_dataset(name, root=root, download=download, image_size=image_size, channels=channels)
     except (ValueError, OSError, ImportError) as error:
-        raise RecipeError(f"data {name!r}: {error}") from error
+        raise RecipeError(f"data {shown(name)}: {error}") from error
 
 
 class Pictures(Protocol):
@@ -41,6 +43,11 @@ class Pictures(Protocol):
     @property
     def channels(self) -> int:
         """Channels of an image."""
+        ...
+
+    @property
+    def image_size(self) -> int:
+        """Side of an image, in pixels."""
         ...
 
 
@@ -71,7 +78,24 @@ def build_network(recipe: Recipe, data: Pictures, num_classes: int | None) -> nn
         )
     except (ValueError, TypeError) as error:
         raise RecipeError(f"network {recipe.network!r}: {error}") from error
+    if recipe.task == "classify":
+        rehearse(model, recipe, data, None, (1, num_classes or 0))
     return represent(model, recipe)
+
+
+def rehearse(model: nn.Module, recipe: Recipe, data: Pictures, labels: Tensor | None, wanted: tuple[int, ...]) -> None:
+    """See to it that a network judges images of the data, in parts of a batch as small as the recipe has them.
+
+    Raises
+    ------
+    RecipeError
+        It is a network for something else, or for other images.
+    """
+    try:
+        image = (data.channels, data.image_size, data.image_size)
+        check_scores(model, image, labels, wanted, training=recipe.batch_size == recipe.accumulate)
+    except ValueError as error:
+        raise RecipeError(f"network {recipe.network!r} {error}") from error
 
 
 def represent(model: nn.Module, recipe: Recipe, moments: Mapping[str, Tensor] | None = None) -> nn.Module:

@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from sttp_riemann.data import load_dataset
@@ -17,3 +18,8 @@ def test_the_size_is_the_one_asked_for_and_32_otherwise():
 def test_every_class_is_in_either_part():
     data = load_dataset("fake", image_size=4)
     assert set(data.train_labels.tolist()) == set(data.test_labels.tolist()) == set(range(10))
+
+
+def test_noise_that_would_not_fit_into_memory_is_refused():
+    with pytest.raises(ValueError, match="image_size must be at most 1024 for images of noise, got 4096"):
+        load_dataset("fake", image_size=4096)

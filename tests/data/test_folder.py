@@ -102,3 +102,79 @@ def test_the_same_files_give_the_same_batch(two_classes):
     first, second = (load_dataset(f"folder:{two_classes}", image_size=8).batch(range(8)) for _ in range(2))
     assert torch.equal(first[0], second[0])
     assert torch.equal(first[1], second[1])
+
+
+@pytest.mark.parametrize("flat_test", [False, True])
+def test_imagenets_layout_is_tested_on_val(tmp_path, flat_test):
+    for k, name in enumerate(["bee", "cat"]):
+        paint(tmp_path / "train" / name / f"{k}.png", k)
+        paint(tmp_path / "val" / name / f"{k}.png", 10 + k)
+    if flat_test:
+        paint(tmp_path / "test" / "0.png", 20)
+    data = load_dataset(f"folder:{tmp_path}")
+    assert data.num_classes == 2
+    assert (red(data.train_images), data.train_labels.tolist()) == ([0, 1], [0, 1])
+    assert (red(data.test_images), data.test_labels.tolist()) == ([10, 11], [0, 1])
+
+
+def test_a_test_folder_with_classes_is_what_is_tested_on(tmp_path):
+    for k, part in enumerate(["train", "val", "test"]):
+        paint(tmp_path / part / "bee" / "0.png", k)
+    assert red(load_dataset(f"folder:{tmp_path}").test_images) == [2]
+
+
+def test_a_class_may_be_called_train(tmp_path):
+    for k in range(5):
+        paint(tmp_path / "train" / f"{k}.png", k)
+        paint(tmp_path / "plane" / f"{k}.png", k)
+    assert load_dataset(f"folder:{tmp_path}").num_classes == 2
+
+
+@pytest.mark.parametrize("part", ["train", "val", "test"])
+def test_a_part_without_the_other_is_refused(tmp_path, part):
+    paint(tmp_path / part / "bee" / "0.png", 0)
+    with pytest.raises(ValueError, match=f"has the classes of {part} alone: both train and val"):
+        load_dataset(f"folder:{tmp_path}")
+
+
+def test_a_class_of_val_that_train_has_not_is_named_though_test_is_used(tmp_path):
+    for part in ("train", "val", "test"):
+        paint(tmp_path / part / "bee" / "0.png", 0)
+    paint(tmp_path / "val" / "wasp" / "0.png", 0)
+    with pytest.raises(ValueError, match="val must have the same classes, but only one of them has wasp"):
+        load_dataset(f"folder:{tmp_path}")
+
+
+def test_of_many_odd_classes_a_few_are_named(tmp_path):
+    paint(tmp_path / "train" / "bee" / "0.png", 0)
+    for k in range(50):
+        paint(tmp_path / "val" / f"n{k:08d}" / "0.png", 0)
+    with pytest.raises(ValueError, match="n00000003 and 46 others") as error:
+        load_dataset(f"folder:{tmp_path}")
+    assert len(str(error.value)) < 300
+
+
+def test_a_class_without_images_is_named(two_classes):
+    (two_classes / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"class 'empty' of .* has no image files"):
+        load_dataset(f"folder:{two_classes}")
+
+
+def test_a_folder_without_folders_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="has no folders: give folder:PATH with one folder a class"):
+        load_dataset(f"folder:{tmp_path}")
+
+
+def test_the_root_of_a_file_system_is_refused_before_it_is_searched():
+    with pytest.raises((FileNotFoundError, PermissionError)):
+        load_dataset("folder:/", image_size=8)
+
+
+def test_hidden_folders_are_no_classes(two_classes):
+    (two_classes / ".cache").mkdir()
+    assert load_dataset(f"folder:{two_classes}").num_classes == 2
+
+
+def test_images_in_folders_of_a_class_belong_to_it(two_classes):
+    paint(two_classes / "cat" / "images" / "deep.png", 30)
+    assert 30 in red(load_dataset(f"folder:{two_classes}").train_images)

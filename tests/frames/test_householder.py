@@ -122,3 +122,9 @@ def test_float32_frames_and_gradients_are_accurate(rows: int, rank: int) -> None
     (compact_wy(narrow) * g.float()).sum().backward()
     assert (compact_wy(narrow).double() - compact_wy(wide)).abs().max() < 5e-6
     assert (narrow.grad.double() - wide.grad).abs().max() < 1e-5 * wide.grad.abs().max()
+
+
+@pytest.mark.parametrize("batch", [1, 4000])
+def test_more_columns_than_rows_are_refused(batch: int) -> None:
+    with pytest.raises(ValueError, match="reflectors of 3 rows make at most 3 orthonormal columns, not 5"):
+        compact_wy(torch.randn(batch, 3, 5))

@@ -94,3 +94,9 @@ def test_without_a_compiler_all_goes_through_the_operators(monkeypatch) -> None:
         torch.testing.assert_close(sr.reparameterize(torch.nn.Linear(12, 8), 4, frames="householder").weight, weight)
     finally:
         tiny._library.cache_clear()
+
+
+@pytest.mark.parametrize("call", [lambda h: tiny.forward(h, None), lambda h: tiny.backward(h, None, h, h, h)])
+def test_the_loop_reads_nothing_past_its_input(call) -> None:
+    with pytest.raises(ValueError, match="at most 3 orthonormal columns, not 5"):
+        call(torch.randn(1, 3, 5))

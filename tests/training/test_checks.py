@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import get_type_hints
+
 import pytest
 
 from sttp_riemann.training.checks import AT_LEAST_ONE, FRACTIONS, NOT_NEGATIVE
@@ -57,9 +59,47 @@ def test_fractions_outside_zero_to_one_are_refused(name, value):
         ({"precision": "fp16", "device": "cpu"}, "precision 'fp16' needs an accelerator"),
         ({"batch_size": 10, "accumulate": 3}, "batch_size 10 cannot be computed in 3 equal parts"),
         ({"augment": {"RandomCrop": 4}}, "augment needs a mapping of options for 'RandomCrop'"),
+        ({"rank": 2**31}, "rank must be at most 2147483647, not 2147483648"),
+        ({"mixup": 1e-300}, "mixup must be at least 0.001, not 1e-300"),
+        ({"name": ""}, "name is that of a folder under runs/, and '' cannot be"),
+        ({"name": "../x"}, "'../x' cannot be"),
+        ({"name": ".."}, "'..' cannot be"),
+        ({"name": "é" * 101}, "name must have at most 200 bytes, not 202"),
+        ({"output": "a/" + "x" * 256}, "output has a part of 256 bytes: 255 are the most"),
+        ({"teacher": "a\0"}, "teacher must not hold a zero byte"),
+        (
+            {"task": "gan", "metric_samples": 3, "metrics": ["prc"]},
+            "metric_samples must be at least 4 for 'prc', not 3",
+        ),
+        (
+            {"task": "gan", "metric_samples": 1, "metrics": ["fid"]},
+            "metric_samples must be at least 2 for 'fid', not 1",
+        ),
+        ({"task": "gan", "metric_samples": 9, "metrics": ["is"]}, "is_splits 10 is more than metric_samples 9"),
+        ({"task": "gan", "kid_subset_size": 1}, "kid_subset_size must be at least 2, not 1"),
     ],
 )
 def test_values_that_make_no_sense_are_refused_with_the_remedy(fields, message):
     with pytest.raises(RecipeError) as error:
         Recipe.from_dict(fields)
     assert message in str(error.value)
+
+
+HINTS = get_type_hints(Recipe)
+
+
+@pytest.mark.parametrize("name", [name for name, hint in HINTS.items() if hint in (int, int | None) and name != "seed"])
+@pytest.mark.parametrize("value", [2**31, 2**64, pytest.param(10**5000, id="huge"), -1])
+def test_every_whole_number_has_a_bound_far_below_what_overflows(name, value):
+    with pytest.raises(RecipeError, match=f"^{name} must ") as error:
+        Recipe.from_dict({name: value})
+    assert len(str(error.value)) < 100
+
+
+@pytest.mark.parametrize("name", [name for name, hint in HINTS.items() if hint in (float, float | None)])
+@pytest.mark.parametrize(
+    "value", [1e300, "1e300", float("nan"), float("inf"), pytest.param(10**5000, id="huge"), -1e-300]
+)
+def test_every_number_has_a_bound_that_float32_can_hold(name, value):
+    with pytest.raises(RecipeError, match=f"^{name} must (be|not be) "):
+        Recipe.from_dict({name: value})
