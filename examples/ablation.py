@@ -33,7 +33,7 @@ RUNS = {
 
 def chain(layer: nn.Module) -> list[Tensor]:
     """All cores in one chain, from the outer end of U to that of V, each as (rank before, mode, rank after)."""
-    left, _, right = layer.factors.cores(layer.index)
+    left, _, right = layer.core_frames()
     cores: list[Tensor] = []
     for core in left:
         before = cores[-1].shape[2] if cores else 1
@@ -68,7 +68,9 @@ def train(frames: str, gauge_fix_every: int) -> tuple[Tensor, list[list[Tensor]]
     layer, teacher = (nn.Linear(64, 96, bias=False) for _ in range(2))
     target = sr.reparameterize(teacher, rank=8, spectrum="identity", init="orthogonal", seed=1).weight.detach()
     sr.reparameterize(layer, rank=8, frames=frames, spectrum="identity", init="orthogonal", seed=0)
-    optimizer = sr.RiemannianAdam(layer.parameters(), lr=1e-2, gauge_fix_every=gauge_fix_every)
+    optimizer = sr.RiemannianAdam(layer.parameters(), lr=1e-2)
+    if gauge_fix_every:
+        sr.register_gauge_fix(layer, optimizer, every=gauge_fix_every)
     generator = torch.Generator().manual_seed(0)
     path: list[list[Tensor]] = []
     found: dict[str, list[float]] = {"loss": [], "gauge drift": [], "orthogonality error": []}

@@ -77,7 +77,8 @@ def print_agreement(when: str, compiled: nn.Module, model: nn.Module, images: Te
 
 def train(compiled: nn.Module, data: ImageData) -> list[float]:
     """Minimize the cross-entropy over random batches; give the losses."""
-    optimizer = sr.RiemannianAdam(compiled.parameters(), lr=3e-3, gauge_fix_every=50)
+    optimizer = sr.RiemannianAdam(compiled.parameters(), lr=3e-3)
+    sr.register_gauge_fix(compiled, optimizer, every=50)
     losses = []
     for _ in range(STEPS):
         images, labels = data.batch(torch.randint(len(data.train_labels), (BATCH_SIZE,)))

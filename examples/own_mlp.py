@@ -29,9 +29,8 @@ def make_mlp() -> nn.Sequential:
     )
 
 
-def train(model: nn.Module, data: ImageData, lr: float, gauge_fix_every: int = 0) -> None:
-    """Minimize the cross-entropy over shuffled batches; dense parameters are stepped as torch's Adam steps them."""
-    optimizer = sr.RiemannianAdam(model.parameters(), lr=lr, gauge_fix_every=gauge_fix_every)
+def train(model: nn.Module, data: ImageData, optimizer: torch.optim.Optimizer) -> None:
+    """Minimize the cross-entropy over shuffled batches."""
     for _ in range(EPOCHS):
         for indices in torch.randperm(len(data.train_labels)).split(BATCH_SIZE):
             images, labels = data.batch(indices)
@@ -53,13 +52,15 @@ def main() -> None:
     data = load_dataset("digits")
     images, labels = data.batch(range(len(data.test_labels)), train=False)
     plain = make_mlp()
-    train(plain, data, lr=1e-3)
+    train(plain, data, torch.optim.Adam(plain.parameters(), lr=1e-3))
 
     # The last layer has few numbers: it stays as it is
     model = sr.reparameterize(make_mlp(), rank=16, exclude="5", init="orthogonal", spectral_bound=3.0)
     print(sr.compression(model))
+    optimizer = sr.RiemannianAdam(model.parameters(), lr=5e-3)
     # Every 100 steps the frames move along the gauge, back into St_U; weights and training do not notice
-    train(model, data, lr=5e-3, gauge_fix_every=100)
+    sr.register_gauge_fix(model, optimizer, every=100)
+    train(model, data, optimizer)
     print(f"test accuracy: {100 * accuracy(model, images, labels):.2f} %")
     print(f"test accuracy with dense layers: {100 * accuracy(plain, images, labels):.2f} %")
     print(f"orthogonality error: {sr.orthogonality_error(model):.1e}")

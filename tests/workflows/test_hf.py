@@ -44,7 +44,7 @@ class Rows(torch.utils.data.Dataset):
 @pytest.fixture
 def trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Makes transformers.Trainer at its defaults."""
-    transformers = pytest.importorskip("transformers")
+    import transformers
 
     def make(model: nn.Module, steps: int = 6, folder: str = "run", **options: Any) -> Any:
         arguments = transformers.TrainingArguments(
@@ -118,7 +118,8 @@ TOKENS = torch.arange(16).view(2, 8)
 
 
 def language_model() -> Any:
-    transformers = pytest.importorskip("transformers")
+    import transformers
+
     torch.manual_seed(0)
     sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
     return transformers.LlamaForCausalLM(transformers.LlamaConfig(vocab_size=32, tie_word_embeddings=True, **sizes))
@@ -173,7 +174,8 @@ class Plain(nn.Module):
 
 def adapted(frames: str) -> Any:
     """A spectral model with trained adapters of peft."""
-    peft = pytest.importorskip("peft")
+    import peft
+
     model = spectral(Plain(), frames)
     wrapped = peft.get_peft_model(model, peft.LoraConfig(r=2, target_modules=["a", "b"]))
     optimizer = torch.optim.Adam([p for p in wrapped.parameters() if p.requires_grad], lr=5e-2)
@@ -207,7 +209,8 @@ def test_merging_an_adapter_into_a_spectral_layer_is_refused(frames: str) -> Non
 
 @PATHS
 def test_after_decompress_an_adapter_is_merged(frames: str) -> None:
-    peft = pytest.importorskip("peft")
+    import peft
+
     dense = sr.decompress(spectral(Plain(), frames))
     wrapped = peft.get_peft_model(dense, peft.LoraConfig(r=2, target_modules=["a"], init_lora_weights=False))
     tuned = wrapped(inputs()).detach()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 import torch
 
 import sttp_riemann as sr
@@ -12,14 +11,17 @@ from tests.workflows.common import KINDS, PATHS, layers_of, moved, of_kind, spec
 
 
 def vision_transformer() -> Any:
-    vit = pytest.importorskip("timm.models.vision_transformer")
+    from timm.models import vision_transformer as vit
+
     torch.manual_seed(0)
     return vit.VisionTransformer(img_size=16, patch_size=8, embed_dim=24, depth=2, num_heads=2, num_classes=10)
 
 
 def rates(model: torch.nn.Module) -> dict[int, float]:
     """The rate of each parameter under layer decay."""
-    groups = pytest.importorskip("timm.optim").param_groups_layer_decay(model, layer_decay=0.5)
+    from timm.optim import param_groups_layer_decay
+
+    groups = param_groups_layer_decay(model, layer_decay=0.5)
     return {id(p): group["lr_scale"] for group in groups for p in group["params"]}
 
 
@@ -38,7 +40,9 @@ def test_all_of_a_layer_is_at_the_rate_that_its_dense_weight_has(frames: str) ->
 @KINDS
 def test_a_model_of_timm_trains_in_its_groups(kind: str) -> None:
     model = of_kind(kind, vision_transformer(), **({} if kind == "dense" else {"rank": 4}))
-    groups = pytest.importorskip("timm.optim").param_groups_layer_decay(model, layer_decay=0.5)
+    from timm.optim import param_groups_layer_decay
+
+    groups = param_groups_layer_decay(model, layer_decay=0.5)
     for group in groups:
         group["lr"] = 1e-3 * group["lr_scale"]
     optimizer = sr.RiemannianAdam(groups) if kind == "riemannian" else torch.optim.AdamW(groups)
