@@ -65,7 +65,7 @@ class Recipe:
     ('sttp-riemannian', True)
     >>> Recipe(rank=0)  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    sttp_riemann.training.errors.RecipeError: rank must be ...
+    sttp_riemann.errors.RecipeError: rank must be ...
     """
 
     name: str = option("study", "title of the study, and its folder under runs/", matters=False)
