@@ -88,6 +88,32 @@ def real_folder(parent: Path, name: str) -> Path:
         raise CheckpointError(f"could not write to {parent / name}: {_reason(error)}") from error
 
 
+def refuse_links(folder: Path, inside: Path) -> None:
+    """Refuse a folder that is to be written to and is a link, or in one, or has one for a folder of its own.
+
+    Parameters
+    ----------
+    folder : Path
+        It may be missing. Links to files are none of the matter: writing replaces them.
+    inside : Path
+        The folder above that the user chose, which may be a link.
+
+    Raises
+    ------
+    CheckpointError
+        The message names the link.
+    """
+    between = [inside / part for part in _ways(folder.relative_to(inside))]
+    below = list(folder.iterdir()) if folder.is_dir() else []
+    for path in (*between, *below):
+        if path.is_symlink() and not path.is_file():
+            raise CheckpointError(f"{path} is a link, and what is written there would be elsewhere: remove it")
+
+
+def _ways(path: Path) -> list[Path]:
+    return [path, *path.parents][:-1]
+
+
 def child(parent: Path, name: str) -> Path:
     """Give the place in a folder of something that a recipe names.
 

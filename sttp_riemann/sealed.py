@@ -126,7 +126,7 @@ def _opened(metadata: Mapping[str, str], kind: str) -> tuple[dict[str, Any], dic
 
 def _tensor_sum(name: str, tensor: Tensor) -> str:
     content = hashlib.sha256(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
-    content.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
+    content.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return content.hexdigest()
 
 

@@ -30,7 +30,6 @@ OF_LOW_RANK = (
 )
 # What a label says
 OF_VARIANT = ("method", "frames", "rank", "seed")
-NEEDED = {"label", "recipe", "environment", "final", "history", "median_step_ms", "ratio", "singular_values"}
 
 
 @dataclass(frozen=True)
@@ -109,8 +108,6 @@ def _finished(folder: Path) -> Result:
     if result is None:
         kind = "is not finished" if checkpoints(folder) else "holds no run"
         raise CheckpointError(f"{folder} {kind}")
-    if missing := NEEDED - result.keys():
-        raise CheckpointError(f"{folder / RESULT} is not of a run: it has no {min(missing)}")
     try:
         _recipe(result)
     except (RecipeError, TypeError) as error:

@@ -12,9 +12,9 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from sttp_riemann.data import ImageData
+from sttp_riemann.errors import RecipeError
+from sttp_riemann.files import write_atomically
 from sttp_riemann.training import observe
-from sttp_riemann.training.checkpoint import write_atomically
-from sttp_riemann.training.errors import RecipeError
 from sttp_riemann.training.gan_losses import LOSSES
 from sttp_riemann.training.player import Player
 from sttp_riemann.training.recipe import Recipe
@@ -53,9 +53,9 @@ class Evaluation:
     def write(self, folder: Path, step: int) -> None:
         """Write what a history does not hold: ``stability/STEP.json`` and ``NAME/STEP.png`` in a run's folder."""
         record = {"step": step, **{k: vars(self)[k] for k in ("figures", "layers", "outputs")}}
-        write_atomically(folder / "stability" / f"{step:09d}.json", json.dumps(record).encode())
+        write_atomically(folder / "stability" / f"{step:09d}.json", json.dumps(record).encode(), inside=folder)
         for name, image in self.sheets.items():
-            write_atomically(folder / name / f"{step:09d}.png", image)
+            write_atomically(folder / name / f"{step:09d}.png", image, inside=folder)
 
 
 class Evaluator:

@@ -8,16 +8,23 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from sttp_riemann.errors import CheckpointError, RecipeError
+from sttp_riemann.forms import Each, check_form
 from sttp_riemann.training.average import AVERAGED
 from sttp_riemann.training.checkpoint import Checkpoint, load_checkpoint, load_model, save_checkpoint
-from sttp_riemann.training.errors import CheckpointError, RecipeError
 from sttp_riemann.training.machine import code_version
 from sttp_riemann.training.recipe import Recipe
 from sttp_riemann.training.represent import build_network
+from sttp_riemann.training.snapshot import PROGRESS, Progress
 from sttp_riemann.training.storage import checkpoints
 from sttp_riemann.views import layer_ranks
 
 CLASSIFIER = "classifier"
+_NETWORKS = {
+    "recipe": dict,
+    "images": {"channels": int, "image_size": int, "num_classes": int},
+    "ranks": Each(Each(int)),
+}
 
 
 @dataclass(frozen=True)
@@ -100,9 +107,12 @@ def load_saved(path: Path) -> Saved:
     path = _last_of(path) if path.is_dir() else path
     checkpoint = load_checkpoint(path)
     try:
+        check_form(checkpoint.values, _NETWORKS)
+        # A network that no run is of has none
+        check_form(checkpoint.values.get("progress", vars(Progress())), PROGRESS)
         recipe = Recipe.from_dict(checkpoint.values["recipe"])
-        images, ranks = Images(**checkpoint.values["images"]), dict(checkpoint.values["ranks"])
-    except (KeyError, TypeError, RecipeError) as error:
+        images, ranks = Images(**checkpoint.values["images"]), checkpoint.values["ranks"]
+    except (TypeError, ValueError) as error:
         raise CheckpointError(f"{path} does not say of what network it is; write it again ({error})") from error
     players = {}
     for name, player in _recipes(recipe).items():

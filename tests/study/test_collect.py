@@ -21,6 +21,9 @@ def write(tmp_path):
         folder = tmp_path / where
         folder.mkdir(parents=True)
         recipe = dataclasses.replace(Recipe.from_dict(run["recipe"]), **fields)
+        if recipe.task == "gan":
+            history = [{**row, "diversity": 1.0, "largest_spectral_norm": 1.0} for row in run["history"]]
+            run = {**run, "history": history, "final": history[-1], "generator_ratio": 100.0}
         folder.joinpath(RESULT).write_text(json.dumps({**run, "recipe": recipe.to_dict()}))
         return folder
 

@@ -5,7 +5,8 @@ import html.parser
 import pytest
 import yaml
 
-from sttp_riemann.study.report import markdown_table, recipe_text, write_report
+from sttp_riemann.study.markdown import markdown_table
+from sttp_riemann.study.report import recipe_text, write_report
 from sttp_riemann.study.results import table, tabulate
 from sttp_riemann.training.recipe import Recipe
 
@@ -58,7 +59,7 @@ def test_names_are_escaped_in_the_page(folder):
 def test_the_markdown_shows_the_figures_that_are_there(folder):
     text = (folder / "report.md").read_text()
     assert all(f"](figures/{path.name})" in text for path in (folder / "figures").iterdir())
-    assert text.startswith("# a <b> & c\n\nwhat it is\n\n| method")
+    assert text.startswith("# a &lt;b&gt; &amp; c\n\nwhat it is\n\n| method")
 
 
 def test_the_recipe_is_told_as_yaml_without_folders_of_this_machine():
