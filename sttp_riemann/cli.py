@@ -11,6 +11,7 @@ from jsonargparse import Namespace
 
 from sttp_riemann import recipes
 from sttp_riemann.arguments import parse
+from sttp_riemann.files import child
 from sttp_riemann.study.bench.settings import Settings
 from sttp_riemann.training.errors import RecipeError, ReportedError
 from sttp_riemann.training.recipe import Recipe
@@ -76,7 +77,7 @@ def _ablate(arguments: Namespace) -> None:
     workers, output = given.pop("workers", 1), Path(given.pop("output", "runs/comparison.md"))
     changes: dict[str, Any] = {name: given.pop(name) for name in ("steps", "seeds") if name in given}
     recipe = _recipe({"recipe": getattr(arguments, "recipe", "digits-ablation"), **changes})
-    page = ablate(Settings(recipe, **given), Path("runs") / output.stem, output, workers, sys.argv[1:])
+    page = ablate(Settings(recipe, **given), child(Path("runs"), output.stem), output, workers, sys.argv[1:])
     print(f"report: {page}")
 
 
@@ -159,7 +160,7 @@ def _recipe(given: Mapping[str, Any]) -> Recipe:
 
 
 def _output(recipe: Recipe) -> Path:
-    return Path(recipe.output) if recipe.output is not None else Path("runs") / recipe.name
+    return Path(recipe.output) if recipe.output is not None else child(Path("runs"), recipe.name)
 
 
 def _one_line(message: str) -> str:

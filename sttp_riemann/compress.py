@@ -18,7 +18,7 @@ from torch.optim.swa_utils import update_bn
 import sttp_riemann as sr
 from sttp_riemann.data import ImageData
 from sttp_riemann.errors import RecipeError
-from sttp_riemann.files import Lock, real_folder, write_atomically
+from sttp_riemann.files import Lock, check_writable, real_folder, write_atomically
 from sttp_riemann.models.pretrained import pretrained_network
 from sttp_riemann.sizes import Compression
 from sttp_riemann.training.loop import Trainer
@@ -173,13 +173,14 @@ def compress(
     calibrate = (CALIBRATION if epochs else 0) if calibrate is None else calibrate
     # Before the long part, what may be wrong with the data and with the folder
     data = _data(recipe, trained) if epochs or calibrate else None
+    check_writable(output / MODEL)
+    moments = sr.input_moments(trained.model, _images(data, calibrate)) if data and calibrate else None
+    model = represent(copy.deepcopy(trained.model), recipe, moments)
+    if data and calibrate:
+        update_bn(_images(data, calibrate), model)
+    sizes = sr.compression(model)
+    recipe = replace(recipe, rank=layer_ranks(model), budget=None, init="identity")
     with Lock(output):
-        moments = sr.input_moments(trained.model, _images(data, calibrate)) if data and calibrate else None
-        model = represent(copy.deepcopy(trained.model), recipe, moments)
-        if data and calibrate:
-            update_bn(_images(data, calibrate), model)
-        sizes = sr.compression(model)
-        recipe = replace(recipe, rank=layer_ranks(model), budget=None, init="identity")
         accuracies = {} if trained.accuracy is None else {"dense": trained.accuracy}
         if epochs and data is not None:
             steps = math.ceil(len(data.train_images) / recipe.batch_size)

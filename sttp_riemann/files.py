@@ -57,19 +57,21 @@ def write_atomically(path: Path, content: bytes, inside: Path | None = None) -> 
 
 
 def check_writable(path: Path) -> None:
-    """Refuse a file that could not be written at the end of long work; nothing stays but its folder.
+    """Refuse a file that could not be written at the end of long work; nothing is made.
 
     Raises
     ------
     CheckpointError
-        The folder cannot be made or written to, or the file's name is that of a folder.
+        The folder can neither be written to nor be made, or the file's name is that of a folder.
     """
+    # Names that are too long are not there to these functions, and raise in the methods of a path
+    there = next((parent for parent in path.parents if os.path.lexists(parent)), path)
     try:
-        if path.is_dir():
+        if os.path.isdir(path):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        with _folder(path.parent, path.parent) as folder, _partial(folder):
+        with _folder(there, there) as folder, _partial(folder):
             pass
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise CheckpointError(f"{path} cannot be written: {_reason(error)}") from error
 
 
@@ -84,7 +86,7 @@ def real_folder(parent: Path, name: str) -> Path:
     try:
         with _folder(parent / name, parent):
             return parent / name
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise CheckpointError(f"could not write to {parent / name}: {_reason(error)}") from error
 
 
@@ -171,7 +173,7 @@ class Lock:
             raise CheckpointError(
                 f"another run is in {folder}: wait for its end, or choose another folder with --output"
             ) from error
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise CheckpointError(f"could not write to {folder}: {_reason(error)}") from error
         self._file = file
         _sweep(folder)
@@ -291,7 +293,10 @@ def _sweep(folder: Path) -> None:
             left.unlink()
 
 
-def _reason(error: OSError) -> str:
+def _reason(error: OSError | ValueError) -> str:
+    # No system knows a name with a zero byte in it, and Python says so before asking
+    if isinstance(error, ValueError):
+        return str(error)
     if error.errno in _FULL:
         return "the disk is full: free some space and run the same command again"
     if error.errno in (errno.ELOOP, errno.ENOTDIR):

@@ -92,8 +92,9 @@ def test_what_cannot_be_written_is_told_before(tmp_path):
         check_writable(tmp_path / "file" / "report.md")
     with pytest.raises(CheckpointError, match="cannot be written"):
         check_writable(tmp_path)
-    check_writable(tmp_path / "new" / "report.md")
-    assert list((tmp_path / "new").iterdir()) == []
+    check_writable(tmp_path / "new" / "deep" / "report.md")
+    check_writable(Path("report.md"))
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,9 +92,13 @@ def _read(paths: Sequence[Path]) -> tuple[list[Result], list[str]]:
     skipped = []
     for path in paths:
         # A study's folder holds its runs' folders; a link to one is the same one
+        # Unlike the method of a path, it takes a name that is too long for one that is not there
+        if not os.path.isdir(path):
+            skipped.append(f"{path} is no folder")
+            continue
         inside = sorted({file.parent for pattern in (RESULT, "*.safetensors") for file in path.rglob(pattern)})
         if not inside:
-            skipped.append(f"{path} {'holds no run' if path.is_dir() else 'is no folder'}")
+            skipped.append(f"{path} holds no run")
         for folder in inside:
             try:
                 found[folder.resolve()] = _finished(folder)

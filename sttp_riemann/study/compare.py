@@ -133,12 +133,12 @@ def compare(recipe: Recipe, output: Path, workers: int = 1) -> tuple[list[Result
         stays, and the same command goes on from there.
     """
     runs = plan(recipe)
+    check_report(output)
     _rehearse(runs)
     folders = [run_folder(run, output) for run in runs]
     for folder in folders:
         refuse_links(folder, output)
     with Lock(output):
-        check_report(output)
         done: dict[int, Result] = {}
         with tqdm(total=len(runs), desc="compare", unit="run", disable=None) as bar:
             for index, result in spread(finish, list(zip(runs, folders, strict=True)), workers):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import os
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -89,7 +90,8 @@ def read_result(folder: Path) -> Result | None:
         The file is there and cannot be read, or is not of a run.
     """
     path = folder / RESULT
-    if not path.exists():
+    # Unlike the method of a path, it takes a name that is too long for one that is not there
+    if not os.path.exists(path):
         return None
     try:
         result = parse_json(path.read_text(encoding="utf-8"))

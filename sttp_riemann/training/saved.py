@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -104,7 +105,7 @@ def load_saved(path: Path) -> Saved:
     RecipeError
         A network cannot be built here.
     """
-    path = _last_of(path) if path.is_dir() else path
+    path = _last_of(path) if os.path.isdir(path) else path
     checkpoint = load_checkpoint(path)
     try:
         check_form(checkpoint.values, _NETWORKS)

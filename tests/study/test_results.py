@@ -8,7 +8,6 @@ import math
 import pytest
 
 from sttp_riemann.errors import LONGEST, CheckpointError
-
 from sttp_riemann.study.results import COLUMNS, cells, read_result, tabulate, to_csv
 from tests.study.conftest import result
 
