@@ -105,15 +105,15 @@ def refuse_links(folder: Path, inside: Path) -> None:
     CheckpointError
         The message names the link.
     """
-    between = [inside / part for part in _ways(folder.relative_to(inside))]
-    below = list(folder.iterdir()) if folder.is_dir() else []
+    way = folder.relative_to(inside)
+    between = [inside / part for part in (way, *way.parents)][:-1]
+    try:
+        below = [folder / name for name in os.listdir(folder)] if os.path.isdir(folder) else []
+    except OSError as error:
+        raise CheckpointError(f"{folder} cannot be read: {_reason(error)}") from error
     for path in (*between, *below):
-        if path.is_symlink() and not path.is_file():
+        if os.path.islink(path) and not os.path.isfile(path):
             raise CheckpointError(f"{path} is a link, and what is written there would be elsewhere: remove it")
-
-
-def _ways(path: Path) -> list[Path]:
-    return [path, *path.parents][:-1]
 
 
 def child(parent: Path, name: str) -> Path:

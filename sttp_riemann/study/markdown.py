@@ -19,6 +19,11 @@ def plain(text: object) -> str:
     return escape(" ".join(str(text).split()), quote=False)
 
 
+def cell(text: object) -> str:
+    """Write a text as a cell of a table, which no bar in it ends."""
+    return plain(text).replace("|", r"\|")
+
+
 def fenced(text: str, language: str) -> str:
     """Write a text as a block of code that it cannot end itself."""
     fence = "`" * max(3, 1 + _longest_run(text))

@@ -11,7 +11,7 @@ import yaml
 from sttp_riemann.files import check_writable, refuse_links, write_atomically
 from sttp_riemann.study.contents import Contents
 from sttp_riemann.study.findings import findings
-from sttp_riemann.study.markdown import fenced, markdown_table, plain
+from sttp_riemann.study.markdown import cell, fenced, markdown_table, plain
 from sttp_riemann.study.page import page
 from sttp_riemann.study.plots import figures
 from sttp_riemann.study.results import Result, table, tabulate, to_csv
@@ -155,7 +155,7 @@ def _markdown(
     shown: str,
     machine: Mapping[str, object],
 ) -> str:
-    table = [[plain(cell).replace("|", r"\|") for cell in line] for line in contents.table]
+    table = [[cell(text) for text in line] for line in contents.table]
     parts = [f"# {plain(recipe.name)}", plain(recipe.summary), markdown_table(table), "## What the numbers show"]
     parts.append("\n".join(f"- {plain(sentence)}" for sentence in contents.told))
     parts.append("## Figures")

@@ -46,6 +46,10 @@ class Images:
     image_size: int
     num_classes: int
 
+    def __post_init__(self) -> None:
+        if self.channels < 1 or self.image_size < 1 or self.num_classes < 0:
+            raise ValueError(f"there are no such images: {self}")
+
 
 @dataclass(frozen=True)
 class Saved:
