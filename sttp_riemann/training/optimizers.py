@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import geoopt
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -82,13 +83,20 @@ def _groups(optimizer: Optimizer) -> list[dict[str, Any]]:
 
 
 def _check_entries(entries: dict[int, dict[str, Any]], parameters: list[Tensor]) -> None:
+    kinds: dict[bool, set[str]] = {}
     for index, entry in entries.items():
         if not 0 <= index < len(parameters):
             raise ValueError(f"it holds the state of parameter {index}, and there are {len(parameters)}")
-        shape = parameters[index].shape
+        parameter = parameters[index]
+        # Frames have a state of their own, and plain parameters have torch's
+        usual = kinds.setdefault(isinstance(parameter, geoopt.ManifoldParameter), set(entry))
+        if usual != entry.keys():
+            name = min(usual ^ entry.keys())
+            raise ValueError(f"{name!r} is there for some of its parameters, and not for others such as {index}")
         for key, value in entry.items():
-            if isinstance(value, Tensor) and not _fits(value.shape, shape):
-                raise ValueError(f"{key!r} of parameter {index} is {tuple(value.shape)}, and that is {tuple(shape)}")
+            wanted = torch.Size() if key == "step" else parameter.shape
+            if isinstance(value, Tensor) and not _fits(value.shape, wanted):
+                raise ValueError(f"{key!r} of parameter {index} is {tuple(value.shape)}, and that is {tuple(wanted)}")
 
 
 def _fits(shape: torch.Size, wanted: torch.Size) -> bool:
