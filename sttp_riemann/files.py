@@ -91,12 +91,12 @@ def real_folder(parent: Path, name: str) -> Path:
 
 
 def refuse_links(folder: Path, inside: Path) -> None:
-    """Refuse a folder that is to be written to and is a link, or in one, or has one for a folder of its own.
+    """Refuse a folder that will be written to and is a link, or below one.
 
     Parameters
     ----------
     folder : Path
-        It may be missing. Links to files are none of the matter: writing replaces them.
+        It may be missing.
     inside : Path
         The folder above that the user chose, which may be a link.
 
@@ -106,13 +106,8 @@ def refuse_links(folder: Path, inside: Path) -> None:
         The message names the link.
     """
     way = folder.relative_to(inside)
-    between = [inside / part for part in (way, *way.parents)][:-1]
-    try:
-        below = [folder / name for name in os.listdir(folder)] if os.path.isdir(folder) else []
-    except OSError as error:
-        raise CheckpointError(f"{folder} cannot be read: {_reason(error)}") from error
-    for path in (*between, *below):
-        if os.path.islink(path) and not os.path.isfile(path):
+    for path in [inside / part for part in (way, *way.parents)][:-1]:
+        if os.path.islink(path):
             raise CheckpointError(f"{path} is a link, and what is written there would be elsewhere: remove it")
 
 
@@ -287,10 +282,19 @@ def _flock(file: int) -> None:
 
 
 def _sweep(folder: Path) -> None:
-    """Remove what a process that was killed while it wrote left in a folder that is locked now."""
-    for left in folder.rglob(_PARTIAL.format("*")):
-        with contextlib.suppress(OSError):
-            left.unlink()
+    """Remove what a process that was killed while it wrote left in a folder that is locked now, and just below it."""
+    # A folder with a lock of its own may be another process's
+    below = (path for path in folder.iterdir() if path.is_dir() and not path.is_symlink() and LOCK not in _names(path))
+    for place in (folder, *below):
+        for left in place.glob(_PARTIAL.format("*")):
+            with contextlib.suppress(OSError):
+                left.unlink()
+
+
+def _names(folder: Path) -> list[str]:
+    with contextlib.suppress(OSError):
+        return os.listdir(folder)
+    return []
 
 
 def _reason(error: OSError | ValueError) -> str:

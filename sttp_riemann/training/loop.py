@@ -23,7 +23,7 @@ from sttp_riemann.training.recipe import Recipe
 from sttp_riemann.training.schedule import learning_rate
 from sttp_riemann.training.snapshot import Progress, restore, take
 from sttp_riemann.training.stopping import is_best, is_stuck
-from sttp_riemann.training.storage import last_checkpoint, save_and_prune, save_best
+from sttp_riemann.training.storage import BESIDE, last_checkpoint, save_and_prune, save_best
 from sttp_riemann.training.task import Task, build_task
 
 RESULT = "result.json"
@@ -62,7 +62,8 @@ class Trainer:
         # Last, as what cannot be built is refused before anything is written
         self._lock = Lock(folder) if self.accelerator.is_main_process else None
         try:
-            refuse_links(folder, folder)
+            for name in BESIDE:
+                refuse_links(folder / name, folder)
             if last := last_checkpoint(folder):
                 restore(self, last[1], last[0])
             logs = recipe.tensorboard and self.accelerator.is_main_process

@@ -8,6 +8,8 @@ from sttp_riemann.errors import CheckpointError
 from sttp_riemann.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
 BEST = "best.safetensors"
+BESIDE = ("stability", "samples", "interpolations", "tensorboard")
+"""Folders in a run's folder."""
 
 
 def checkpoint_path(folder: Path, step: int) -> Path:

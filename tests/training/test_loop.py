@@ -13,7 +13,7 @@ from sttp_riemann.training.classify import Classification
 from sttp_riemann.training.errors import CheckpointError, DivergedError, RecipeError
 from sttp_riemann.training.loop import RESULT, Trainer
 from sttp_riemann.training.player import Player
-from sttp_riemann.training.storage import BEST, checkpoints
+from sttp_riemann.training.storage import BESIDE, BEST, checkpoints
 
 
 def test_a_run_tells_what_it_was_and_what_came_out(tiny, tmp_path):
@@ -153,7 +153,7 @@ def test_a_run_that_could_not_begin_leaves_its_folder_free(tiny, tmp_path):
     Trainer(tiny(), tmp_path)
 
 
-@pytest.mark.parametrize("name", ["samples", "tensorboard", "anything"])
+@pytest.mark.parametrize("name", BESIDE)
 def test_a_link_to_elsewhere_in_a_folder_is_refused_before_any_step(name, tiny, tmp_path):
     (tmp_path / "victim").mkdir()
     (tmp_path / "run").mkdir()
@@ -161,6 +161,11 @@ def test_a_link_to_elsewhere_in_a_folder_is_refused_before_any_step(name, tiny, 
     with pytest.raises(CheckpointError, match=f"run/{name} is a link, and what is written there would be elsewhere"):
         Trainer(tiny(tensorboard=True), tmp_path / "run")
     assert list((tmp_path / "victim").iterdir()) == []
+
+
+def test_the_folders_that_a_run_writes_are_those_that_are_looked_at(tiny_gan, tmp_path):
+    Trainer(tiny_gan(tensorboard=True), tmp_path).run()
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == sorted(BESIDE)
 
 
 def test_a_link_in_the_place_of_a_file_is_replaced_and_its_target_kept(tiny, tmp_path):
