@@ -114,10 +114,10 @@ def _finished(folder: Path) -> Result:
         kind = "is not finished" if checkpoints(folder) else "holds no run"
         raise CheckpointError(f"{folder} {kind}")
     try:
-        _recipe(result)
+        # With the fields at their defaults that it does not have
+        return {**result, "recipe": _recipe(result).to_dict()}
     except (RecipeError, TypeError) as error:
         raise CheckpointError(f"{folder} is of a recipe that is not valid here: {error}") from error
-    return result
 
 
 def _recipe(result: Result) -> Recipe:

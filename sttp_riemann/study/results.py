@@ -100,6 +100,7 @@ def read_result(folder: Path) -> Result | None:
     try:
         check_form(result, _ANY)
         check_form(result, _OF_GAN if result["recipe"].get("task") == "gan" else _OF_CLASSIFIER)
+        check_form(result["history"], [Each(float)], "history")
         if not result["history"]:
             raise ValueError("it has an empty history")
     except ValueError as error:

@@ -106,6 +106,7 @@ def wrong(*path: str | int, value: object) -> dict:
         (wrong("history", value={}), "history is not a list"),
         (wrong("history", value=[]), "it has an empty history"),
         (wrong("history", 0, value=7), "an item of history is not a mapping"),
+        (wrong("history", 0, "train_loss", value="x"), "train_loss is not a number"),
         (wrong("final", value={"step": 3}), "final has no test_accuracy"),
         (wrong("final", "test_accuracy", value="0.9"), "test_accuracy is not a number"),
         (wrong("median_step_ms", value=None), "median_step_ms is not a number"),
