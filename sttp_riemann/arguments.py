@@ -13,9 +13,9 @@ from typing import Any, get_args, get_origin, get_type_hints
 import yaml
 from jsonargparse import ArgumentParser, Namespace
 
+from sttp_riemann.errors import RecipeError
 from sttp_riemann.study.bench.settings import DEVICES, ROWS
 from sttp_riemann.training.checks import PATHS, check_path
-from sttp_riemann.training.errors import RecipeError
 from sttp_riemann.training.recipe import Recipe
 from sttp_riemann.training.typecheck import LARGEST_WHOLE, check_text, shown
 

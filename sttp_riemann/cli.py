@@ -12,8 +12,9 @@ from jsonargparse import Namespace
 
 from sttp_riemann import interruption, recipes
 from sttp_riemann.arguments import parse
+from sttp_riemann.errors import RecipeError, ReportedError
+from sttp_riemann.files import child
 from sttp_riemann.study.bench.settings import Settings
-from sttp_riemann.training.errors import RecipeError, ReportedError
 from sttp_riemann.training.recipe import Recipe
 from sttp_riemann.training.storage import checkpoints
 
@@ -103,7 +104,7 @@ def _ablate(arguments: Namespace) -> None:
     workers, output = given.pop("workers", 1), Path(given.pop("output", "runs/comparison.md"))
     changes: dict[str, Any] = {name: given.pop(name) for name in ("steps", "seeds") if name in given}
     recipe = _recipe({"recipe": getattr(arguments, "recipe", "digits-ablation"), **changes})
-    page = ablate(Settings(recipe, **given), Path("runs") / output.stem, output, workers, sys.argv[1:])
+    page = ablate(Settings(recipe, **given), child(Path("runs"), output.stem), output, workers, sys.argv[1:])
     print(f"report: {page}")
 
 
@@ -211,4 +212,4 @@ def _checkpoint(name: str) -> Path:
 
 
 def _output(recipe: Recipe) -> Path:
-    return Path(recipe.output) if recipe.output is not None else Path("runs") / recipe.name
+    return Path(recipe.output) if recipe.output is not None else child(Path("runs"), recipe.name)

@@ -17,10 +17,10 @@ from torch.optim.swa_utils import update_bn
 
 import sttp_riemann as sr
 from sttp_riemann.data import ImageData
+from sttp_riemann.errors import RecipeError
+from sttp_riemann.files import Lock, check_writable, real_folder, write_atomically
 from sttp_riemann.models.pretrained import pretrained_network
 from sttp_riemann.sizes import Compression
-from sttp_riemann.training.checkpoint import write_atomically
-from sttp_riemann.training.errors import RecipeError
 from sttp_riemann.training.loop import Trainer
 from sttp_riemann.training.recipe import Recipe
 from sttp_riemann.training.represent import load_data, represent
@@ -124,8 +124,8 @@ def load_trained(name: str, weights: Path | None = None, download: bool = False)
     model = saved.classifier
     if saved.recipe.method != "dense":
         raise RecipeError(f"{saved.path} holds a network of method {saved.recipe.method!r}: name one of method 'dense'")
-    history = saved.values["progress"]["history"]
-    return Trained(model, saved.recipe, saved.images, history[-1]["test_accuracy"] if history else None)
+    history = saved.values.get("progress", {}).get("history")
+    return Trained(model, saved.recipe, saved.images, history[-1].get("test_accuracy") if history else None)
 
 
 def compress(
@@ -158,7 +158,7 @@ def compress(
     RecipeError
         A field cannot be, neither rank nor budget is given, the budget is too small, or the data do not fit.
     CheckpointError
-        A file cannot be written.
+        A file cannot be written, or another compression is in the folder.
 
     Notes
     -----
@@ -171,29 +171,31 @@ def compress(
     if calibrate is not None and calibrate < 0:
         raise RecipeError(f"calibrate must not be negative, not {calibrate}")
     calibrate = (CALIBRATION if epochs else 0) if calibrate is None else calibrate
-    # Before the long part, what may be wrong with the data
+    # Before the long part, what may be wrong with the data and with the folder
     data = _data(recipe, trained) if epochs or calibrate else None
+    check_writable(output / MODEL)
     moments = sr.input_moments(trained.model, _images(data, calibrate)) if data and calibrate else None
     model = represent(copy.deepcopy(trained.model), recipe, moments)
     if data and calibrate:
         update_bn(_images(data, calibrate), model)
     sizes = sr.compression(model)
     recipe = replace(recipe, rank=layer_ranks(model), budget=None, init="identity")
-    accuracies = {} if trained.accuracy is None else {"dense": trained.accuracy}
-    if epochs and data is not None:
-        steps = math.ceil(len(data.train_images) / recipe.batch_size)
-        tuning = replace(recipe, steps=steps * epochs, evaluate_every=steps)
-        if recipe.distill and recipe.teacher is None:
-            tuning = replace(tuning, teacher=str(output / TEACHER))
-            images = Images(data.channels, data.image_size, data.num_classes)
-            save_classifier(output / TEACHER, trained.model, trained.recipe, images)
-        model, tuned = _fine_tune(model, tuning, output, calibrate)
-        accuracies = ({} if "data" in changes else accuracies) | tuned
-    compressed = Compressed(model, sizes, accuracies)
-    save_classifier(output / MODEL, model, recipe, trained.images)
-    write_atomically(output / TABLE, f"{compressed}\n".encode())
-    write_atomically(output / FIGURES, json.dumps(_figures(compressed), indent=1).encode())
-    return compressed
+    with Lock(output):
+        accuracies = {} if trained.accuracy is None else {"dense": trained.accuracy}
+        if epochs and data is not None:
+            steps = math.ceil(len(data.train_images) / recipe.batch_size)
+            tuning = replace(recipe, steps=steps * epochs, evaluate_every=steps)
+            if recipe.distill and recipe.teacher is None:
+                tuning = replace(tuning, teacher=str(output / TEACHER))
+                images = Images(data.channels, data.image_size, data.num_classes)
+                save_classifier(output / TEACHER, trained.model, trained.recipe, images)
+            model, tuned = _fine_tune(model, tuning, output, calibrate)
+            accuracies = ({} if "data" in changes else accuracies) | tuned
+        compressed = Compressed(model, sizes, accuracies)
+        save_classifier(output / MODEL, model, recipe, trained.images)
+        write_atomically(output / TABLE, f"{compressed}\n".encode())
+        write_atomically(output / FIGURES, json.dumps(_figures(compressed), indent=1).encode())
+        return compressed
 
 
 def _recipe(trained: Trained, changes: Mapping[str, Any]) -> Recipe:
@@ -226,7 +228,7 @@ def _images(data: ImageData, count: int) -> Iterator[Tensor]:
 
 def _fine_tune(model: nn.Module, recipe: Recipe, output: Path, calibrate: int) -> tuple[nn.Module, dict[str, float]]:
     # Another start is another run: going on from its checkpoints would mix the two
-    run = Trainer(recipe, output / f"fine-tuning-{_digest(model)}")
+    run = Trainer(recipe, real_folder(output, f"fine-tuning-{_digest(model)}"))
     accuracies = {}
     if run.progress.step == 0:
         player = run.task.players[CLASSIFIER]

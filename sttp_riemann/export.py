@@ -14,8 +14,8 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from sttp_riemann.training.checkpoint import write_atomically
-from sttp_riemann.training.errors import RecipeError
+from sttp_riemann.errors import RecipeError
+from sttp_riemann.files import check_writable, write_atomically
 from sttp_riemann.training.saved import Saved
 from sttp_riemann.training.stability import plain_copy
 
@@ -40,6 +40,7 @@ def export(saved: Saved, path: Path) -> None:
     """
     if path.suffix not in FORMATS:
         raise RecipeError(f"cannot export to {path}: name a file that ends with {', '.join(FORMATS)}")
+    check_writable(path)
     model = plain_copy(saved.classifier, saved.recipe.low_rank).cpu().eval()
     images = torch.zeros(2, saved.images.channels, saved.images.image_size, saved.images.image_size)
     write_atomically(path, FORMATS[path.suffix](model, images))

@@ -249,6 +249,39 @@ def test_a_fault_while_running_is_one_line_and_status_1(recipe, capsys):
     assert "here holds a run of another recipe (rank was 4 and is 3)" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["../../x", "..", "a/b", "/abs", "a" * 256, "a\nb", "a\x1b[2J", ""])
+@pytest.mark.parametrize("command", [["compare", "--recipe"], ["train"]])
+def test_a_name_that_leads_out_of_runs_is_refused_and_nothing_written(command, name, recipe, tmp_path, capsys):
+    path = tmp_path / "named.yaml"
+    path.write_text(yaml.safe_dump({**TINY, "name": name}))
+    before = sorted(tmp_path.rglob("*"))
+    assert cli.main([*command, str(path)]) == 2
+    assert capsys.readouterr().err.startswith("sttp-riemann: name ")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["compare", "--recipe", "RECIPE", "--output", "file/study"],
+        ["train", "RECIPE", "--output", "file/run"],
+        ["ablate", "--recipe", "RECIPE", "--output", "file/page.md"],
+        ["bench", "--output", "file/page.md"],
+        ["train", "RECIPE", "--output", "a" * 300],
+        ["compare", "--recipe", "RECIPE", "--output", "a" * 300],
+        ["report", "a" * 300],
+    ],
+)
+def test_an_output_that_cannot_be_written_is_one_line_before_any_step(arguments, recipe, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(Trainer, "_step", lambda self: pytest.fail("a step was run"))
+    monkeypatch.setattr("sttp_riemann.study.bench.run.SECTIONS", None)
+    (tmp_path / "file").touch()
+    assert cli.main([recipe if argument == "RECIPE" else argument for argument in arguments]) != 0
+    err = capsys.readouterr().err
+    assert err.startswith("sttp-riemann: ")
+    assert err.count("\n") == 1
+
+
 def test_an_interruption_says_how_to_go_on(recipe, monkeypatch, capsys):
     def interrupt(self):
         raise KeyboardInterrupt

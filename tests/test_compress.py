@@ -13,9 +13,11 @@ import torch
 from safetensors.torch import save_file
 
 from sttp_riemann import cli, recipes
+from sttp_riemann import compress as compressing
 from sttp_riemann.compress import compress, load_trained
+from sttp_riemann.errors import CheckpointError, RecipeError
+from sttp_riemann.files import LOCK, Lock
 from sttp_riemann.models import build_model
-from sttp_riemann.training.errors import RecipeError
 from sttp_riemann.training.loop import Trainer
 from sttp_riemann.training.recipe import Recipe
 from sttp_riemann.training.represent import load_data
@@ -220,3 +222,16 @@ def trained_on_digits(tmp_path_factory):
         return sorted(folder.iterdir())
 
     return train
+
+
+def test_a_folder_that_another_compression_is_in_is_refused(dense, tmp_path):
+    with Lock(tmp_path), pytest.raises(CheckpointError, match="another run is in"):
+        compress(load_trained(str(dense)), tmp_path, {"rank": 4})
+    assert [path.name for path in tmp_path.iterdir()] == [LOCK]
+
+
+def test_an_output_that_cannot_be_written_is_told_of_before_the_weights_are_taken_apart(dense, tmp_path, monkeypatch):
+    monkeypatch.setattr(compressing, "represent", lambda *_: pytest.fail("the work began"))
+    (tmp_path / "file").touch()
+    with pytest.raises(CheckpointError, match=r"compressed.safetensors cannot be written"):
+        compress(load_trained(str(dense)), tmp_path / "file", {"rank": 4})

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 from sttp_riemann import cli
 from sttp_riemann import export as exporting
+from sttp_riemann.errors import CheckpointError
 from sttp_riemann.models import build_model
 from sttp_riemann.training.loop import Trainer
 from sttp_riemann.training.saved import load_saved
@@ -77,3 +78,10 @@ def test_what_onnx_needs_is_named_where_it_is_missing(run, tmp_path, capsys, mon
     monkeypatch.setattr(exporting.importlib.util, "find_spec", lambda name: None)
     assert cli.main(["export", str(run), "--to", str(tmp_path / "model.onnx")]) == 2
     assert "needs onnx and onnxscript: pip install 'sttp-riemann[export]'" in capsys.readouterr().err
+
+
+def test_a_file_that_cannot_be_written_is_told_of_before_the_work(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(exporting, "plain_copy", lambda *_: pytest.fail("the work began"))
+    (tmp_path / "file").touch()
+    with pytest.raises(CheckpointError, match=r"dense.onnx cannot be written"):
+        exporting.export(load_saved(run), tmp_path / "file" / "dense.onnx")

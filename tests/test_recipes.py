@@ -5,7 +5,7 @@ import textwrap
 import pytest
 
 from sttp_riemann import recipes
-from sttp_riemann.training.errors import RecipeError
+from sttp_riemann.errors import RecipeError
 from sttp_riemann.training.recipe import Recipe
 from tests.test_bad_input import BOMB
 

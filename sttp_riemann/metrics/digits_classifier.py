@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, cross_entropy, interpolate, normalize
 
 from sttp_riemann.data import ImageData, load_dataset
+from sttp_riemann.errors import CheckpointError
+from sttp_riemann.files import write_atomically
 from sttp_riemann.metrics.cache import cache_folder
+from sttp_riemann.sealed import SealError, seal, unseal
 
 SIDE = 8
 FEATURES = 64
@@ -26,6 +28,7 @@ LR = 1e-2
 SHIFT = 1
 # Changes with whatever changes the weights
 FILE = "digits-classifier-1.safetensors"
+KEPT = "sttp_riemann digits classifier 1"
 
 
 class DigitsClassifier(nn.Module):
@@ -92,26 +95,35 @@ def test_accuracy(model: DigitsClassifier, data: ImageData) -> float:
 
 
 def load_classifier(path: Path | None = None) -> DigitsClassifier:
-    """Read the classifier from a file, or train and keep it there.
+    """Read the classifier from a file, or from the user's cache; train it where that has none.
 
     Parameters
     ----------
     path : Path, optional
-        The file; one in the user's cache by default. Where that folder cannot be written to, nothing is kept.
+        A file with its ``state_dict``, .safetensors; it is only read. Where the cache cannot be written to, nothing is
+        kept.
+
+    Raises
+    ------
+    ValueError
+        The file is not of this classifier.
     """
-    path = cache_folder() / FILE if path is None else path
-    if path.is_file():
-        model = DigitsClassifier()
-        # A file cut short by a crash is no reason to fail
-        with contextlib.suppress(SafetensorError, RuntimeError, OSError):
+    model = DigitsClassifier()
+    if path is not None:
+        try:
             model.load_state_dict(load_file(path))
-            return model.eval().requires_grad_(False)
+        except (SafetensorError, RuntimeError, OSError) as error:
+            reason = str(error).splitlines()[-1].strip()
+            raise ValueError(f"{path} cannot be read as the weights of the digits classifier: {reason}") from error
+        return model.eval().requires_grad_(False)
+    path = cache_folder() / FILE
+    # A file cut short by a crash, or that somebody changed, is no reason to fail
+    with contextlib.suppress(SealError, RuntimeError, OSError):
+        model.load_state_dict(unseal(path, KEPT)[0])
+        return model.eval().requires_grad_(False)
     model = train_classifier()
-    with contextlib.suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.{os.getpid()}")
-        partial.write_bytes(save(model.state_dict()))
-        partial.replace(path)
+    with contextlib.suppress(CheckpointError):
+        write_atomically(path, seal(model.state_dict(), {}, KEPT))
     return model
 
 

@@ -12,10 +12,16 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 from torch_fidelity import GenerativeModelModuleWrapper, calculate_metrics
+from torch_fidelity.metric_fid import fid_statistics_to_metric
+from torch_fidelity.metric_isc import isc_features_to_metric
+from torch_fidelity.metric_kid import kid_features_to_metric
+from torch_fidelity.metric_prc import prc_features_to_metric
+from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
+from torch_fidelity.utils import prepare_input_from_descriptor
 
-from sttp_riemann.metrics.cache import cache_folder
 from sttp_riemann.metrics.digits_classifier import digest, load_classifier
 from sttp_riemann.metrics.extractor import DIGITS, EXTRACTORS, register
+from sttp_riemann.metrics.features import Features, build_extractor, file_digest, weights_only
 
 # Torch-fidelity's names of what each metric gives, by ours
 METRICS: dict[str, dict[str, str]] = {
@@ -26,6 +32,8 @@ METRICS: dict[str, dict[str, str]] = {
     "ppl": {"ppl": "perceptual_path_length_mean"},
 }
 _SWITCHES = {"is": "isc"}
+# Precision and recall look at the third nearest neighbour
+_FEWEST = 4
 
 
 class MetricError(ValueError):
@@ -120,9 +128,76 @@ def measure(
     MetricError
         The extractor's weights cannot be had, or there are too few images.
     """
+    layers = check(names, options, len(_input(samples)), None if reference is None else len(_input(reference)))
+    known = _settings(options)
+    found: dict[str, float] = {}
+    try:
+        if layers:
+            extractor = build_extractor(
+                EXTRACTORS[options.extractor], sorted(set(layers.values())), options.weights, options.cuda
+            )
+            ours = Features(_input(samples), extractor, known)
+            if reference is not None:
+                real = Features(_input(reference), extractor, known, _name(reference, options))
+            if "is" in layers:
+                found |= isc_features_to_metric(ours.of(layers["is"]), options.is_splits)
+            if "fid" in layers:
+                layer = layers["fid"]
+                found |= fid_statistics_to_metric(ours.statistics(layer), real.statistics(layer), verbose=False)
+            if "kid" in layers:
+                found |= kid_features_to_metric(ours.of(layers["kid"]), real.of(layers["kid"]), **known)
+            if "prc" in layers:
+                found |= prc_features_to_metric(ours.of(layers["prc"]), real.of(layers["prc"]), **known)
+        if "ppl" in names:
+            if generator is None:
+                raise MetricError("perceptual path length needs the generator itself, not only its samples")
+            with weights_only():
+                found |= calculate_metrics(**known, **_path_length(generator, len(_input(samples)), options))
+    except MetricError:
+        raise
+    except (ValueError, OSError) as error:
+        raise MetricError(f"torch-fidelity cannot measure: {error}") from error
+    return {ours: float(found[theirs]) for name in names for ours, theirs in METRICS[name].items()}
+
+
+def check(names: Sequence[str], options: MetricOptions, samples: int, reference: int | None) -> dict[str, str]:
+    """Refuse what cannot be measured, before any training.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Keys of `METRICS`.
+    options : MetricOptions
+        How.
+    samples : int
+        How many samples there will be.
+    reference : int or None
+        How many real images there are; None where there are none.
+
+    Returns
+    -------
+    dict[str, str]
+        The extractor's layer that each metric looks at, without path length, which has a network of its own.
+
+    Raises
+    ------
+    MetricError
+        The extractor's weights cannot be had, are of another network or would be executed; or there are too few images.
+    """
     register()
     _check_weights(options)
-    known: dict[str, Any] = {
+    kind = FEATURE_EXTRACTORS_REGISTRY[EXTRACTORS[options.extractor]]
+    layers = {n: kind.get_default_feature_layer_for_metric(_SWITCHES.get(n, n)) for n in names if n != "ppl"}
+    if reference is None and layers.keys() - {"is"}:
+        raise MetricError(f"there are no real images to compare with, as {min(layers.keys() - {'is'})} does")
+    for count, whose in ((samples, "samples"), (reference, "real images")):
+        if "prc" in layers and count is not None and count < _FEWEST:
+            raise MetricError(f"precision and recall need at least {_FEWEST} images, and there are {count} {whose}")
+    return layers
+
+
+def _settings(options: MetricOptions) -> dict[str, Any]:
+    return {
         "feature_extractor": EXTRACTORS[options.extractor],
         "feature_extractor_weights_path": options.weights,
         "isc_splits": options.is_splits,
@@ -130,62 +205,51 @@ def measure(
         "kid_subset_size": options.kid_subset_size,
         "batch_size": options.batch_size,
         "cuda": options.cuda,
-        "cache_root": str(cache_folder() / "fidelity"),
+        # It would keep pickles
+        "cache": False,
         # Worker processes for images that are in memory already cost more than they save
         "save_cpu_ram": True,
         "verbose": False,
     }
-    compared = [name for name in names if name != "ppl"]
-    found: dict[str, float] = {}
-    if compared:
-        switches = {_SWITCHES.get(name, name): True for name in compared}
-        found |= _calculate(**known, **switches, **_inputs(samples, reference, options))
-    if "ppl" in names:
-        if generator is None:
-            raise MetricError("perceptual path length needs the generator itself, not only its samples")
-        found |= _calculate(**known, **_path_length(generator, len(Images(torch.as_tensor(samples))), options))
-    return {ours: float(found[theirs]) for name in names for ours, theirs in METRICS[name].items()}
 
 
-def _calculate(**settings: Any) -> dict[str, float]:
-    try:
-        return dict(calculate_metrics(**settings))
-    except (ValueError, OSError) as error:
-        raise MetricError(f"torch-fidelity cannot measure: {error}") from error
+def _name(reference: Tensor | Path, options: MetricOptions) -> str | None:
+    """Name real images and the extractor's weights together; None for a folder, whose images may change."""
+    if isinstance(reference, Path):
+        return None
+    path = None if options.weights is None else Path(options.weights)
+    weights = digest(load_classifier(path)) if options.extractor == "digits" else file_digest(path) if path else "own"
+    return f"{Images(reference).digest()}-{options.extractor}-{weights}"
 
 
-def _inputs(samples: Tensor | Path, reference: Tensor | Path | None, options: MetricOptions) -> dict[str, Any]:
-    inputs: dict[str, Any] = {"input1": _input(samples)}
-    if reference is not None:
-        inputs["input2"] = _input(reference)
-    if isinstance(reference, Tensor):
-        classifier = options.extractor == "digits"
-        weights = (
-            digest(load_classifier(None if options.weights is None else Path(options.weights))) if classifier else ""
-        )
-        inputs["input2_cache_name"] = f"{Images(reference).digest()}{weights}"
-    return inputs
-
-
-def _input(images: Tensor | Path) -> Images | str:
-    return Images(images) if isinstance(images, Tensor) else str(images)
+def _input(images: Tensor | Path) -> Images | Any:
+    if isinstance(images, Tensor):
+        return Images(images)
+    # Torch-fidelity takes other texts for names of data sets, or for programs that it then runs
+    if not images.is_dir():
+        raise MetricError(f"there is no folder {images} with images")
+    return prepare_input_from_descriptor({"input": str(images.absolute())})
 
 
 def _check_weights(options: MetricOptions) -> None:
-    if options.extractor == "digits" or options.download:
-        return
-    if options.weights is not None:
-        if not Path(options.weights).is_file():
-            raise MetricError(f"there is no file {options.weights} with Inception's weights: mend extractor_weights")
-        return
+    if options.weights is not None and not Path(options.weights).is_file():
+        raise MetricError(f"there is no file {options.weights} with the extractor's weights: mend extractor_weights")
     from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
 
     cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(URL_INCEPTION_V3).name
-    if not cached.is_file():
+    if options.extractor != "digits" and options.weights is None and not cached.is_file():
+        if options.download:
+            return
         raise MetricError(
             "the Inception network's weights are not on this machine: set download to true, name their file in "
             "extractor_weights, or set extractor to 'digits' or metrics to []"
         )
+    if options.weights is not None or options.extractor != "digits":
+        kind = FEATURE_EXTRACTORS_REGISTRY[EXTRACTORS[options.extractor]]
+        try:
+            build_extractor(EXTRACTORS[options.extractor], [*kind.get_provided_features_list()][:1], options.weights)
+        except ValueError as error:
+            raise MetricError(str(error)) from error
 
 
 def _path_length(generator: tuple[nn.Module, int, int], count: int, options: MetricOptions) -> dict[str, Any]:

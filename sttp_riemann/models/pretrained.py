@@ -67,9 +67,10 @@ def _published(name: str, download: bool) -> dict[str, Tensor]:
     if not there and not download:
         raise ValueError(f"the weights of 'torchvision:{name}' are not here: allow download, or name a file of weights")
     try:
-        state: dict[str, Tensor] = published.get_state_dict(check_hash=True)
-    except OSError as error:
-        raise ValueError(f"the weights of 'torchvision:{name}' cannot be downloaded: {error}") from error
+        state: dict[str, Tensor] = published.get_state_dict(check_hash=True, weights_only=True)
+    except (OSError, pickle.UnpicklingError, RuntimeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"the weights of 'torchvision:{name}' cannot be had: {reason}") from error
     return state
 
 

@@ -7,9 +7,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from sttp_riemann.errors import RecipeError
 from sttp_riemann.recipes.reading import load
 from sttp_riemann.training.checks import check_path
-from sttp_riemann.training.errors import RecipeError
 from sttp_riemann.training.typecheck import shown
 
 LARGEST_FILE = 2**20

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
+from sttp_riemann.errors import CheckpointError, RecipeError
 from sttp_riemann.study.results import Result, read_result
 from sttp_riemann.study.variant import Variant, title
 from sttp_riemann.training.checks import LOW_RANK
-from sttp_riemann.training.errors import CheckpointError, RecipeError
 from sttp_riemann.training.loop import RESULT
 from sttp_riemann.training.recipe import LETTERS, Frames, Method, Recipe
 from sttp_riemann.training.storage import checkpoints
@@ -30,7 +31,6 @@ OF_LOW_RANK = (
 )
 # What a label says
 OF_VARIANT = ("method", "frames", "rank", "seed")
-NEEDED = {"label", "recipe", "environment", "final", "history", "median_step_ms", "ratio", "singular_values"}
 
 
 @dataclass(frozen=True)
@@ -92,9 +92,13 @@ def _read(paths: Sequence[Path]) -> tuple[list[Result], list[str]]:
     skipped = []
     for path in paths:
         # A study's folder holds its runs' folders; a link to one is the same one
+        # Unlike the method of a path, it takes a name that is too long for one that is not there
+        if not os.path.isdir(path):
+            skipped.append(f"{path} is no folder")
+            continue
         inside = sorted({file.parent for pattern in (RESULT, "*.safetensors") for file in path.rglob(pattern)})
         if not inside:
-            skipped.append(f"{path} {'holds no run' if path.is_dir() else 'is no folder'}")
+            skipped.append(f"{path} holds no run")
         for folder in inside:
             try:
                 found[folder.resolve()] = _finished(folder)
@@ -109,13 +113,11 @@ def _finished(folder: Path) -> Result:
     if result is None:
         kind = "is not finished" if checkpoints(folder) else "holds no run"
         raise CheckpointError(f"{folder} {kind}")
-    if missing := NEEDED - result.keys():
-        raise CheckpointError(f"{folder / RESULT} is not of a run: it has no {min(missing)}")
     try:
-        _recipe(result)
+        # With the fields at their defaults that it does not have
+        return {**result, "recipe": _recipe(result).to_dict()}
     except (RecipeError, TypeError) as error:
         raise CheckpointError(f"{folder} is of a recipe that is not valid here: {error}") from error
-    return result
 
 
 def _recipe(result: Result) -> Recipe:

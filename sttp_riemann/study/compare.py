@@ -8,7 +8,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from sttp_riemann.study.report import write_report
+from sttp_riemann.files import Lock, refuse_links
+from sttp_riemann.study.report import check_report, write_report
 from sttp_riemann.study.results import Result, read_result
 from sttp_riemann.study.variant import title
 from sttp_riemann.study.workers import spread
@@ -100,8 +101,9 @@ def finish(recipe: Recipe, folder: Path) -> Result:
     result = read_result(folder)
     if result is None:
         return {**Trainer(recipe, folder).run(), "folder": folder}
-    check_origin(recipe, folder, result["recipe"], result["environment"]["sttp_riemann"])
-    return result
+    check_origin(recipe, folder, result["recipe"], result["environment"].get("sttp_riemann"))
+    # What else is compared decides whether a label tells the rank
+    return {**result, "label": recipe.label}
 
 
 def compare(recipe: Recipe, output: Path, workers: int = 1) -> tuple[list[Result], Path]:
@@ -127,18 +129,24 @@ def compare(recipe: Recipe, output: Path, workers: int = 1) -> tuple[list[Result
     Raises
     ------
     ReportedError
-        A run cannot be had; what was finished stays, and the same command goes on from there.
+        The output cannot be written, another comparison is in its folder, or a run cannot be had; what was finished
+        stays, and the same command goes on from there.
     """
     runs = plan(recipe)
+    check_report(output)
     _rehearse(runs)
-    done: dict[int, Result] = {}
-    with tqdm(total=len(runs), desc="compare", unit="run", disable=None) as bar:
-        for index, result in spread(finish, [(run, run_folder(run, output)) for run in runs], workers):
-            done[index] = result
-            bar.update()
-            tqdm.write(_line(runs[index], result))
-    results = [done[index] for index in range(len(runs))]
-    return results, write_report(recipe, results, output)
+    folders = [run_folder(run, output) for run in runs]
+    for folder in folders:
+        refuse_links(folder, output)
+    with Lock(output):
+        done: dict[int, Result] = {}
+        with tqdm(total=len(runs), desc="compare", unit="run", disable=None) as bar:
+            for index, result in spread(finish, list(zip(runs, folders, strict=True)), workers):
+                done[index] = result
+                bar.update()
+                tqdm.write(_line(runs[index], result))
+        results = [done[index] for index in range(len(runs))]
+        return results, write_report(recipe, results, output)
 
 
 def _rehearse(runs: Sequence[Recipe]) -> None:

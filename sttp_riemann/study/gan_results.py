@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 import statistics
 from collections.abc import Callable, Sequence
@@ -12,10 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sttp_riemann.errors import CheckpointError
+from sttp_riemann.files import parse_json
+from sttp_riemann.forms import Each, check_form
 from sttp_riemann.study.collapse import Collapse, detect
 from sttp_riemann.study.results import Result, by_label, only_rank
 from sttp_riemann.study.variant import Variant, title
-from sttp_riemann.training.errors import CheckpointError
 from sttp_riemann.training.recipe import Recipe
 
 # Figure in the history: name for a reader, its scale, digits, and whether more is better
@@ -30,6 +31,14 @@ MEASURES: dict[str, tuple[str, float, int, bool]] = {
 }
 
 Record = dict[str, Any]
+_RECORD = {
+    "step": int,
+    "figures": {"diversity": float},
+    "layers": Each(
+        {**dict.fromkeys(("spectral_norm", "trained_norm", "stable_rank", "gradient_norm"), float), "top": [float]}
+    ),
+    "outputs": Each([float]),
+}
 
 
 @dataclass(frozen=True)
@@ -108,11 +117,15 @@ def read_records(folder: Path) -> list[Record]:
     CheckpointError
         A record cannot be read.
     """
-    records = []
+    records: list[Record] = []
     for path in sorted((folder / "stability").glob("*.json")):
         try:
-            records.append(dict(json.loads(path.read_text(encoding="utf-8"))))
-        except (ValueError, TypeError, OSError) as error:
+            record = parse_json(path.read_text(encoding="utf-8"))
+            check_form(record, _RECORD)
+            if record["layers"].keys() != (records or [record])[0]["layers"].keys():
+                raise ValueError("its layers are not those of the first")
+            records.append(record)
+        except (ValueError, OSError) as error:
             raise CheckpointError(
                 f"{path} cannot be read: delete the run's folder to have it anew ({error})"
             ) from error

@@ -8,14 +8,17 @@ from pathlib import Path
 
 import yaml
 
+from sttp_riemann.files import check_writable, refuse_links, write_atomically
 from sttp_riemann.study.contents import Contents
 from sttp_riemann.study.findings import findings
+from sttp_riemann.study.markdown import cell, fenced, markdown_table, plain
 from sttp_riemann.study.page import page
 from sttp_riemann.study.plots import figures
 from sttp_riemann.study.results import Result, table, tabulate, to_csv
-from sttp_riemann.training.checkpoint import write_atomically
 from sttp_riemann.training.recipe import Recipe
 
+FIGURES = "figures"
+CSV, MARKDOWN, HTML = "results.csv", "report.md", "report.html"
 NOTES = (
     "Accuracy is the mean over seeds ± two standard deviations.",
     "Z is the size of the whole network relative to the dense one: degrees of freedom of the reparameterized weights "
@@ -56,13 +59,26 @@ def write_report(recipe: Recipe, results: Sequence[Result], folder: Path, remark
     contents = replace(contents, told=[*contents.told, *remarks])
     shown = recipe_text(recipe)
     machine = _environment(results)
-    write_atomically(folder / "results.csv", contents.csv.encode())
+    write_atomically(folder / CSV, contents.csv.encode())
     for name, (_, png) in contents.figures.items():
-        write_atomically(folder / "figures" / f"{name}.png", png)
-    write_atomically(folder / "report.md", _markdown(recipe, contents, shown, machine).encode())
+        write_atomically(folder / FIGURES / f"{name}.png", png, inside=folder)
+    write_atomically(folder / MARKDOWN, _markdown(recipe, contents, shown, machine).encode())
     html = page(recipe.name, recipe.summary, contents, shown, machine)
-    write_atomically(folder / "report.html", html.encode())
-    return folder / "report.html"
+    write_atomically(folder / HTML, html.encode())
+    return folder / HTML
+
+
+def check_report(folder: Path) -> None:
+    """Refuse a folder that a report could not be written to, before the long part.
+
+    Raises
+    ------
+    CheckpointError
+        The message names what is in the way.
+    """
+    refuse_links(folder / FIGURES, folder)
+    for path in (folder / name for name in (CSV, MARKDOWN, HTML)):
+        check_writable(path)
 
 
 def _environment(results: Sequence[Result]) -> dict[str, str]:
@@ -133,51 +149,19 @@ def recipe_text(recipe: Recipe) -> str:
     return yaml.safe_dump(fields, sort_keys=False, default_flow_style=None, width=100)
 
 
-def markdown_table(lines: Sequence[Sequence[str]]) -> str:
-    """Write a table in Markdown, aligned for a terminal.
-
-    Parameters
-    ----------
-    lines : sequence of sequence of str
-        Cells, as many a line; the first line is the names of the columns.
-
-    Returns
-    -------
-    str
-        The first column flush left, the others flush right.
-
-    Examples
-    --------
-    >>> from sttp_riemann.study.report import markdown_table
-    >>> print(markdown_table([["method", "Z (%)"], ["dense", "100.00"]]))
-    | method |  Z (%) |
-    |--------|-------:|
-    | dense  | 100.00 |
-    """
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-
-    def join(line: Sequence[str]) -> str:
-        return "| " + " | ".join(_justify(i, text, widths[i]) for i, text in enumerate(line)) + " |"
-
-    rule = "|" + "|".join("-" * (w + 1) + ("-" if i == 0 else ":") for i, w in enumerate(widths)) + "|"
-    return "\n".join([join(lines[0]), rule, *(join(line) for line in lines[1:])])
-
-
-def _justify(column: int, text: str, width: int) -> str:
-    return text.ljust(width) if column == 0 else text.rjust(width)
-
-
 def _markdown(
     recipe: Recipe,
     contents: Contents,
     shown: str,
     machine: Mapping[str, object],
 ) -> str:
-    parts = [f"# {recipe.name}", recipe.summary, markdown_table(contents.table), "## What the numbers show"]
-    parts.append("\n".join(f"- {sentence}" for sentence in contents.told))
+    table = [[cell(text) for text in line] for line in contents.table]
+    parts = [f"# {plain(recipe.name)}", plain(recipe.summary), markdown_table(table), "## What the numbers show"]
+    parts.append("\n".join(f"- {plain(sentence)}" for sentence in contents.told))
     parts.append("## Figures")
-    parts.extend(f"![{name}](figures/{name}.png)\n\n{caption}" for name, (caption, _) in contents.figures.items())
+    drawn = contents.figures.items()
+    parts.extend(f"![{name}]({FIGURES}/{name}.png)\n\n{plain(caption)}" for name, (caption, _) in drawn)
     parts.extend(["## How to read the table", "\n".join(f"- {note}" for note in contents.notes)])
-    parts.extend(["## Recipe", f"```yaml\n{shown}```", "## Environment"])
-    parts.append("\n".join(f"- {key}: {value}" for key, value in machine.items()))
+    parts.extend(["## Recipe", fenced(shown, "yaml"), "## Environment"])
+    parts.append("\n".join(f"- {plain(key)}: {plain(value)}" for key, value in machine.items()))
     return "\n\n".join(p for p in parts if p) + "\n"

@@ -4,20 +4,38 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
+import os
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from sttp_riemann.errors import CheckpointError
+from sttp_riemann.files import parse_json
+from sttp_riemann.forms import Each, check_form
 from sttp_riemann.study.variant import title
-from sttp_riemann.training.errors import CheckpointError
 from sttp_riemann.training.loop import RESULT
 
 Result = dict[str, Any]
 """What a run's ``result.json`` holds, and under ``folder`` the path of the folder that it lies in."""
+# What every run's result has, and beside it what those of a task have
+_ANY = {
+    "environment": dict,
+    "label": str,
+    "recipe": dict,
+    "history": [{"step": int}],
+    "singular_values": Each([float]),
+    **dict.fromkeys(("median_step_ms", "ratio", "dof", "stored", "largest_singular_value"), float),
+    "largest_orthogonality_error": float,
+}
+_OF_CLASSIFIER = {"final": {"step": int, "test_accuracy": float}}
+_OF_GAN = {
+    "final": {"step": int, "diversity": float},
+    "history": [{"largest_spectral_norm": float}],
+    "generator_ratio": float,
+}
 
 
 @dataclass(frozen=True)
@@ -69,15 +87,25 @@ def read_result(folder: Path) -> Result | None:
     Raises
     ------
     CheckpointError
-        The file is there and cannot be read.
+        The file is there and cannot be read, or is not of a run.
     """
     path = folder / RESULT
-    if not path.exists():
+    # Unlike the method of a path, it takes a name that is too long for one that is not there
+    if not os.path.exists(path):
         return None
     try:
-        return {**dict(json.loads(path.read_text(encoding="utf-8"))), "folder": folder}
-    except (ValueError, TypeError, OSError) as error:
+        result = parse_json(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
         raise CheckpointError(f"{path} cannot be read: delete it to have it written again ({error})") from error
+    try:
+        check_form(result, _ANY)
+        check_form(result, _OF_GAN if result["recipe"].get("task") == "gan" else _OF_CLASSIFIER)
+        check_form(result["history"], [Each(float)], "history")
+        if not result["history"]:
+            raise ValueError("it has an empty history")
+    except ValueError as error:
+        raise CheckpointError(f"{path} is not of a run: {error}") from error
+    return {**result, "folder": folder}
 
 
 def by_label(results: Sequence[Result]) -> dict[str, list[Result]]:

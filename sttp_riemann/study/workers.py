@@ -11,7 +11,7 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import active_children, get_context, parent_process
 from typing import Any, TypeVar
 
-from sttp_riemann.training.errors import RecipeError, ReportedError
+from sttp_riemann.errors import RecipeError, ReportedError
 
 T = TypeVar("T")
 

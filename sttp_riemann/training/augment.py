@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sttp_riemann.training.errors import RecipeError
+from sttp_riemann.errors import RecipeError
 from sttp_riemann.training.recipe import Recipe
 from sttp_riemann.training.typecheck import shown
 

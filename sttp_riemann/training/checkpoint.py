@@ -1,22 +1,19 @@
-"""Checkpoints: one safetensors file, its plain values as JSON in the header. Nothing in it can be executed."""
+"""Checkpoints: one sealed file of tensors and plain values."""
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 
-from sttp_riemann.training.errors import CheckpointError
+from sttp_riemann.errors import CheckpointError
+from sttp_riemann.files import write_atomically
+from sttp_riemann.sealed import SealError, seal, unseal
 
-FORMAT = "sttp_riemann checkpoint 1"
+FORMAT = "sttp_riemann checkpoint 2"
 
 
 @dataclass
@@ -63,38 +60,6 @@ class Checkpoint:
         self.tensors.update({f"{prefix}.{name}": tensor for name, tensor in tensors.items()})
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Put a file in place whole or not at all; what was there stays until then.
-
-    Parameters
-    ----------
-    path : Path
-        The file; its folder is made when missing.
-    content : bytes
-        All of it.
-
-    Raises
-    ------
-    CheckpointError
-        The disk is full or the folder cannot be written to.
-    """
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            # A rename may reach the disk before the content does
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        reason = "the disk is full: free some space and run the same command again" if full else error.strerror
-        raise CheckpointError(f"could not write {path}; what was written before is intact; {reason}") from error
-
-
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint beside its place and rename it.
 
@@ -110,10 +75,11 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     CheckpointError
         It cannot be written; the previous one is then intact.
     """
-    # safetensors refuses tensors that share memory, which tied weights do
-    tensors = {name: t.detach().cpu().contiguous().clone() for name, t in checkpoint.tensors.items()}
-    metadata = {"format": FORMAT, "values": json.dumps(checkpoint.values)}
-    write_atomically(path, save(tensors, metadata))
+    try:
+        content = seal(checkpoint.tensors, checkpoint.values, FORMAT)
+    except SealError as error:
+        raise CheckpointError(f"{path} {error}") from error
+    write_atomically(path, content)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -132,23 +98,17 @@ def load_checkpoint(path: Path) -> Checkpoint:
     Raises
     ------
     CheckpointError
-        The file is missing, truncated, no safetensors file (a pickle, say), or not of this package.
+        The file is missing, truncated, damaged, no safetensors file (a pickle, say), or not of this package.
     """
-    if not path.is_file():
+    # Unlike the method of a path, it takes a name that is too long for one that is not there
+    if not os.path.isfile(path):
         raise CheckpointError(f"there is no checkpoint {path}")
     try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("format") != FORMAT:
-                found = metadata.get("format", "no format")
-                raise CheckpointError(f"{path} is not a checkpoint of this package's version: {found}, not {FORMAT!r}")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-            values = dict(json.loads(metadata["values"]))
-    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
-        raise CheckpointError(
-            f"{path} is truncated or not a safetensors file: delete it to begin the run anew ({error})"
-        ) from error
-    return Checkpoint(tensors, values)
+        return Checkpoint(*unseal(path, FORMAT))
+    except SealError as error:
+        raise CheckpointError(f"{path} {error}") from error
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def load_model(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:

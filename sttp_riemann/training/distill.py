@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import kl_div, log_softmax
 
 from sttp_riemann.data import ImageData
-from sttp_riemann.training.errors import RecipeError
+from sttp_riemann.errors import RecipeError
 from sttp_riemann.training.recipe import Recipe
 from sttp_riemann.training.saved import Images, load_saved
 

@@ -12,8 +12,8 @@ from accelerate import Accelerator
 from torch import Tensor
 
 import sttp_riemann as sr
+from sttp_riemann.errors import RecipeError
 from sttp_riemann.training import observe
-from sttp_riemann.training.errors import RecipeError
 from sttp_riemann.training.gan_evaluation import Evaluation, Evaluator
 from sttp_riemann.training.gan_losses import LOSSES
 from sttp_riemann.training.player import Player

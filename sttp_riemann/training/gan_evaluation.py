@@ -5,21 +5,24 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
 from sttp_riemann.data import ImageData
+from sttp_riemann.errors import RecipeError
+from sttp_riemann.files import write_atomically
 from sttp_riemann.training import observe
-from sttp_riemann.training.checkpoint import write_atomically
-from sttp_riemann.training.errors import RecipeError
 from sttp_riemann.training.gan_losses import LOSSES
 from sttp_riemann.training.player import Player
 from sttp_riemann.training.recipe import Recipe
 from sttp_riemann.training.sheets import png, slerp_path
 from sttp_riemann.training.stability import diversity, layer_records, plain_copy, trained_norms
+
+if TYPE_CHECKING:
+    from sttp_riemann.metrics import MetricOptions
 
 SHEET = 64
 """Samples of a sheet."""
@@ -53,9 +56,9 @@ class Evaluation:
     def write(self, folder: Path, step: int) -> None:
         """Write what a history does not hold: ``stability/STEP.json`` and ``NAME/STEP.png`` in a run's folder."""
         record = {"step": step, **{k: vars(self)[k] for k in ("figures", "layers", "outputs")}}
-        write_atomically(folder / "stability" / f"{step:09d}.json", json.dumps(record).encode())
+        write_atomically(folder / "stability" / f"{step:09d}.json", json.dumps(record).encode(), inside=folder)
         for name, image in self.sheets.items():
-            write_atomically(folder / name / f"{step:09d}.png", image)
+            write_atomically(folder / name / f"{step:09d}.png", image, inside=folder)
 
 
 class Evaluator:
@@ -89,7 +92,9 @@ class Evaluator:
         self.probe = PROBES * recipe.batch_size
         probe = torch.randperm(len(data.train_images), generator=generator)[: self.probe]
         self.real, self.real_labels = data.batch(probe)
-        self.reference = _as_bytes(data) if recipe.metrics else None
+        if recipe.metrics:
+            self.options = self._metric_options(len(data.train_images))
+            self.reference = _as_bytes(data)
         self.ends = torch.randn(2, PATHS, latent_dim, generator=generator)
         self.seed = int(torch.randint(2**31, (), generator=generator))
 
@@ -154,9 +159,20 @@ class Evaluator:
         return scores.float()
 
     def _measure(self, fakes: Tensor, network: nn.Module) -> dict[str, float]:
+        from sttp_riemann.metrics import MetricError, measure
+
+        generator = (network, self.latent_dim, self.classes or 0)
+        with torch.random.fork_rng(devices=[]):
+            try:
+                return measure(fakes, self.reference, self.recipe.metrics, self.options, generator)
+            except MetricError as error:
+                raise RecipeError(f"metrics: {error}") from error
+
+    def _metric_options(self, real: int) -> MetricOptions:
+        """How metrics are measured; what cannot be measured is refused before any training."""
         try:
             # Slow to import, and not every run wants it
-            from sttp_riemann.metrics import MetricError, MetricOptions, measure
+            from sttp_riemann.metrics import MetricError, MetricOptions, check
         except ImportError as error:
             raise RecipeError(
                 "metrics need torch-fidelity: pip install 'sttp-riemann[gan]', or set metrics to []"
@@ -174,11 +190,10 @@ class Evaluator:
         )
         with torch.random.fork_rng(devices=[]):
             try:
-                return measure(
-                    fakes, self.reference, recipe.metrics, options, (network, self.latent_dim, self.classes or 0)
-                )
+                check(recipe.metrics, options, recipe.metric_samples, real)
             except MetricError as error:
                 raise RecipeError(f"metrics: {error}") from error
+        return options
 
 
 def _as_bytes(data: ImageData) -> Tensor:

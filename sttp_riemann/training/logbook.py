@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from sttp_riemann.files import real_folder
+
 
 class Logbook:
     """Scalars of a run under ``tensorboard/`` in its folder.
@@ -15,13 +17,18 @@ class Logbook:
         The run's folder.
     step : int
         Where the run begins or goes on; what an earlier process logged beyond it is hidden.
+
+    Raises
+    ------
+    CheckpointError
+        The folder cannot be made, or is a link to elsewhere.
     """
 
     def __init__(self, folder: Path, step: int) -> None:
         # Slow to import, and few runs want it
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer = SummaryWriter(folder / "tensorboard", purge_step=step + 1)
+        self._writer = SummaryWriter(real_folder(folder, "tensorboard"), purge_step=step + 1)
 
     def write(self, step: int, figures: Mapping[str, float]) -> None:
         """Log figures of a step."""

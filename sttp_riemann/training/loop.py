@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from sttp_riemann.training.checkpoint import load_checkpoint, write_atomically
-from sttp_riemann.training.errors import DivergedError
+from sttp_riemann.errors import DivergedError
+from sttp_riemann.files import Lock, refuse_links, write_atomically
 from sttp_riemann.training.logbook import Logbook
 from sttp_riemann.training.machine import build_accelerator, environment
 from sttp_riemann.training.order import DataOrder
@@ -23,7 +23,7 @@ from sttp_riemann.training.recipe import Recipe
 from sttp_riemann.training.schedule import learning_rate
 from sttp_riemann.training.snapshot import Progress, restore, take
 from sttp_riemann.training.stopping import is_best, is_stuck
-from sttp_riemann.training.storage import checkpoints, save_and_prune, save_best
+from sttp_riemann.training.storage import BESIDE, last_checkpoint, save_and_prune, save_best
 from sttp_riemann.training.task import Task, build_task
 
 RESULT = "result.json"
@@ -48,7 +48,8 @@ class Trainer:
     RecipeError
         Data, network or representation cannot be had as the recipe wants them.
     CheckpointError
-        The folder's checkpoint cannot be read, or is of another recipe or version.
+        The folder's checkpoint cannot be read, or is of another recipe or version; another run is in the folder, or
+        it cannot be written to.
     """
 
     def __init__(self, recipe: Recipe, folder: Path) -> None:
@@ -58,10 +59,18 @@ class Trainer:
         self.task: Task = build_task(recipe, self.accelerator)
         self.order = DataOrder(self.task.size, recipe.batch_size, recipe.seed)
         self.progress = Progress()
-        for path in checkpoints(folder)[-1:]:
-            restore(self, load_checkpoint(path), path)
-        logs = recipe.tensorboard and self.accelerator.is_main_process
-        self.logbook = Logbook(folder, self.progress.step) if logs else None
+        # Last, as what cannot be built is refused before anything is written
+        self._lock = Lock(folder) if self.accelerator.is_main_process else None
+        try:
+            for name in BESIDE:
+                refuse_links(folder / name, folder)
+            if last := last_checkpoint(folder):
+                restore(self, last[1], last[0])
+            logs = recipe.tensorboard and self.accelerator.is_main_process
+            self.logbook = Logbook(folder, self.progress.step) if logs else None
+        except BaseException:
+            self._release()
+            raise
 
     def run(self) -> dict[str, Any]:
         """Train to the end.
@@ -78,17 +87,25 @@ class Trainer:
         CheckpointError
             A checkpoint cannot be written; those before it are intact.
         """
-        with self._bar() as bar:
-            while not self._done():
-                self._step()
-                bar.update()
-                if self._due(self.recipe.evaluate_every):
-                    bar.set_postfix(self._evaluate())
-                if self._due(self.recipe.checkpoint_every) or self._done():
-                    self._save()
-        if self.logbook is not None:
-            self.logbook.close()
-        return self._finish()
+        try:
+            with self._bar() as bar:
+                while not self._done():
+                    self._step()
+                    bar.update()
+                    if self._due(self.recipe.evaluate_every):
+                        bar.set_postfix(self._evaluate())
+                    if self._due(self.recipe.checkpoint_every) or self._done():
+                        self._save()
+            return self._finish()
+        finally:
+            if self.logbook is not None:
+                self.logbook.close()
+            self._release()
+
+    def _release(self) -> None:
+        """Let other runs into the folder."""
+        if self._lock is not None:
+            self._lock.release()
 
     def _bar(self) -> tqdm[Any]:
         return tqdm(

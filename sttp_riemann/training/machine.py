@@ -11,7 +11,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
-from sttp_riemann.training.errors import RecipeError
+from sttp_riemann.errors import RecipeError
 from sttp_riemann.training.recipe import Recipe
 
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
+import geoopt
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 import sttp_riemann as sr
+from sttp_riemann.forms import Each, check_form
 from sttp_riemann.training.recipe import Recipe
+
+# What `split_state` gives beside tensors
+_VALUES = {"scalars": Each(float), "groups": [{"params": [int], "lr": float}]}
 
 
 def build_optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
@@ -37,14 +43,14 @@ def set_lr(optimizer: Optimizer, lr: float) -> None:
 
 def split_state(optimizer: Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """State of an optimizer as tensors named ``INDEX.KEY``, and the rest as values that JSON can hold."""
-    state = optimizer.state_dict()
     tensors: dict[str, Tensor] = {}
     scalars: dict[str, Any] = {}
-    for index, entry in state["state"].items():
+    for index, entry in optimizer.state_dict()["state"].items():
         for key, value in entry.items():
-            (tensors if isinstance(value, Tensor) else scalars)[f"{index}.{key}"] = value
-    groups = [{key: _plain(value) for key, value in group.items()} for group in state["param_groups"]]
-    return tensors, {"scalars": scalars, "groups": groups}
+            # An entry that is not there is none
+            if value is not None:
+                (tensors if isinstance(value, Tensor) else scalars)[f"{index}.{key}"] = value
+    return tensors, {"scalars": scalars, "groups": _groups(optimizer)}
 
 
 def join_state(optimizer: Optimizer, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
@@ -53,28 +59,44 @@ def join_state(optimizer: Optimizer, tensors: dict[str, Tensor], values: dict[st
     Raises
     ------
     ValueError
-        The state is of an optimizer over other parameters.
+        The state is of an optimizer over other parameters or with other options than the learning rate.
     """
+    check_form(values, _VALUES)
     entries: dict[int, dict[str, Any]] = {}
     for name, value in {**tensors, **values["scalars"]}.items():
         index, _, key = name.partition(".")
         entries.setdefault(int(index), {})[key] = value
     _check_entries(entries, [p for group in optimizer.param_groups for p in group["params"]])
-    groups = []
-    for saved, now in zip(values["groups"], optimizer.param_groups, strict=True):
-        # JSON has no tuples, and Adam's betas are one
-        groups.append({k: tuple(v) if isinstance(now.get(k), tuple) else v for k, v in saved.items()})
+    groups = [{**group} for group in optimizer.state_dict()["param_groups"]]
+    for group, now, saved in zip(groups, _groups(optimizer), values["groups"], strict=True):
+        # As text, for JSON has no tuples, and Adam's betas are one
+        other = [key for key in now if key != "lr" and json.dumps(now[key]) != json.dumps(saved.get(key))]
+        if other:
+            raise ValueError(f"{other[0]!r} was {saved.get(other[0])!r} and is {now[other[0]]!r}")
+        group["lr"] = saved["lr"]
     optimizer.load_state_dict({"state": entries, "param_groups": groups})
 
 
+def _groups(optimizer: Optimizer) -> list[dict[str, Any]]:
+    groups = optimizer.state_dict()["param_groups"]
+    return [{key: _plain(value) for key, value in group.items()} for group in groups]
+
+
 def _check_entries(entries: dict[int, dict[str, Any]], parameters: list[Tensor]) -> None:
+    kinds: dict[bool, set[str]] = {}
     for index, entry in entries.items():
         if not 0 <= index < len(parameters):
             raise ValueError(f"it holds the state of parameter {index}, and there are {len(parameters)}")
-        shape = parameters[index].shape
+        parameter = parameters[index]
+        # Frames have a state of their own, and plain parameters have torch's
+        usual = kinds.setdefault(isinstance(parameter, geoopt.ManifoldParameter), set(entry))
+        if usual != entry.keys():
+            name = min(usual ^ entry.keys())
+            raise ValueError(f"{name!r} is there for some of its parameters, and not for others such as {index}")
         for key, value in entry.items():
-            if isinstance(value, Tensor) and not _fits(value.shape, shape):
-                raise ValueError(f"{key!r} of parameter {index} is {tuple(value.shape)}, and that is {tuple(shape)}")
+            wanted = torch.Size() if key == "step" else parameter.shape
+            if isinstance(value, Tensor) and not _fits(value.shape, wanted):
+                raise ValueError(f"{key!r} of parameter {index} is {tuple(value.shape)}, and that is {tuple(wanted)}")
 
 
 def _fits(shape: torch.Size, wanted: torch.Size) -> bool:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, Literal, get_type_hints
 
+from sttp_riemann.errors import RecipeError
 from sttp_riemann.training.checks import LOW_RANK, check_combinations, check_ranges
-from sttp_riemann.training.errors import RecipeError
 from sttp_riemann.training.typecheck import coerce, shown
 
 Method = Literal["dense", "sn", "sr", "svdp", "sttp"]
@@ -66,7 +66,7 @@ class Recipe:
     ('sttp-riemannian', True)
     >>> Recipe(rank=0)  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    sttp_riemann.training.errors.RecipeError: rank must be ...
+    sttp_riemann.errors.RecipeError: rank must be ...
     """
 
     name: str = option("study", "title of the study, and its folder under runs/", matters=False)

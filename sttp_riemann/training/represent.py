@@ -11,11 +11,14 @@ from torch import Tensor, nn
 import sttp_riemann as sr
 from sttp_riemann.baselines import BASELINES
 from sttp_riemann.data import ImageData, load_dataset
+from sttp_riemann.errors import RecipeError, one_line
 from sttp_riemann.models import build_model
 from sttp_riemann.models.rehearsal import check_scores
-from sttp_riemann.training.errors import RecipeError
 from sttp_riemann.training.recipe import Recipe
 from sttp_riemann.training.typecheck import shown
+
+# What a network of a size that no machine has leads to is a matter of torch's and the system's
+_IMPOSSIBLE = (ValueError, TypeError, RuntimeError, MemoryError, OverflowError)
 
 
 def load_data(recipe: Recipe) -> ImageData:
@@ -76,8 +79,8 @@ def build_network(recipe: Recipe, data: Pictures, num_classes: int | None) -> nn
         model = build_model(
             recipe.network, num_classes=num_classes, in_channels=data.channels, **recipe.network_options
         )
-    except (ValueError, TypeError) as error:
-        raise RecipeError(f"network {recipe.network!r}: {error}") from error
+    except _IMPOSSIBLE as error:
+        raise RecipeError(one_line(f"network {recipe.network!r}: {error}")) from error
     if recipe.task == "classify":
         rehearse(model, recipe, data, None, (1, num_classes or 0))
     return represent(model, recipe)
@@ -108,8 +111,8 @@ def represent(model: nn.Module, recipe: Recipe, moments: Mapping[str, Tensor] | 
     """
     try:
         return _represent(model, recipe, moments)
-    except ValueError as error:
-        raise RecipeError(str(error)) from error
+    except _IMPOSSIBLE as error:
+        raise RecipeError(one_line(str(error))) from error
 
 
 def _represent(model: nn.Module, recipe: Recipe, moments: Mapping[str, Tensor] | None) -> nn.Module:

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
+from sttp_riemann.errors import CheckpointError, RecipeError
+from sttp_riemann.forms import Each, check_form
 from sttp_riemann.training.checkpoint import Checkpoint, load_checkpoint, load_model, save_checkpoint
-from sttp_riemann.training.errors import CheckpointError, RecipeError
 from sttp_riemann.training.machine import code_version
 from sttp_riemann.training.recipe import Recipe
 from sttp_riemann.training.represent import build_network
+from sttp_riemann.training.snapshot import PROGRESS, Progress
 from sttp_riemann.training.storage import checkpoints
 from sttp_riemann.views import layer_ranks
 
 CLASSIFIER = "classifier"
+_NETWORKS = {
+    "recipe": dict,
+    "images": {"channels": int, "image_size": int, "num_classes": int},
+    "ranks": Each(Each(int)),
+}
 
 
 @dataclass(frozen=True)
@@ -36,6 +44,10 @@ class Images:
     channels: int
     image_size: int
     num_classes: int
+
+    def __post_init__(self) -> None:
+        if self.channels < 1 or self.image_size < 1 or self.num_classes < 0:
+            raise ValueError(f"there are no such images: {self}")
 
 
 @dataclass(frozen=True)
@@ -96,12 +108,15 @@ def load_saved(path: Path) -> Saved:
     RecipeError
         A network cannot be built here.
     """
-    path = _last_of(path) if path.is_dir() else path
+    path = _last_of(path) if os.path.isdir(path) else path
     checkpoint = load_checkpoint(path)
     try:
+        check_form(checkpoint.values, _NETWORKS)
+        # A network that no run is of has none
+        check_form(checkpoint.values.get("progress", vars(Progress())), PROGRESS)
         recipe = Recipe.from_dict(checkpoint.values["recipe"])
-        images, ranks = Images(**checkpoint.values["images"]), dict(checkpoint.values["ranks"])
-    except (KeyError, TypeError, RecipeError) as error:
+        images, ranks = Images(**checkpoint.values["images"]), checkpoint.values["ranks"]
+    except (TypeError, ValueError) as error:
         raise CheckpointError(f"{path} does not say of what network it is; write it again ({error})") from error
     players = {}
     for name, player in _recipes(recipe).items():

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sttp_riemann.errors import CheckpointError
+from sttp_riemann.forms import Each, check_form
 from sttp_riemann.training.checkpoint import Checkpoint, load_model
-from sttp_riemann.training.errors import CheckpointError
 from sttp_riemann.training.machine import code_version
 from sttp_riemann.training.optimizers import join_state, split_state
 from sttp_riemann.training.recipe import Recipe
@@ -16,6 +17,9 @@ from sttp_riemann.views import layer_ranks
 
 if TYPE_CHECKING:
     from sttp_riemann.training.loop import Trainer
+
+PROGRESS = {"step": int, "losses": [float], "history": [Each(float)], "timings": [float]}
+"""What a checkpoint says of the progress; see `Progress`."""
 
 
 @dataclass
@@ -73,7 +77,8 @@ def restore(run: Trainer, checkpoint: Checkpoint, path: Path) -> None:
     CheckpointError
         The checkpoint is of another recipe or version, or does not fit the run's networks.
     """
-    check_origin(run.recipe, run.folder, checkpoint.values.get("recipe") or {}, checkpoint.values.get("code"))
+    before = checkpoint.values.get("recipe")
+    check_origin(run.recipe, run.folder, before if isinstance(before, dict) else {}, checkpoint.values.get("code"))
     for name, player in run.task.players.items():
         load_model(player.model, checkpoint.part(f"model.{name}"), path)
         if player.average is not None:
@@ -82,11 +87,26 @@ def restore(run: Trainer, checkpoint: Checkpoint, path: Path) -> None:
         for name, player in run.task.players.items():
             join_state(player.optimizer, checkpoint.part(f"optimizer.{name}"), checkpoint.values[f"optimizer.{name}"])
         run.order.restore(checkpoint.part("order"))
-        if run.accelerator.scaler is not None:
-            run.accelerator.scaler.load_state_dict(checkpoint.values["scaler"])
-        run.progress = Progress(**checkpoint.values["progress"])
+        if (scaler := run.accelerator.scaler) is not None:
+            form = {name: type(value) for name, value in scaler.state_dict().items()}
+            check_form(checkpoint.values["scaler"], form)
+            scaler.load_state_dict(checkpoint.values["scaler"])
+        run.progress = _progress(run, checkpoint.values["progress"])
     except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
-        raise CheckpointError(f"{path} does not fit this run, delete it to begin anew: {error!r}") from error
+        raise CheckpointError(f"{path} does not fit this run: {error!r}") from error
+
+
+def _progress(run: Trainer, values: Any) -> Progress:
+    check_form(values, PROGRESS)
+    progress = Progress(**values)
+    if not 0 <= progress.step <= run.recipe.steps or len(progress.timings) < min(progress.step, 1):
+        raise ValueError(f"step {progress.step} of {run.recipe.steps}, with {len(progress.timings)} times of steps")
+    for row in progress.history:
+        check_form(row, {"step": int})
+        run.task.score(row)
+    if progress.step == run.recipe.steps and not progress.history:
+        raise ValueError("the history is empty after the last step")
+    return progress
 
 
 def check_origin(recipe: Recipe, folder: Path, before: Mapping[str, Any], code: str | None) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Literal, Union, get_args, get_origin
 
-from sttp_riemann.training.errors import RecipeError
+from sttp_riemann.errors import RecipeError
 
 WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", dict: "a mapping"}
 LARGEST_WHOLE = 2**31 - 1

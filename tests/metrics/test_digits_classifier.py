@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import pickle
+
+import pytest
 import torch
+from safetensors.torch import save_file
 
 from sttp_riemann.data import load_dataset
 from sttp_riemann.metrics import digits_classifier
@@ -21,19 +25,37 @@ def test_it_is_trained_once_and_kept(tmp_path, monkeypatch):
     assert digest(load_classifier()) == digest(first)
 
 
-def test_a_damaged_file_is_replaced(tmp_path, monkeypatch):
+def flip(content: bytes) -> bytes:
+    return content[:-1] + bytes([content[-1] ^ 1])
+
+
+@pytest.mark.parametrize("damage", [lambda content: content[:100], flip, lambda content: pickle.dumps([])])
+def test_a_damaged_file_in_the_cache_is_replaced(damage, tmp_path, monkeypatch):
+    monkeypatch.setenv("STTP_RIEMANN_CACHE", str(tmp_path))
     monkeypatch.setattr(digits_classifier, "EPOCHS", 1)
-    path = tmp_path / "classifier.safetensors"
-    first = digest(load_classifier(path))
-    path.write_bytes(path.read_bytes()[:100])
-    assert digest(load_classifier(path)) == first
-    assert len(path.read_bytes()) > 100
+    first = digest(load_classifier())
+    (tmp_path / FILE).write_bytes(damage((tmp_path / FILE).read_bytes()))
+    assert digest(load_classifier()) == first
+    monkeypatch.setattr(digits_classifier, "train_classifier", None)
+    assert digest(load_classifier()) == first
+
+
+def test_a_file_that_was_named_is_read_and_never_written(tmp_path):
+    path = tmp_path / "mine.safetensors"
+    model = digits_classifier.DigitsClassifier()
+    save_file(model.state_dict(), path)
+    assert digest(load_classifier(path)) == digest(model)
+    path.write_bytes(b"precious")
+    with pytest.raises(ValueError, match=r"mine.safetensors cannot be read as the weights of the digits classifier"):
+        load_classifier(path)
+    assert path.read_bytes() == b"precious"
 
 
 def test_a_folder_that_cannot_be_written_to_costs_only_the_cache(tmp_path, monkeypatch):
     monkeypatch.setattr(digits_classifier, "EPOCHS", 1)
     (tmp_path / "file").touch()
-    assert isinstance(load_classifier(tmp_path / "file" / "weights"), torch.nn.Module)
+    monkeypatch.setenv("STTP_RIEMANN_CACHE", str(tmp_path / "file"))
+    assert isinstance(load_classifier(), torch.nn.Module)
 
 
 def test_training_leaves_the_random_state_alone(monkeypatch):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -10,11 +11,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3, FeatureExtractorInceptionV3
 
 from sttp_riemann.data import load_dataset
-from sttp_riemann.metrics import METRICS, MetricError, MetricOptions, measure
+from sttp_riemann.metrics import METRICS, MetricError, MetricOptions, check, measure
 from sttp_riemann.metrics.cache import cache_folder
 from sttp_riemann.metrics.digits_classifier import FILE
+from sttp_riemann.metrics.features import build_extractor
 from sttp_riemann.metrics.fidelity import Images
 
 OPTIONS = MetricOptions(kid_subset_size=50, kid_subsets=7, is_splits=3)
@@ -137,6 +140,127 @@ def test_missing_inception_weights_are_refused_with_the_remedy(digits, tmp_path,
         measure(*digits, ["fid"], MetricOptions("inception-v3-compat"))
     with pytest.raises(MetricError, match="there is no file"):
         measure(*digits, ["fid"], MetricOptions("inception-v3-compat", str(tmp_path / "none.pth")))
+
+
+class Malicious:
+    """What touches a file when it is unpickled."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self):
+        return Path.touch, (self.trace,)
+
+
+@pytest.mark.parametrize("extractor", ["inception-v3-compat", "digits"])
+@pytest.mark.parametrize("name", ["weights.pth", "weights.safetensors"])
+def test_a_pickle_for_weights_is_refused_and_not_executed(extractor, name, digits, tmp_path):
+    path, trace = tmp_path / name, tmp_path / "executed"
+    torch.save({"weight": Malicious(trace)}, path)
+    options = MetricOptions(extractor, str(path))
+    for refused in (lambda: measure(*digits, ["fid"], options), lambda: check(["fid"], options, 10, 10)):
+        with pytest.raises(MetricError, match=f"{path} cannot be read as the weights of"):
+            refused()
+    assert not trace.exists()
+
+
+def test_a_pickle_in_the_place_of_downloaded_weights_is_not_executed(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    path, trace = tmp_path / "checkpoints" / Path(URL_INCEPTION_V3).name, tmp_path / "executed"
+    path.parent.mkdir()
+    torch.save(Malicious(trace), path)
+    with pytest.raises(MetricError, match="its own file cannot be read as the weights"):
+        check(["fid"], MetricOptions("inception-v3-compat"), 10, 10)
+    assert not trace.exists()
+
+
+def test_weights_that_hold_tensors_only_are_read(tmp_path, monkeypatch):
+    path = tmp_path / "weights.pth"
+    monkeypatch.setattr(FeatureExtractorInceptionV3, "load_state_dict", lambda self, state: None)
+    torch.save({"weight": torch.zeros(1)}, path)
+    assert type(build_extractor("inception-v3-compat", ["2048"], str(path))) is FeatureExtractorInceptionV3
+
+
+def cached(folder: Path) -> list[Path]:
+    return sorted((folder / "fidelity").iterdir())
+
+
+@pytest.fixture
+def own_cache(tmp_path, monkeypatch) -> Path:
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    shutil.copy(cache_folder() / FILE, folder / FILE)
+    monkeypatch.setenv("STTP_RIEMANN_CACHE", str(folder))
+    return folder
+
+
+def test_no_pickle_in_the_cache_is_executed_whatever_its_name(digits, own_cache, tmp_path):
+    first = measure(*digits, ["fid", "kid"], OPTIONS)
+    trace = tmp_path / "executed"
+    names = [path.stem for path in cached(own_cache)]
+    for name in names:
+        for suffix in (".safetensors", ".pt"):
+            torch.save(Malicious(trace), own_cache / "fidelity" / f"{name}{suffix}")
+    # The name under which torch-fidelity itself would look
+    digest = Images(digits[1]).digest()
+    for what in ("features-features", "stat-fid-features"):
+        torch.save(Malicious(trace), own_cache / "fidelity" / f"{digest}-sttp-digits-{what}.pt")
+    assert measure(*digits, ["fid", "kid"], OPTIONS) == first
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize("metric", ["fid", "kid"])
+def test_damaged_features_in_the_cache_are_extracted_anew(metric, digits, own_cache):
+    first = measure(*digits, [metric], OPTIONS)
+    for path in cached(own_cache):
+        content = bytearray(path.read_bytes())
+        content[-3] ^= 64
+        path.write_bytes(content)
+    assert measure(*digits, [metric], OPTIONS) == first
+
+
+def test_features_of_other_images_under_a_name_are_not_taken(digits, own_cache):
+    samples, reference = digits
+    first = measure(samples, reference, ["fid"], OPTIONS)
+    paths = cached(own_cache)
+    measure(samples, 255 - reference, ["fid"], OPTIONS)
+    others = [path for path in cached(own_cache) if path not in paths]
+    for path, other in zip(paths, others, strict=True):
+        shutil.copy(other, path)
+    assert measure(samples, reference, ["fid"], OPTIONS) == first
+
+
+def test_a_link_in_the_cache_is_not_followed(digits, own_cache, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (own_cache / "fidelity").symlink_to(tmp_path / "elsewhere")
+    measure(*digits, ["fid"], OPTIONS)
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_what_is_no_folder_of_images_is_refused(digits, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "program.pth").touch()
+    for name in ("program.pth", "cifar10-train"):
+        with pytest.raises(MetricError, match=f"there is no folder {name} with images"):
+            measure(Path(name), digits[1], ["fid"], OPTIONS)
+
+
+def test_too_few_images_for_precision_and_recall_are_refused(digits):
+    with pytest.raises(MetricError, match="precision and recall need at least 4 images, and there are 3 samples"):
+        measure(digits[0][:3], digits[1], ["prc"], OPTIONS)
+
+
+def test_a_metric_that_compares_needs_real_images(digits):
+    with pytest.raises(MetricError, match="no real images to compare with, as fid does"):
+        measure(digits[0], None, ["fid"], OPTIONS)
+
+
+def test_torchs_own_switches_are_as_before(digits, monkeypatch):
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+    monkeypatch.delenv("TORCH_FORCE_WEIGHTS_ONLY_LOAD", raising=False)
+    measure(*digits, ["fid"], OPTIONS)
+    assert os.environ["TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"] == "1"
+    assert "TORCH_FORCE_WEIGHTS_ONLY_LOAD" not in os.environ
 
 
 def test_gray_images_have_three_equal_channels():

@@ -43,7 +43,7 @@ def test_nothing_is_downloaded_unless_allowed(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="are not here: allow download, or name a file of weights"):
         pretrained_network(NAME)
     assert not asked
-    with pytest.raises(ValueError, match="cannot be downloaded: no way out"):
+    with pytest.raises(ValueError, match="cannot be had: no way out"):
         pretrained_network(NAME, download=True)
     assert len(asked) == 1
 
@@ -61,6 +61,14 @@ def test_a_file_gives_weights_and_the_number_of_classes(tmp_path, classes):
 class Payload:
     def __reduce__(self):
         return (print, ("executed",))
+
+
+def test_a_pickle_in_the_place_of_downloaded_weights_is_refused_and_not_executed(published, tmp_path, capsys):
+    (path,) = (tmp_path / "checkpoints").iterdir()
+    torch.save(Payload(), path)
+    with pytest.raises(ValueError, match=f"the weights of 'torchvision:{NAME}' cannot be had"):
+        pretrained_network(NAME)
+    assert "executed" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("content", ["nothing", "text", "pickle"])

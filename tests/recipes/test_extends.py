@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from sttp_riemann import recipes
-from sttp_riemann.training.errors import RecipeError
+from sttp_riemann.errors import RecipeError
 
 
 def test_a_recipe_takes_from_another_what_it_does_not_set(tmp_path):

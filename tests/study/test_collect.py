@@ -5,9 +5,10 @@ import json
 
 import pytest
 
+from sttp_riemann.errors import RecipeError
 from sttp_riemann.study.collect import collect
 from sttp_riemann.study.report import write_report
-from sttp_riemann.training.errors import RecipeError
+from sttp_riemann.study.results import tabulate
 from sttp_riemann.training.loop import RESULT
 from sttp_riemann.training.recipe import Recipe
 from tests.study.conftest import ranked, result
@@ -21,6 +22,9 @@ def write(tmp_path):
         folder = tmp_path / where
         folder.mkdir(parents=True)
         recipe = dataclasses.replace(Recipe.from_dict(run["recipe"]), **fields)
+        if recipe.task == "gan":
+            history = [{**row, "diversity": 1.0, "largest_spectral_norm": 1.0} for row in run["history"]]
+            run = {**run, "history": history, "final": history[-1], "generator_ratio": 100.0}
         folder.joinpath(RESULT).write_text(json.dumps({**run, "recipe": recipe.to_dict()}))
         return folder
 
@@ -52,6 +56,15 @@ def test_runs_of_one_rank_each_get_labels_that_tell_it(write):
     assert (found.recipe.methods, found.recipe.paths) == (["dense", "sttp"], ["riemannian"])
     # What is excluded from compression, and at which rank, is nothing to a dense network
     assert found.remarks == []
+
+
+def test_a_recipe_that_lacks_fields_has_them_at_their_defaults(write, tmp_path):
+    folder = write("a", result("sttp"))
+    run = json.loads((folder / RESULT).read_text())
+    del run["recipe"]["frames"], run["recipe"]["method"]
+    (folder / RESULT).write_text(json.dumps(run))
+    (found,) = tabulate(collect([folder], "page").results)
+    assert (found.method, found.frames) == ("sttp", "riemannian")
 
 
 def test_one_rank_alone_is_not_told_in_the_label(write):

@@ -5,8 +5,9 @@ import json
 import pytest
 
 from sttp_riemann import recipes
+from sttp_riemann.errors import CheckpointError, RecipeError
+from sttp_riemann.files import LOCK, Lock
 from sttp_riemann.study.compare import compare, finish, plan, run_folder
-from sttp_riemann.training.errors import CheckpointError, RecipeError
 from sttp_riemann.training.loop import RESULT, Trainer
 from sttp_riemann.training.recipe import Recipe
 from sttp_riemann.training.storage import checkpoints
@@ -97,6 +98,75 @@ def test_a_variant_that_cannot_be_built_is_told_of_before_any_has_run(tiny, tmp_
     with pytest.raises(RecipeError, match="conv9"):
         compare(tiny(exclude=["conv9"]), tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def no_step(monkeypatch):
+    monkeypatch.setattr(Trainer, "_step", lambda self: pytest.fail("a step was run"))
+
+
+def test_a_second_comparison_in_a_folder_is_refused_at_the_start(tiny, tmp_path, no_step):
+    with Lock(tmp_path), pytest.raises(CheckpointError, match=r"another run is in .*: wait for its end"):
+        compare(tiny(), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [LOCK]
+
+
+def test_a_comparison_is_refused_where_another_is_in_one_of_its_runs(tiny, tmp_path, no_step):
+    recipe = tiny(seeds=[0], methods=["sttp"])
+    with Lock(run_folder(plan(recipe)[0], tmp_path)), pytest.raises(CheckpointError, match="another run is in"):
+        compare(recipe, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["report.md", "report.html", "results.csv"])
+def test_a_report_that_could_not_be_written_is_told_of_at_the_start(name, tiny, tmp_path, no_step):
+    (tmp_path / name).mkdir()
+    with pytest.raises(CheckpointError, match=f"{name} cannot be written"):
+        compare(tiny(), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_an_output_that_cannot_be_made_is_told_of_at_the_start(tiny, tmp_path, no_step):
+    (tmp_path / "file").touch()
+    with pytest.raises(CheckpointError, match=r"file/study/results.csv cannot be written"):
+        compare(tiny(), tmp_path / "file" / "study")
+
+
+@pytest.mark.parametrize("link", ["figures", "sttp-riemannian", "sttp-riemannian/seed0"])
+def test_links_to_elsewhere_are_refused_at_the_start(link, tiny, tmp_path, no_step):
+    (tmp_path / "victim").mkdir()
+    path = tmp_path / "study" / link
+    path.parent.mkdir(parents=True)
+    path.symlink_to(tmp_path / "victim")
+    with pytest.raises(CheckpointError, match=f"{link} is a link"):
+        compare(tiny(seeds=[0], methods=["sttp"]), tmp_path / "study")
+    assert list((tmp_path / "victim").iterdir()) == []
+
+
+def test_the_folder_of_a_comparison_may_itself_be_a_link(tiny, tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "study").symlink_to(tmp_path / "disk")
+    compare(tiny(seeds=[0], methods=["dense"], steps=3), tmp_path / "study")
+    assert (tmp_path / "disk" / "figures").is_dir()
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "{", '{"recipe": {}}'])
+def test_a_result_that_is_none_is_refused_in_one_line(content, tiny, tmp_path):
+    recipe = tiny(seeds=[0], methods=["sttp"])
+    folder = run_folder(plan(recipe)[0], tmp_path)
+    folder.mkdir(parents=True)
+    (folder / RESULT).write_text(content)
+    with pytest.raises(CheckpointError, match=r"result.json (is not of a run|cannot be read)"):
+        compare(recipe, tmp_path)
+
+
+def test_a_label_in_a_result_is_not_believed(tiny, tmp_path):
+    recipe = tiny(seeds=[0], methods=["sttp"], paths=["riemannian"])
+    compare(recipe, tmp_path)
+    path = run_folder(plan(recipe)[0], tmp_path) / RESULT
+    path.write_text(json.dumps({**json.loads(path.read_text()), "label": "<script>"}))
+    (result,), report = compare(recipe, tmp_path)
+    assert result["label"] == "sttp-riemannian"
+    assert "script" not in report.read_text() + report.with_suffix(".md").read_text()
 
 
 @pytest.mark.slow

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from sttp_riemann.errors import CheckpointError
 from sttp_riemann.study.collect import collect
 from sttp_riemann.study.compare import compare, plan
 from sttp_riemann.study.gan_findings import gan_findings
 from sttp_riemann.study.gan_plots import gan_figures, over_compression
 from sttp_riemann.study.gan_results import gan_table, read_records, tabulate_gan
 from sttp_riemann.study.report import table_of, write_report
-from sttp_riemann.training.errors import CheckpointError
 from sttp_riemann.training.recipe import Recipe
 
 FIELDS = {

@@ -5,7 +5,9 @@ import html.parser
 import pytest
 import yaml
 
-from sttp_riemann.study.report import markdown_table, recipe_text, write_report
+from sttp_riemann.errors import CheckpointError
+from sttp_riemann.study.markdown import cell, code, markdown_table
+from sttp_riemann.study.report import recipe_text, write_report
 from sttp_riemann.study.results import table, tabulate
 from sttp_riemann.training.recipe import Recipe
 
@@ -58,7 +60,40 @@ def test_names_are_escaped_in_the_page(folder):
 def test_the_markdown_shows_the_figures_that_are_there(folder):
     text = (folder / "report.md").read_text()
     assert all(f"](figures/{path.name})" in text for path in (folder / "figures").iterdir())
-    assert text.startswith("# a <b> & c\n\nwhat it is\n\n| method")
+    assert text.startswith("# a &lt;b&gt; &amp; c\n\nwhat it is\n\n| method")
+
+
+def test_no_html_of_a_recipe_or_a_machine_is_in_the_markdown(results, tmp_path):
+    evil = "<img src=x onerror=alert(1)>"
+    results = [{**run, "environment": {**run["environment"], evil: evil}} for run in results]
+    recipe = Recipe(name=f"a\n{evil}", summary=evil, network_options={"```\n<b>": "````"})
+    write_report(recipe, results, tmp_path, remarks=[f"a remark {evil}"])
+    outside, *_ = blocks = (tmp_path / "report.md").read_text().split("\n`````")
+    assert "<" not in outside + blocks[2]
+    # The block of the recipe ends where it is meant to, whatever is in it
+    assert len(blocks) == 3
+    assert blocks[1].startswith("yaml\n")
+    assert "&lt;img src=x onerror=alert(1)&gt;" in outside
+    assert "# a &lt;img" in outside
+
+
+def test_a_bar_in_a_cell_makes_no_column():
+    lines = [["method", "x"], ["a|b", "1"]]
+    assert markdown_table([[cell(text) for text in line] for line in lines]).splitlines()[2] == r"| a\|b   | 1 |"
+
+
+def test_figures_are_not_written_through_a_link(results, tmp_path):
+    (tmp_path / "victim").mkdir()
+    (tmp_path / "page").mkdir()
+    (tmp_path / "page" / "figures").symlink_to(tmp_path / "victim")
+    with pytest.raises(CheckpointError, match="a link or a file is where a folder"):
+        write_report(Recipe(), results, tmp_path / "page")
+    assert list((tmp_path / "victim").iterdir()) == []
+
+
+def test_code_in_a_sentence_ends_where_it_is_meant_to():
+    assert code("a b") == "`a b`"
+    assert code("a `b`` c") == "``` a `b`` c ```"
 
 
 def test_the_recipe_is_told_as_yaml_without_folders_of_this_machine():

@@ -7,8 +7,8 @@ import math
 
 import pytest
 
+from sttp_riemann.errors import LONGEST, CheckpointError
 from sttp_riemann.study.results import COLUMNS, cells, read_result, tabulate, to_csv
-from sttp_riemann.training.errors import CheckpointError
 from tests.study.conftest import result
 
 
@@ -77,8 +77,45 @@ def test_a_result_reads_back(tmp_path):
     assert read_result(tmp_path) == {**result("sttp"), "folder": tmp_path}
 
 
-@pytest.mark.parametrize("text", ["{", "[1]", "3"])
+@pytest.mark.parametrize("text", ["{", "[" * 10**5, '{"a": 1, "a": 1}', "\xff"])
 def test_a_broken_result_is_refused_by_name(text, tmp_path):
-    (tmp_path / "result.json").write_text(text)
-    with pytest.raises(CheckpointError, match=r"result.json cannot be read: delete it"):
+    (tmp_path / "result.json").write_text(text, encoding="latin-1")
+    with pytest.raises(CheckpointError, match=r"result.json cannot be read: delete it") as error:
+        read_result(tmp_path)
+    assert len(str(error.value)) <= LONGEST
+
+
+def wrong(*path: str | int, value: object) -> dict:
+    """A result in which one value is another."""
+    whole = json.loads(json.dumps(result("sttp")))
+    inner = whole
+    for name in path[:-1]:
+        inner = inner[name]
+    inner[path[-1]] = value
+    return whole
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({}, "it has no environment"),
+        ([1], "it is not a mapping"),
+        (3, "it is not a mapping"),
+        (wrong("recipe", value=[]), "recipe is not a mapping"),
+        (wrong("environment", value="x"), "environment is not a mapping"),
+        (wrong("history", value={}), "history is not a list"),
+        (wrong("history", value=[]), "it has an empty history"),
+        (wrong("history", 0, value=7), "an item of history is not a mapping"),
+        (wrong("history", 0, "train_loss", value="x"), "train_loss is not a number"),
+        (wrong("final", value={"step": 3}), "final has no test_accuracy"),
+        (wrong("final", "test_accuracy", value="0.9"), "test_accuracy is not a number"),
+        (wrong("median_step_ms", value=None), "median_step_ms is not a number"),
+        (wrong("singular_values", "conv", value=[[1]]), "an item of conv is not a number"),
+        (wrong("recipe", "task", value="gan"), "final has no diversity"),
+        (wrong("label", value=True), "label is not text"),
+    ],
+)
+def test_a_result_of_wrong_types_is_refused_by_name(content, message, tmp_path):
+    (tmp_path / "result.json").write_text(json.dumps(content))
+    with pytest.raises(CheckpointError, match=f"result.json is not of a run: {message}"):
         read_result(tmp_path)

@@ -7,8 +7,8 @@ from multiprocessing import active_children
 
 import pytest
 
+from sttp_riemann.errors import RecipeError
 from sttp_riemann.study.workers import WorkerError, spread
-from sttp_riemann.training.errors import RecipeError
 
 
 def interrupted_double(value):

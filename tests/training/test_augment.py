@@ -5,8 +5,8 @@ import sys
 import pytest
 import torch
 
+from sttp_riemann.errors import RecipeError
 from sttp_riemann.training.augment import Augmentation
-from sttp_riemann.training.errors import RecipeError
 from sttp_riemann.training.recipe import Recipe
 
 IMAGES = torch.arange(8 * 16.0).view(8, 1, 4, 4)

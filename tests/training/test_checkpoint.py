@@ -11,14 +11,15 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from sttp_riemann.errors import CheckpointError
 from sttp_riemann.training.checkpoint import (
+    FORMAT,
     Checkpoint,
     load_checkpoint,
     load_model,
     save_checkpoint,
     write_atomically,
 )
-from sttp_riemann.training.errors import CheckpointError
 
 
 @pytest.fixture
@@ -62,7 +63,7 @@ def test_nothing_but_the_checkpoint_stays_in_the_folder(checkpoint, path):
 def test_a_full_disk_leaves_the_previous_file_and_says_what_to_do(call, code, path, monkeypatch):
     write_atomically(path, b"previous")
 
-    def full(*_):
+    def full(*_, **__):
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(os, call, full)
@@ -106,14 +107,14 @@ def test_a_truncated_checkpoint_is_refused(length, checkpoint, path):
 def test_a_foreign_safetensors_file_is_refused(path):
     path.parent.mkdir()
     save_file({"w": torch.zeros(1)}, path)
-    with pytest.raises(CheckpointError, match=f"{path} is not a checkpoint of this package's version: no format"):
+    with pytest.raises(CheckpointError, match=f"{path} is not of this package's version: no format"):
         load_checkpoint(path)
 
 
 @pytest.mark.parametrize("values", [None, "{", "[1]", "3"])
 def test_values_that_are_no_json_mapping_are_refused(values, path, checkpoint):
     path.parent.mkdir()
-    metadata = {"format": "sttp_riemann checkpoint 1", **({} if values is None else {"values": values})}
+    metadata = {"format": FORMAT, **({} if values is None else {"values": values})}
     save_file({"w": torch.zeros(1)}, path, metadata)
     with pytest.raises(CheckpointError, match=str(path)):
         load_checkpoint(path)

@@ -4,8 +4,8 @@ from typing import get_type_hints
 
 import pytest
 
+from sttp_riemann.errors import RecipeError
 from sttp_riemann.training.checks import AT_LEAST_ONE, FRACTIONS, NOT_NEGATIVE
-from sttp_riemann.training.errors import RecipeError
 from sttp_riemann.training.recipe import Recipe
 
 

@@ -7,8 +7,8 @@ import torch
 from torch.nn.functional import cross_entropy
 
 import sttp_riemann as sr
+from sttp_riemann.errors import RecipeError
 from sttp_riemann.training.classify import Classification
-from sttp_riemann.training.errors import RecipeError
 from sttp_riemann.training.machine import build_accelerator
 
 

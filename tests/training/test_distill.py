@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy, softmax
 
+from sttp_riemann.errors import CheckpointError, RecipeError
 from sttp_riemann.training.classify import Classification
-from sttp_riemann.training.errors import CheckpointError, RecipeError
 from sttp_riemann.training.loop import Trainer
 from sttp_riemann.training.machine import build_accelerator
 

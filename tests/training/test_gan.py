@@ -8,8 +8,8 @@ import torch
 from torch.nn.utils import parametrize
 
 import sttp_riemann as sr
+from sttp_riemann.errors import DivergedError, RecipeError
 from sttp_riemann.surgery import spectral_layers
-from sttp_riemann.training.errors import DivergedError, RecipeError
 from sttp_riemann.training.gan import Gan
 from sttp_riemann.training.gan_losses import GanLoss
 from sttp_riemann.training.loop import Trainer
@@ -181,18 +181,16 @@ def test_a_variant_has_the_papers_letter(changes, label, tiny_gan):
     assert tiny_gan(**changes).label == label
 
 
-def test_metrics_that_cannot_be_had_end_the_run_with_one_line(tiny_gan, monkeypatch, tmp_path):
+def test_metrics_that_cannot_be_had_are_refused_before_any_step(tiny_gan, monkeypatch, tmp_path):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    gan = task(tiny_gan(metrics=["fid"], metric_samples=16))
     with pytest.raises(RecipeError, match="metrics: the Inception network's weights are not on this machine"):
-        gan.evaluate()
+        task(tiny_gan(metrics=["fid"], metric_samples=16))
 
 
 def test_missing_torch_fidelity_is_one_line_with_the_remedy(tiny_gan, monkeypatch):
     monkeypatch.setitem(sys.modules, "sttp_riemann.metrics", None)
-    gan = task(tiny_gan(metrics=["fid"], metric_samples=16))
     with pytest.raises(RecipeError, match=r"metrics need torch-fidelity: pip install 'sttp-riemann\[gan\]'"):
-        gan.evaluate()
+        task(tiny_gan(metrics=["fid"], metric_samples=16))
 
 
 def test_operator_norms_are_recorded_where_asked_for(tiny_gan, tmp_path):

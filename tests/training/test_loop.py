@@ -6,13 +6,14 @@ import pytest
 import torch
 
 import sttp_riemann as sr
+from sttp_riemann.errors import CheckpointError, DivergedError, RecipeError
+from sttp_riemann.files import LOCK
 from sttp_riemann.training import machine
 from sttp_riemann.training.checkpoint import load_checkpoint
 from sttp_riemann.training.classify import Classification
-from sttp_riemann.training.errors import CheckpointError, DivergedError, RecipeError
 from sttp_riemann.training.loop import RESULT, Trainer
 from sttp_riemann.training.player import Player
-from sttp_riemann.training.storage import BEST, checkpoints
+from sttp_riemann.training.storage import BESIDE, BEST, checkpoints
 
 
 def test_a_run_tells_what_it_was_and_what_came_out(tiny, tmp_path):
@@ -119,3 +120,80 @@ def test_data_that_cannot_be_had_is_refused_before_anything_is_written(tiny, tmp
     with pytest.raises(RecipeError, match="unknown data set"):
         Trainer(tiny(data="letters"), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_second_run_in_a_folder_is_refused_before_anything_is_written(tiny, tmp_path):
+    first = Trainer(tiny(), tmp_path)
+    with pytest.raises(CheckpointError, match=r"another run is in .*: wait for its end, or choose another folder"):
+        Trainer(tiny(), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [LOCK]
+    first.run()
+    Trainer(tiny(), tmp_path)
+
+
+@pytest.mark.parametrize("fault", [KeyboardInterrupt, DivergedError("the loss is nan")])
+def test_a_run_that_ended_in_any_way_leaves_its_folder_free(fault, tiny, tmp_path, monkeypatch):
+    def fail(self):
+        raise fault
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_step", fail)
+        trainer = Trainer(tiny(), tmp_path)
+        with pytest.raises(type(fault) if isinstance(fault, Exception) else fault):
+            trainer.run()
+    Trainer(tiny(), tmp_path).run()
+
+
+def test_a_run_that_could_not_begin_leaves_its_folder_free(tiny, tmp_path):
+    Trainer(tiny(), tmp_path).run()
+    for _ in range(2):
+        with pytest.raises(CheckpointError, match="another recipe") as error:
+            Trainer(tiny(rank=3), tmp_path)
+    assert error.tb is not None
+    Trainer(tiny(), tmp_path)
+
+
+@pytest.mark.parametrize("name", BESIDE)
+def test_a_link_to_elsewhere_in_a_folder_is_refused_before_any_step(name, tiny, tmp_path):
+    (tmp_path / "victim").mkdir()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / name).symlink_to(tmp_path / "victim")
+    with pytest.raises(CheckpointError, match=f"run/{name} is a link, and what is written there would be elsewhere"):
+        Trainer(tiny(tensorboard=True), tmp_path / "run")
+    assert list((tmp_path / "victim").iterdir()) == []
+
+
+def test_the_folders_that_a_run_writes_are_those_that_are_looked_at(tiny_gan, tmp_path):
+    Trainer(tiny_gan(tensorboard=True), tmp_path).run()
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == sorted(BESIDE)
+
+
+def test_a_link_in_the_place_of_a_file_is_replaced_and_its_target_kept(tiny, tmp_path):
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    (tmp_path / "run").mkdir()
+    for name in (RESULT, BEST, "checkpoint-000000006.safetensors.partial"):
+        (tmp_path / "run" / name).symlink_to(victim)
+    Trainer(tiny(keep_best=True), tmp_path / "run").run()
+    assert victim.read_text() == "precious"
+    assert json.loads((tmp_path / "run" / RESULT).read_text())["label"] == "sttp-riemannian"
+
+
+def test_a_folder_that_cannot_be_written_to_is_told_of_before_any_step(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(Trainer, "_step", lambda self: pytest.fail("a step was run"))
+    (tmp_path / "file").touch()
+    with pytest.raises(CheckpointError, match=r"could not write to .*file/run"):
+        Trainer(tiny(), tmp_path / "file" / "run").run()
+
+
+@pytest.mark.parametrize(("keep", "rest"), [(1, "begins anew"), (2, "goes on from the one before")])
+def test_a_damaged_checkpoint_is_told_with_the_way_on(keep, rest, tiny, tmp_path):
+    recipe = tiny(keep=keep)
+    whole = Trainer(recipe, tmp_path).run()
+    last = checkpoints(tmp_path)[-1]
+    last.write_bytes(last.read_bytes()[:-1])
+    (tmp_path / RESULT).unlink()
+    with pytest.raises(CheckpointError, match=f"truncated .*: delete it, the run then {rest}"):
+        Trainer(recipe, tmp_path)
+    last.unlink()
+    assert Trainer(recipe, tmp_path).run()["history"] == whole["history"]

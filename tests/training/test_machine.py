@@ -4,7 +4,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from sttp_riemann.training.errors import RecipeError
+from sttp_riemann.errors import RecipeError
 from sttp_riemann.training.machine import build_accelerator, environment
 
 

@@ -84,3 +84,20 @@ def test_a_state_of_other_parameters_is_refused(rename, message, tiny, model):
     changed = {rename(name): tensor for name, tensor in tensors.items() if name.startswith("0.")}
     with pytest.raises(ValueError, match=message):
         join_state(build_optimizer(model, recipe), changed, values)
+
+
+@pytest.mark.parametrize("frames", ["riemannian", "householder"])
+def test_a_state_that_lacks_a_tensor_is_refused(frames, tiny, model):
+    recipe = tiny(optimizer="adam", frames=frames)
+    tensors, values = split_state(trained(model, recipe))
+    plain = next(n for n, t in tensors.items() if t.ndim == 1)
+    del tensors[plain]
+    with pytest.raises(ValueError, match="is there for some of its parameters, and not for others"):
+        join_state(build_optimizer(model, recipe), tensors, values)
+
+
+def test_a_count_of_steps_that_is_no_number_is_refused(tiny, model):
+    recipe = tiny(method="dense")
+    tensors, values = split_state(trained(model, recipe))
+    with pytest.raises(ValueError, match=r"'step' of parameter 0 is \(6, 8\), and that is \(\)"):
+        join_state(build_optimizer(model, recipe), {**tensors, "0.step": torch.zeros(6, 8)}, values)

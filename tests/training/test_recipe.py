@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from sttp_riemann.training.errors import RecipeError
+from sttp_riemann.errors import RecipeError
 from sttp_riemann.training.recipe import Recipe
 
 

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 import pytest
 
-from sttp_riemann.training.errors import RecipeError
+from sttp_riemann.errors import RecipeError
 from sttp_riemann.training.typecheck import coerce, shown
 
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from sttp_riemann.errors import DivergedError
 from sttp_riemann.study.ablation.settings import PATHS, Settings
 from sttp_riemann.study.compare import finish
 from sttp_riemann.study.results import Result, two_deviations
 from sttp_riemann.study.workers import spread
-from sttp_riemann.training.errors import DivergedError
 from sttp_riemann.training.recipe import Recipe
 
 # Rates at which a variant comes as near to its best as this, in points, count as good for it

@@ -6,16 +6,16 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from sttp_riemann.files import write_atomically
 from sttp_riemann.study.ablation.figures import draw_differentials, draw_rates
 from sttp_riemann.study.ablation.gradients import independent
 from sttp_riemann.study.ablation.grid import NEAR, Variant
 from sttp_riemann.study.ablation.looks import Look
 from sttp_riemann.study.ablation.settings import Settings
 from sttp_riemann.study.ablation.verdicts import EQUAL, verdicts
-from sttp_riemann.study.report import markdown_table
+from sttp_riemann.study.markdown import code, markdown_table, plain
 from sttp_riemann.study.results import with_spread
 from sttp_riemann.study.variant import title
-from sttp_riemann.training.checkpoint import write_atomically
 from sttp_riemann.training.machine import environment
 
 
@@ -117,8 +117,9 @@ def probe_table(seen: Sequence[Look]) -> list[list[str]]:
 def _introduction(settings: Settings, command: Sequence[str]) -> str:
     recipe = settings.recipe
     return (
-        f"Written by `sttp-riemann {shlex.join(command)}`. The recipe `{recipe.name}` ({recipe.data}, "
-        f"{recipe.network}, {recipe.steps} steps of {recipe.batch_size}, spectrum {recipe.spectrum}) with each method "
+        f"Written by {code(f'sttp-riemann {shlex.join(command)}')}. The recipe {code(recipe.name)} "
+        f"({plain(recipe.data)}, {plain(recipe.network)}, {recipe.steps} steps of {recipe.batch_size}, "
+        f"spectrum {recipe.spectrum}) with each method "
         f"on both paths, at ranks {_list(settings.ranks)} and learning rates {_list(settings.rates)}, "
         f"{len(recipe.seeds)} seeds each. Both paths start from the same weights and see the same batches. "
         "Riemannian Adam scales a frame's step so that its root mean square entry is about the learning rate, as "
@@ -135,7 +136,7 @@ def _about_accuracy(settings: Settings) -> str:
 
 
 def _about_probes(settings: Settings) -> str:
-    options = ", ".join(f"{k} {v}" for k, v in settings.probe_options.items())
+    options = ", ".join(f"{plain(k)} {plain(v)}" for k, v in settings.probe_options.items())
     return (
         f"Condition: largest over smallest singular value of the differential of W of the last convolution but one, "
         f"in the recipe's network with {options}, trained at {settings.recipe.lr:g}; the Riemannian one is taken on "

@@ -7,12 +7,13 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from sttp_riemann.errors import RecipeError
+from sttp_riemann.files import Lock, check_writable
 from sttp_riemann.study.ablation import report
 from sttp_riemann.study.ablation.grid import run_grid
 from sttp_riemann.study.ablation.looks import Look, measure
 from sttp_riemann.study.ablation.settings import Settings
 from sttp_riemann.study.workers import spread
-from sttp_riemann.training.errors import RecipeError
 
 
 def ablate(settings: Settings, runs: Path, output: Path, workers: int = 1, command: Sequence[str] = ()) -> Path:
@@ -41,15 +42,18 @@ def ablate(settings: Settings, runs: Path, output: Path, workers: int = 1, comma
     RecipeError
         The output is no Markdown file.
     ReportedError
-        A run cannot be had; what was finished stays.
+        The output cannot be written, another ablation is in the folder of the runs, or a run cannot be had; what was
+        finished stays.
     """
     if output.suffix != ".md":
         raise RecipeError(f"output must be a Markdown file, such as comparison.md, not {str(output)!r}")
-    variants = run_grid(settings, runs, workers)
-    tasks = [(settings, v.method, v.frames, v.rank) for v in variants]
-    seen: dict[int, Look] = {}
-    with tqdm(total=len(tasks), desc="probes", unit="probe", disable=None) as bar:
-        for index, found in spread(measure, tasks, workers):
-            seen[index] = Look(variants[index], *found)
-            bar.update()
-    return report.write(settings, [seen[index] for index in range(len(tasks))], output, command)
+    check_writable(output)
+    with Lock(runs):
+        variants = run_grid(settings, runs, workers)
+        tasks = [(settings, v.method, v.frames, v.rank) for v in variants]
+        seen: dict[int, Look] = {}
+        with tqdm(total=len(tasks), desc="probes", unit="probe", disable=None) as bar:
+            for index, found in spread(measure, tasks, workers):
+                seen[index] = Look(variants[index], *found)
+                bar.update()
+        return report.write(settings, [seen[index] for index in range(len(tasks))], output, command)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from sttp_riemann.errors import RecipeError
 from sttp_riemann.training.checks import LOW_RANK
-from sttp_riemann.training.errors import RecipeError
 from sttp_riemann.training.recipe import Recipe
 
 PATHS = ("riemannian", "householder")

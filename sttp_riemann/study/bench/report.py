@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sttp_riemann.files import write_atomically
 from sttp_riemann.study.bench.contest import Entry
 from sttp_riemann.study.bench.figures import draw
 from sttp_riemann.study.bench.findings import findings
 from sttp_riemann.study.bench.sections import SECTIONS, Section
 from sttp_riemann.study.bench.settings import Settings
 from sttp_riemann.study.bench.table import grid, markdown
-from sttp_riemann.training.checkpoint import write_atomically
 from sttp_riemann.training.machine import environment
 
 NOTES = (

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from sttp_riemann.files import check_writable
 from sttp_riemann.study.bench.contest import Entry
 from sttp_riemann.study.bench.report import section_text, write
 from sttp_riemann.study.bench.sections import SECTIONS
@@ -35,6 +36,7 @@ def bench(settings: Settings, output: Path) -> Path:
         It cannot be written.
     """
     check_output(output)
+    check_writable(output)
     plans = {key: SECTIONS[key].plan(settings) for key in SECTIONS if key in settings.rows}
     results: dict[str, list[Entry]] = {}
     with tqdm(total=sum(map(len, plans.values())), desc="bench", unit="row", disable=None) as bar:

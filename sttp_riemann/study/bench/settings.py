@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from sttp_riemann.training.errors import ReportedError
+from sttp_riemann.errors import ReportedError
 
 ROWS = ("frames", "optimizer", "weights", "training", "memory", "growth", "calls")
 DEVICES = ("cpu", "cuda")

@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import pytest
 
+from sttp_riemann.errors import CheckpointError, RecipeError
+from sttp_riemann.files import Lock
 from sttp_riemann.study.ablation.run import ablate
 from sttp_riemann.study.ablation.settings import Settings
-from sttp_riemann.training.errors import RecipeError
 
 
 def test_an_ablation_writes_a_page_with_every_variant_and_its_figures(tiny, tmp_path):
@@ -32,3 +33,16 @@ def test_a_page_that_is_no_markdown_file_is_refused_before_anything_runs(tiny, t
     with pytest.raises(RecipeError, match=r"comparison\.md"):
         ablate(Settings(tiny()), tmp_path / "runs", tmp_path / "page.html")
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_second_ablation_in_a_folder_of_runs_is_refused(tiny, tmp_path):
+    with Lock(tmp_path / "runs"), pytest.raises(CheckpointError, match="another run is in"):
+        ablate(Settings(tiny()), tmp_path / "runs", tmp_path / "page.md")
+    assert not (tmp_path / "page.md").exists()
+
+
+def test_a_page_shows_what_a_recipe_says_and_no_html_of_it(tiny, tmp_path):
+    recipe = tiny(methods=["sttp"], seeds=[0], steps=2, evaluate_every=2, name="`<b>x")
+    settings = Settings(recipe, [2], [1e-3], 5.0, {"width": 4, "depth": 1}, 3)
+    text = ablate(settings, tmp_path / "runs", tmp_path / "page.md", command=["ablate", "`<i>"]).read_text()
+    assert "Written by `` sttp-riemann ablate '`<i>' ``. The recipe `` `<b>x ``" in text

@@ -1,0 +1,134 @@
+"""Tensors and plain values in one safetensors file, with checksums of all of them. Nothing in it can be executed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from sttp_riemann.files import parse_json
+
+LARGEST_HEADER = 2**25
+"""Bytes; a history of 100,000 evaluations fits in, and reading as much takes a second."""
+_LENGTH = 8
+_METADATA = "__metadata__"
+
+
+class SealError(ValueError):
+    """A file that is not what was written; the message goes on after its name."""
+
+
+def seal(tensors: Mapping[str, Tensor], values: Mapping[str, Any], kind: str) -> bytes:
+    """Write tensors and values as a file.
+
+    Parameters
+    ----------
+    tensors : mapping
+        Name to tensor, of any device and shape; they may share memory.
+    values : mapping
+        What JSON can hold.
+    kind : str
+        What the file is, and in which version of its layout.
+
+    Returns
+    -------
+    bytes
+        The file.
+
+    Raises
+    ------
+    SealError
+        The values are too many to be read again.
+    """
+    # safetensors refuses tensors that share memory, which tied weights do
+    own = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
+    texts = [json.dumps(dict(values)), json.dumps({name: _tensor_sum(name, t) for name, t in own.items()})]
+    if sum(map(len, texts)) > LARGEST_HEADER // 2:
+        raise SealError(f"would hold {sum(map(len, texts))} characters of plain values: too many to be read again")
+    metadata = {"format": kind, "values": texts[0], "sums": texts[1], "seal": _seal_of(kind, *texts)}
+    return save(own, metadata)
+
+
+def unseal(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read a file that `seal` wrote.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    kind : str
+        As it was written with.
+
+    Returns
+    -------
+    tensors : dict[str, Tensor]
+        On the CPU, at addresses like those of any other tensor, on which matrix products depend in their last bit.
+    values : dict
+        As they were.
+
+    Raises
+    ------
+    SealError
+        The file is truncated or damaged, or is something else.
+    OSError
+        It cannot be opened.
+    """
+    try:
+        with path.open("rb") as stream:
+            header = _header(stream)
+        metadata = header.get(_METADATA)
+        metadata = metadata if isinstance(metadata, dict) else {}
+        found = metadata.get("format", "no format")
+        if found != kind:
+            raise SealError(f"is not of this package's version: {found}, not {kind!r}")
+        values, sums = _opened(metadata, kind)
+        with safe_open(path, framework="pt", device="cpu") as file:
+            if file.metadata() != metadata or set(file.keys()) != sums.keys():
+                raise SealError("is damaged: it lacks a tensor or has one more")
+            tensors = {name: file.get_tensor(name).clone() for name in sums}
+    except SealError:
+        raise
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise SealError(f"is truncated or not a safetensors file ({error})") from error
+    for name, tensor in tensors.items():
+        if _tensor_sum(name, tensor) != sums[name]:
+            raise SealError(f"is damaged: the checksum of {name!r} is another")
+    return tensors, values
+
+
+def _header(stream: BinaryIO) -> dict[str, Any]:
+    """Read the header by itself: safetensors takes the last of two tensors of one name."""
+    length = int.from_bytes(stream.read(_LENGTH), "little")
+    if length > LARGEST_HEADER:
+        raise SealError(f"is truncated or not a safetensors file (a header of {length} bytes)")
+    header = parse_json(stream.read(length).decode())
+    if not isinstance(header, dict):
+        raise SealError("is truncated or not a safetensors file (its header is no mapping)")
+    return header
+
+
+def _opened(metadata: Mapping[str, str], kind: str) -> tuple[dict[str, Any], dict[str, str]]:
+    values, sums = metadata["values"], metadata["sums"]
+    if metadata["seal"] != _seal_of(kind, values, sums):
+        raise SealError("is damaged: the checksum of its values is another")
+    found, known = parse_json(values), parse_json(sums)
+    if not isinstance(found, dict) or not isinstance(known, dict):
+        raise SealError("is damaged: its values are no mapping")
+    return found, known
+
+
+def _tensor_sum(name: str, tensor: Tensor) -> str:
+    content = hashlib.sha256(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
+    content.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return content.hexdigest()
+
+
+def _seal_of(*texts: str) -> str:
+    return hashlib.sha256(json.dumps(texts).encode()).hexdigest()
