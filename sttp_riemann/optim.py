@@ -60,67 +60,73 @@ class _FrameStepper:
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        self._check()
-        for group in self.param_groups:
-            stacks: dict[Any, list[geoopt.ManifoldParameter]] = {}
-            for point in group["params"]:
-                if point.grad is not None and isinstance(point, geoopt.ManifoldParameter):
-                    alone = point.numel() >= LARGE or not isinstance(point.manifold, PolarStiefel)
-                    age = int(self.state[point].get("step", 0))
-                    key = id(point) if alone else (point.shape, point.dtype, point.device, age)
-                    stacks.setdefault(key, []).append(point)
-            for points in stacks.values():
-                self._step_stack(points, group)
+        # What geoopt's parameters know beside being tensors would only cost time
+        with torch._C.DisableTorchFunctionSubclass():
+            stacks = [_Stack(points, group) for group in self.param_groups for points in self._equal(group)]
+            self._check(stacks)
+            for stack in stacks:
+                self._step_stack(stack)
         self._step_plain()
         return loss
 
-    def _step_stack(self, points: Sequence[geoopt.ManifoldParameter], group: dict[str, Any]) -> None:
+    def _equal(self, group: dict[str, Any]) -> list[list[geoopt.ManifoldParameter]]:
+        """Frames of a group that have a gradient, those of equal shape and age together, large ones alone."""
+        found: dict[Any, list[geoopt.ManifoldParameter]] = {}
+        for point in group["params"]:
+            if isinstance(point, geoopt.ManifoldParameter) and point.grad is not None:
+                alone = point.numel() >= LARGE or not isinstance(point.manifold, PolarStiefel)
+                age = self.state[point].get("step", 0)
+                key = id(point) if alone else (point.shape, point.dtype, point.device, int(age))
+                found.setdefault(key, []).append(point)
+        return list(found.values())
+
+    def _step_stack(self, stack: _Stack) -> None:
+        points, group = stack.points, stack.group
         states = [self.state[point] for point in points]
         step = int(states[0].get("step", 0)) + 1
-        kept = {
-            name: _gather([state[name] for state in states], points)
-            for name, value in states[0].items()
-            if isinstance(value, Tensor) and name != "step"
-        }
-        x, gradient = _gather(points, points), _gather([point.grad for point in points], points)  # type: ignore[misc]
-        if group["maximize"]:
-            gradient = -gradient
+        names = [name for name, value in states[0].items() if isinstance(value, Tensor) and name != "step"]
+        kept = {name: _gather([state[name] for state in states], points) for name in names}
+        x = _gather(points, points)
+        gradient = -stack.gradient if group["maximize"] else stack.gradient
         self._step_frames(points[0].manifold, x, gradient, kept, step, group)
-        _scatter(x, points)
-        for name, stack in kept.items():
-            if name in states[0]:
-                _scatter(stack, [state[name] for state in states])
-            else:
-                for state, row in zip(states, _rows(stack, points), strict=True):
-                    state[name] = row.clone()
+        _scatter([(x, points), *((kept[name], [state[name] for state in states]) for name in names)])
+        for name in kept.keys() - names:
+            for state, row in zip(states, _rows(kept[name], points), strict=True):
+                state[name] = row.clone()
         for state in states:
             state["step"] = step
 
-    def _check(self) -> None:
+    def _check(self, stacks: Sequence[_Stack]) -> None:
         """Refuse a step before anything has moved."""
-        names, gradients = [], []
         for number, group in enumerate(self.param_groups):
             if not math.isfinite(group["lr"]):
                 raise ValueError(f"the learning rate of parameter group {number} is {group['lr']}; nothing was changed")
-            for place, parameter in enumerate(group["params"]):
-                if parameter.grad is not None:
-                    names.append((number, place))
-                    gradients.append(parameter.grad.coalesce().values() if parameter.grad.is_sparse else parameter.grad)
+        plain = [
+            p.grad.coalesce().values() if p.grad.is_sparse else p.grad
+            for group in self.param_groups
+            for p in group["params"]
+            if p.grad is not None and not isinstance(p, geoopt.ManifoldParameter)
+        ]
+        gradients = [*(stack.gradient for stack in stacks), *plain]
         if not gradients:
             return
         largest = torch._foreach_norm(gradients, math.inf)
         device = largest[0].device
-        if bool((torch.stack([n.to(device, torch.float32) for n in largest]) <= MOST).all()):
-            return
-        number, place = next(name for name, n in zip(names, largest, strict=True) if not float(n) <= MOST)
-        group = self.param_groups[number]
-        known = group.get("param_names")
-        shape = tuple(group["params"][place].shape)
-        name = known[place] if known else f"number {place} of group {number}, of shape {shape},"
-        raise ValueError(
-            f"the gradient of parameter {name} holds NaN, infinite or huge values; nothing was changed: leave this "
-            "step out, or lower the learning rate"
-        )
+        if not bool((torch.stack([n.to(device, torch.float32) for n in largest]) <= MOST).all()):
+            raise ValueError(
+                f"the gradient of parameter {self._worst()} holds NaN, infinite or huge values; nothing was changed: "
+                "leave this step out, or lower the learning rate"
+            )
+
+    def _worst(self) -> str:
+        """Name of the first parameter whose gradient is refused."""
+        for number, group in enumerate(self.param_groups):
+            for place, parameter in enumerate(group["params"]):
+                if parameter.grad is not None and not float(parameter.grad.abs().max()) <= MOST:
+                    known = group.get("param_names")
+                    shape = tuple(parameter.shape)
+                    return known[place] if known else f"number {place} of group {number}, of shape {shape},"
+        raise AssertionError("no gradient is refused")
 
     def _step_plain(self) -> None:
         """Let torch's own optimizer step what is no frame, with our groups and our state."""
@@ -131,6 +137,8 @@ class _FrameStepper:
             plain = [p for p in group["params"] if not isinstance(p, geoopt.ManifoldParameter)]
             if plain:
                 groups.append({**self._plain.defaults, **group, "params": plain})
+                if groups[-1]["foreach"] is None and all(p.device.type == "cpu" for p in plain):
+                    groups[-1]["foreach"] = True  # fewer calls, the same to the bit
         self._plain.state, self._plain.param_groups = self.state, groups
         self._plain.step()
 
@@ -214,10 +222,11 @@ class RiemannianAdam(_FrameStepper, geoopt.optim.RiemannianAdam):
         beta1, beta2 = group["betas"]
         gradient = manifold.egrad2rgrad(x, gradient)
         square = manifold.inner(x, gradient, keepdim=True)
-        first = kept.setdefault("exp_avg", torch.zeros_like(gradient)).lerp_(gradient, 1 - beta1)
-        second = kept.setdefault("exp_avg_sq", torch.zeros_like(square)).lerp_(square, 1 - beta2)
+        if "exp_avg" not in kept:
+            kept.update(exp_avg=torch.zeros_like(gradient), exp_avg_sq=torch.zeros_like(square))
+        first, second = kept["exp_avg"].lerp_(gradient, 1 - beta1), kept["exp_avg_sq"].lerp_(square, 1 - beta2)
         if group["amsgrad"]:
-            largest = kept.setdefault("max_exp_avg_sq", torch.zeros_like(square))
+            largest = kept.setdefault("max_exp_avg_sq", torch.zeros_like(second))
             second = torch.maximum(largest, second, out=largest)
         entries = math.prod(x.shape[x.dim() - manifold.ndim :]) if group["match_adam"] else 1
         denominator = (second / (entries * (1 - beta2**step))).sqrt_().add_(group["eps"])
@@ -313,19 +322,32 @@ def _move(manifold: Any, x: Tensor, direction: Tensor, scale: Tensor, carried: T
         carried.copy_(transported)
 
 
+class _Stack:
+    """Equal frames of a group, and their gradients together."""
+
+    def __init__(self, points: Sequence[geoopt.ManifoldParameter], group: dict[str, Any]) -> None:
+        self.points, self.group = points, group
+        self.gradient = _gather([point.grad for point in points], points)  # type: ignore[misc]
+
+
 def _gather(tensors: Sequence[Tensor], points: Sequence[geoopt.ManifoldParameter]) -> Tensor:
     """(B, n, r) of matrices or batches of matrices; of a tensor alone a view."""
-    alone = tensors[0].detach()
     if not isinstance(points[0].manifold, PolarStiefel):
-        return alone
-    stack = alone if len(tensors) == 1 else torch.stack([t.detach() for t in tensors])
-    return stack.view(-1, *alone.shape[-2:])
+        return tensors[0].detach()
+    stack = tensors[0].detach() if len(tensors) == 1 else torch.stack(list(tensors))
+    return stack.view(-1, *tensors[0].shape[-2:])
 
 
-def _scatter(stack: Tensor, targets: Sequence[Tensor]) -> None:
+def _scatter(pairs: Sequence[tuple[Tensor, Sequence[Tensor]]]) -> None:
     """Undo `_gather`, in place."""
-    if len(targets) > 1:
-        torch._foreach_copy_(list(targets), list(stack.view(len(targets), *targets[0].shape).unbind()))
+    targets: list[Tensor] = []
+    rows: list[Tensor] = []
+    for stack, own in pairs:
+        if len(own) > 1:
+            targets += own
+            rows += stack.view(len(own), *own[0].shape).unbind()
+    if targets:
+        torch._foreach_copy_(targets, rows)
 
 
 def _rows(stack: Tensor, points: Sequence[geoopt.ManifoldParameter]) -> Sequence[Tensor]:

@@ -9,6 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from sttp_riemann.tt import Pull
+
 SpectrumKind = Literal["identity", "learned", "free"]
 SPECTRA = ("identity", "learned", "free")
 TIED = 1e-4
@@ -47,6 +49,37 @@ def spectrum_values(kind: SpectrumKind, stored: Tensor, bounds: Tensor | float) 
         return stored
     values = stored / _largest(stored.abs())
     return values if isinstance(bounds, float) and bounds == 1 else values * bounds
+
+
+def trace_values(kind: SpectrumKind, stored: Tensor, bounds: Tensor | float) -> tuple[Tensor, Pull]:
+    """`spectrum_values` without autograd, and what carries a gradient of theirs back.
+
+    Parameters
+    ----------
+    kind, stored, bounds
+        As there.
+
+    Returns
+    -------
+    values : Tensor
+        (B, rank).
+    pull : callable
+        From the gradient of the values to that of S.
+    """
+    if kind == "free":
+        return stored, lambda grad: (grad,)
+    sizes = stored.abs()
+    largest = sizes.amax(1, keepdim=True)
+    tied = sizes >= (1 - TIED) * largest
+    share = (sizes * tied).sum(1, keepdim=True)  # of the tied values in their mean, times their number
+    scale = bounds / largest
+    values = stored * scale
+
+    def pull(grad: Tensor) -> tuple[Tensor]:
+        along = (grad * values).sum(1, keepdim=True) / share
+        return (grad * scale - along * tied * stored.sign(),)
+
+    return values, pull
 
 
 def _largest(sizes: Tensor) -> Tensor:

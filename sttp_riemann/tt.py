@@ -7,7 +7,7 @@ cores that contracts to U, everything right of it to V. A plain orthonormal matr
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -17,6 +17,8 @@ from torch import Tensor
 
 Method = Literal["sttp", "svdp"]
 KernelModes = Literal["flat", "prime"]
+Pull = Callable[[Tensor], Sequence[Tensor | None]]
+"""From the gradient of a result to the gradients of what it was computed from."""
 METHODS = ("sttp", "svdp")
 KERNEL_MODES = ("flat", "prime")
 
@@ -357,10 +359,53 @@ def contract(train: Train, cores: Sequence[Tensor], like: Tensor) -> Tensor:
         return torch.eye(train.dim, train.rank, dtype=like.dtype, device=like.device).unsqueeze(0)
     frame = cores[0]
     for core, matrix in zip(train.cores[1:], cores[1:], strict=True):
-        batch = matrix.shape[0]
-        if train.side == "left":
-            product = frame @ matrix.reshape(batch, core.outer, core.mode * core.inner)
-        else:
-            product = frame.unsqueeze(1) @ matrix.reshape(batch, core.mode, core.outer, core.inner)
-        frame = product.reshape(batch, -1, core.inner)
+        frame = _extend(train, core, frame, matrix)
     return frame
+
+
+def _extend(train: Train, core: Core, frame: Tensor, matrix: Tensor) -> Tensor:
+    """Contract what is there of a train with its next core."""
+    batch = matrix.shape[0]
+    if train.side == "left":
+        product = frame @ matrix.reshape(batch, core.outer, core.mode * core.inner)
+    else:
+        product = frame.unsqueeze(1) @ matrix.reshape(batch, core.mode, core.outer, core.inner)
+    return product.reshape(batch, -1, core.inner)
+
+
+def trace_contract(train: Train, cores: Sequence[Tensor], like: Tensor) -> tuple[Tensor, Pull]:
+    """`contract` without autograd, and what carries a gradient of its result back.
+
+    Parameters
+    ----------
+    train, cores, like
+        As there.
+
+    Returns
+    -------
+    frames : Tensor
+        As there.
+    pull : callable
+        From the gradient of the frames to those of the cores.
+    """
+    if not cores:
+        return contract(train, cores, like), lambda grad: ()
+    partial = [cores[0]]
+    for core, matrix in zip(train.cores[1:], cores[1:], strict=True):
+        partial.append(_extend(train, core, partial[-1], matrix))
+
+    def pull(grad: Tensor) -> list[Tensor | None]:
+        found: list[Tensor | None] = []
+        for core, matrix, frame in zip(train.cores[:0:-1], cores[:0:-1], partial[-2::-1], strict=True):
+            batch = len(matrix)
+            if train.side == "left":
+                flat = grad.reshape(batch, -1, core.mode * core.inner)
+                found.append((frame.mT @ flat).view(matrix.shape))
+                grad = flat @ matrix.reshape(batch, core.outer, -1).mT
+            else:
+                split = grad.reshape(batch, core.mode, -1, core.inner)
+                found.append((frame.mT.unsqueeze(1) @ split).view(matrix.shape))
+                grad = (split @ matrix.view(batch, core.mode, core.outer, core.inner).mT).sum(1)
+        return [grad, *found[::-1]]
+
+    return partial[-1], pull

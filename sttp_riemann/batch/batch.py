@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import islice
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.graph import saved_tensors_hooks
 
 from sttp_riemann.batch.layout import Group, Layout, Member
 from sttp_riemann.batch.owner import Owner
+from sttp_riemann.batch.tape import Tape, scaled
 from sttp_riemann.frames.frame import full_precision
 from sttp_riemann.spectrum import spectrum_values
 from sttp_riemann.tt import contract
@@ -77,135 +77,140 @@ class Plan:
             found += [None] * size if stack is None else _rows(stack)
         return found
 
-    def frames(self, stacks: Sequence[Tensor]) -> list[Tensor]:
-        """(B, rows, rank) of every bank."""
-        remaining = iter(stacks)
-        return [self.layout.kind.materialize(bank.core, *islice(remaining, count)) for bank, count in self._banks]
+    def build(self, stacks: Sequence[Tensor], output: Output, tape: Tape | None = None) -> list[Piece]:
+        """What is wanted of the layers, group by group.
 
-    def build(self, stacks: Sequence[Tensor], output: Output) -> list[list[Tensor]]:
-        """What is wanted of each layer, in the order of the layers."""
+        Differentiable by autograd where gradients are on; without them, a tape takes down how to go back.
+        """
+        remaining, kind = iter(stacks), self.layout.kind
         with full_precision(self._empty.device):
-            frames = self.frames(stacks)
-            spectra = stacks[len(stacks) - len(self.layout.spectra) :]
-            kinds = (self.layout.members[own[0]].spectrum for own in self.layout.spectra)
-            values = [spectrum_values(*each) for each in zip(kinds, spectra, self._spectrum_bounds, strict=True)]
-            found: list[list[Tensor]] = [[] for _ in self.layout.members]
-            make = self._pair if output == "pairs" else self._cores
+            frames = []
+            for bank, count in self._banks:
+                parts = islice(remaining, count)
+                frames.append(
+                    kind.materialize(bank.core, *parts) if tape is None else tape.bank(kind, bank.core, *parts)
+                )
+            values = []
+            for members, bounds in zip(self.layout.spectra, self._spectrum_bounds, strict=True):
+                given = self.layout.members[members[0]].spectrum, next(remaining), bounds
+                values.append(spectrum_values(*given) if tape is None else tape.spectrum(*given))
             # Each bank and each spectrum is handed out from its first row to its last, so that none is sliced
-            by_group = [iter(_split(*each)) for each in zip(frames, self._shares, strict=True)]
-            values_by_group = [iter(_split(*each)) for each in zip(values, self._spectrum_shares, strict=True)]
+            rows = [iter(_split(*each)) for each in zip(frames, self._shares, strict=True)]
+            rows_of_values = [iter(_split(*each)) for each in zip(values, self._spectrum_shares, strict=True)]
+            pieces: list[Piece] = []
             for group, bounds in zip(self.layout.groups, self._group_bounds, strict=True):
-                cores = [next(by_group[bank]) for bank, _ in group.cores]
-                own = None if group.spectrum is None else next(values_by_group[group.spectrum[0]])
-                for i, tensors in zip(group.members, make(group, cores, own, bounds), strict=True):
-                    found[i] += tensors
-        return found
-
-    def _pair(
-        self, group: Group, cores: list[Tensor], values: Tensor | None, bounds: Tensor | float
-    ) -> Iterable[list[Tensor]]:
-        frames = contract(group.train, cores, like=self._empty)
-        if values is not None:
-            frames = frames * values.unsqueeze(1)
-        elif group.train.side == "left" and bounds != 1.0:
-            frames = frames * (bounds if isinstance(bounds, float) else bounds.unsqueeze(-1))
-        rows = _rows(frames.to(self._weight_dtype))
-        # A train without cores is one identity for all
-        return ([row] for row in (rows if len(rows) == len(group.members) else [rows[0]] * len(group.members)))
-
-    def _cores(
-        self, group: Group, cores: list[Tensor], values: Tensor | None, bounds: Tensor | float
-    ) -> Iterable[list[Tensor]]:
-        columns = [_rows(core) for core in cores]
-        if group.train.side == "left":
-            if values is None:
-                values = self._empty.new_ones(len(group.members), group.train.rank) * bounds
-            columns.append(_rows(values))
-        return (list(own) for own in zip(*columns, strict=True))
+                cores = [next(rows[bank]) for bank, _ in group.cores]
+                own = None if group.spectrum is None else next(rows_of_values[group.spectrum[0]])
+                if output == "pairs":
+                    factors = own if own is not None else bounds if group.train.side == "left" else 1.0
+                    train = group, cores, factors, self._empty
+                    contracted = _contracted(*train) if tape is None else tape.group(*train)
+                    pieces.append(Piece(group, contracted.to(self._weight_dtype)))
+                    continue
+                pieces += [Piece(group, core) for core in cores]
+                if group.train.side == "left":
+                    whole = self._empty.new_ones(len(group.members), group.train.rank)
+                    pieces.append(Piece(group, whole * bounds if own is None else own))
+        return pieces
 
     def __call__(self, layers: Sequence[Owner], output: Output) -> list[list[Tensor]]:
-        """Build for these layers; differentiable where gradients are on.
+        """Build for these layers, each in a list of its own; differentiable where gradients are on.
 
         What nobody uses gets the gradient None, also where others of its batch are used.
         """
-        tensors = self.gather(layers)
-        if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
-            flat = iter(_Build.apply(self, output, *tensors))
-            return [list(islice(flat, len(self.sides(i, output)))) for i in range(len(layers))]
-        with torch.no_grad():
-            return self.build(self.stack(tensors), output)
+        # What geoopt's parameters know beside being tensors would only cost time
+        with torch._C.DisableTorchFunctionSubclass():
+            tensors = self.gather(layers)
+            found: list[list[Tensor]] = [[] for _ in layers]
+            if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
+                rows = iter(_Build.apply(self, output, *tensors))
+                for group in self.pieces(output):
+                    for i in group.members:
+                        found[i].append(next(rows))
+                return found
+            with torch.no_grad():
+                for piece in self.build(self.stack(tensors), output):
+                    for i, row in zip(piece.group.members, piece.rows(), strict=True):
+                        found[i].append(row)
+            return found
 
-    def sides(self, member: int, output: Output) -> list[str]:
-        """On which side of the spectrum each tensor is that is built for a layer."""
+    def check_versions(self, tensors: Sequence[Tensor], versions: Sequence[int]) -> None:
+        """Refuse to go back through what was changed in place since; what was stacked is a copy.
+
+        Raises
+        ------
+        RuntimeError
+            As autograd's own.
+        """
+        first = 0
+        for size in self._sizes:
+            if size == 1 and tensors[first]._version != versions[first]:
+                raise RuntimeError(
+                    "a frame needed for gradient computation has been modified by an inplace operation: call backward "
+                    "before the optimizer's step"
+                )
+            first += size
+
+    def pieces(self, output: Output) -> list[Group]:
+        """The groups that `build` gives pieces of, in their order."""
         if output == "pairs":
-            return ["left", "right"]
-        shape = self.layout.members[member].shape
-        return ["left"] * (len(shape.left.cores) + 1) + ["right"] * len(shape.right.cores)
+            return self.layout.groups
+        return [g for g in self.layout.groups for _ in range(len(g.cores) + (g.train.side == "left"))]
+
+
+class Piece(NamedTuple):
+    """What was built of one group: (B, ...), or (1, ...) where it is the same for all."""
+
+    group: Group
+    stack: Tensor
+
+    def rows(self) -> Sequence[Tensor]:
+        """One tensor a member."""
+        rows = _rows(self.stack)
+        return rows if len(rows) == len(self.group.members) else [rows[0]] * len(self.group.members)
 
 
 class _Build(torch.autograd.Function):
     """A part of the graph that may be walked back through any number of times, with no gradient for what was unused.
 
     Autograd frees a graph after one backward; what is shared by two losses, each with a backward of its own, must
-    outlive the first. So the inner graph is kept here for as long as its outputs are. Activation checkpointing and the
-    like, which look after what is saved meanwhile, must not see it: a second forward may find it there and save none.
+    outlive the first. So a tape is kept here for as long as its outputs are. Activation checkpointing and the like,
+    which look after what is saved meanwhile, do not see it: a second forward may find it there and save nothing.
     """
 
     @staticmethod
     def forward(ctx: Any, plan: Plan, output: Output, *tensors: Tensor) -> tuple[Tensor, ...]:
         wanted = [t.requires_grad for t in tensors]
         ctx.plan, ctx.output, ctx.wanted, ctx.inputs = plan, output, wanted, tensors
-        flags = iter(wanted)
-        ctx.leaves = [
-            stack.detach().requires_grad_(any(list(islice(flags, len(stack))))) for stack in plan.stack(tensors)
-        ]
-        with torch.enable_grad(), saved_tensors_hooks(_as_it_is, _as_it_is):
-            ctx.results = plan.build(ctx.leaves, output)
+        ctx.versions = [t._version for t in tensors]
+        ctx.tape = Tape()
+        pieces = plan.build(plan.stack(tensors), output, ctx.tape)
         ctx.set_materialize_grads(False)
         needed = {owner for owner, flag in zip(plan.owners, wanted, strict=True) if flag}
         found, constant = [], []
-        for i, own in enumerate(ctx.results):
-            for result, side in zip(own, plan.sides(i, output), strict=True):
-                found.append(result.detach())
-                if (i, side) not in needed:
-                    constant.append(found[-1])
+        for piece in pieces:
+            # A frame that is a parameter itself is handed out as another tensor
+            for i, row in zip(piece.group.members, Piece(piece.group, piece.stack.detach()).rows(), strict=True):
+                found.append(row)
+                if (i, piece.group.train.side) not in needed:
+                    constant.append(row)
         ctx.mark_non_differentiable(*constant)
         return tuple(found)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         plan: Plan = ctx.plan
-        again = torch.is_grad_enabled()
-        if again:  # asked for a graph of the gradient
-            with torch.enable_grad():
-                results = plan.build(plan.stack(ctx.inputs), ctx.output)
-            sources = [t for t, wanted in zip(ctx.inputs, ctx.wanted, strict=True) if wanted]
+        remaining, used, by_piece = iter(grads), set(), []
+        for group in plan.pieces(ctx.output):
+            own = list(islice(remaining, len(group.members)))
+            by_piece.append(_joined(own))
+            used |= {(i, group.train.side) for i, g in zip(group.members, own, strict=True) if g is not None}
+        if torch.is_grad_enabled():  # asked for a graph of the gradient
+            by_tensor = _differentiably(plan, ctx.output, ctx.inputs, ctx.wanted, by_piece)
         else:
-            results = ctx.results
-            sources = [leaf for leaf in ctx.leaves if leaf.requires_grad]
-        remaining, used, ends = iter(grads), set(), []
-        for i, own in enumerate(results):
-            for result, grad, side in zip(own, islice(remaining, len(own)), plan.sides(i, ctx.output), strict=True):
-                if grad is not None and result.requires_grad:
-                    ends.append((result, grad))
-                    used.add((i, side))
-        if not ends:
-            return None, None, *(None for _ in ctx.inputs)
-        found = iter(
-            torch.autograd.grad(
-                [r for r, _ in ends],
-                sources,
-                [g for _, g in ends],
-                retain_graph=True,
-                create_graph=again,
-                allow_unused=True,
-            )
-        )
-        if again:
-            by_tensor = [next(found) if wanted else None for wanted in ctx.wanted]
-        else:
-            stacks = (next(found) if leaf.requires_grad else None for leaf in ctx.leaves)
-            by_tensor = plan.split([None if g is None else g.contiguous() for g in stacks])
+            plan.check_versions(ctx.inputs, ctx.versions)
+            by_stack = ctx.tape.pull(plan.layout, ctx.output, by_piece)
+            by_tensor = plan.split([None if g is None else g.contiguous() for g in by_stack])
         kept = (
             g if wanted and owner in used else None
             for g, wanted, owner in zip(by_tensor, ctx.wanted, plan.owners, strict=True)
@@ -213,6 +218,29 @@ class _Build(torch.autograd.Function):
         # Contiguous, as DistributedDataParallel wants the gradients of parameters
         given = (None if g is None else g.contiguous().to(t.dtype) for g, t in zip(kept, ctx.inputs, strict=True))
         return None, None, *given
+
+
+def _differentiably(
+    plan: Plan, output: Output, inputs: Sequence[Tensor], wanted: Sequence[bool], grads: Sequence[Tensor | None]
+) -> list[Tensor | None]:
+    pieces = plan.build(plan.stack(inputs), output)
+    ends = [(p.stack, g) for p, g in zip(pieces, grads, strict=True) if g is not None and p.stack.requires_grad]
+    if not ends:
+        return [None] * len(inputs)
+    stacks, given = zip(*ends, strict=True)
+    sources = [t for t, flag in zip(inputs, wanted, strict=True) if flag]
+    found = iter(torch.autograd.grad(stacks, sources, given, create_graph=True, allow_unused=True))
+    return [next(found) if flag else None for flag in wanted]
+
+
+def _joined(grads: Sequence[Tensor | None]) -> Tensor | None:
+    """Gradient of a stack from those of its rows; None where nobody used any."""
+    given = next((g for g in grads if g is not None), None)
+    return None if given is None else _stack([torch.zeros_like(given) if g is None else g for g in grads])
+
+
+def _contracted(group: Group, cores: Sequence[Tensor], factors: Tensor | float, like: Tensor) -> Tensor:
+    return scaled(contract(group.train, cores, like), factors)
 
 
 def _split(stack: Tensor, sizes: Sequence[int]) -> Sequence[Tensor]:
@@ -225,7 +253,3 @@ def _rows(stack: Tensor) -> Sequence[Tensor]:
 
 def _stack(tensors: list[Tensor]) -> Tensor:
     return tensors[0].unsqueeze(0) if len(tensors) == 1 else torch.stack(tensors)
-
-
-def _as_it_is(tensor: Tensor) -> Tensor:
-    return tensor

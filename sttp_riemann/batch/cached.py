@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from operator import is_
 from types import FrameType
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -20,27 +21,30 @@ from sttp_riemann.batch.watch import watch
 from sttp_riemann.compat import geoopt, in_transform
 from sttp_riemann.frames.frame import full_precision
 
-PLAIN = (Tensor, nn.Parameter, geoopt.ManifoldParameter)
+PLAIN = {Tensor, nn.Parameter, geoopt.ManifoldParameter, type(None)}
 """Kinds of tensors that are whole, not sharded."""
 
 
 class _Built:
-    """What one call of a plan gave, and under which circumstances."""
+    """What one call of a plan gave, and of which tensors."""
 
     def __init__(self, plan: Plan, layers: Sequence[Owner], output: Output) -> None:
-        self.wanted = [_wanted(layer) for layer in layers]
+        self.tensors = [layer.factor_tensors() for layer in layers]
+        self.wanted = [_wanted(own) for own in self.tensors]
         self.inference = torch.is_inference_mode_enabled()
         self.results = plan(layers, output)
 
     def serves(self, i: int, layer: Owner) -> bool:
-        """Whether the result is what would be built now, as far as gradients go."""
-        if torch.is_grad_enabled():
-            return self.wanted[i] == _wanted(layer) and not self.inference
-        return not self.inference or torch.is_inference_mode_enabled()
+        """Whether the layer holds the same tensors still, as `functional_call` may change, and wants what it wanted."""
+        now = layer.factor_tensors()
+        same = len(now) == len(self.tensors[i]) and all(map(is_, now, self.tensors[i]))
+        if not same or (self.inference and not torch.is_inference_mode_enabled()):
+            return False
+        return not torch.is_grad_enabled() or self.wanted[i] == _wanted(now)
 
 
-def _wanted(layer: Owner) -> tuple[bool, ...]:
-    return tuple(torch.is_grad_enabled() and p.requires_grad for p in layer.factor_parameters())
+def _wanted(tensors: Sequence[Tensor | None]) -> list[bool]:
+    return [t is not None and t.requires_grad for t in tensors] if torch.is_grad_enabled() else []
 
 
 class Part:
@@ -217,7 +221,7 @@ def _places(root: nn.Module) -> dict[int, tuple[Part, int]]:
     for layer in _owners(root):
         sample = layer.sample()
         # A sharded layer is whole only while it is called itself
-        if layer is not root and any(type(p) not in PLAIN for p in layer.factor_parameters()):
+        if layer is not root and not PLAIN.issuperset(map(type, layer.factor_tensors())):
             continue
         same = tied.setdefault(id(layer.left), [])
         same.append(layer)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -55,12 +54,13 @@ class Owner(nn.Module):
         dtypes = wide_dtype(sample.dtype), self.weight_dtype
         return Member(self.shape, type(self.left), self.spectrum_kind, self.bound, *dtypes, sample.device)
 
-    def factor_parameters(self) -> Iterator[nn.Parameter]:
+    def factor_tensors(self) -> tuple[Tensor | None, ...]:
+        """Parameters and buffers that W is computed from; None where there are none."""
+        return *self.left.held(), *self.right.held(), self.spectrum
+
+    def factor_parameters(self) -> list[nn.Parameter]:
         """Parameters that W is computed from."""
-        yield from (p for p in self.left._parameters.values() if p is not None)
-        if self.spectrum is not None:
-            yield self.spectrum
-        yield from (p for p in self.right._parameters.values() if p is not None)
+        return [t for t in self.factor_tensors() if isinstance(t, nn.Parameter)]
 
     def build_cores(self, dtype: torch.dtype | None = None) -> tuple[list[Tensor], Tensor, list[Tensor]]:
         """Frames left and right of the spectrum, and s between them, of this layer without others.

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from sttp_riemann.tt import Core
+from sttp_riemann.tt import Core, Pull
 
 
 class Frames(nn.Module, ABC):
@@ -125,6 +125,10 @@ class Frames(nn.Module, ABC):
             At least one; buffers before the parameter, if it has one.
         """
 
+    def held(self) -> tuple[Tensor | None, ...]:
+        """All tensors of all frames, None in the place of parameters without entries."""
+        return *self._parameters.values(), *self._buffers.values()
+
     @staticmethod
     @abstractmethod
     def materialize(core: Core, *stacks: Tensor) -> Tensor:
@@ -142,6 +146,40 @@ class Frames(nn.Module, ABC):
         Tensor
             (B, rows, rank), orthonormal columns.
         """
+
+    @classmethod
+    def trace(cls, core: Core, *stacks: Tensor) -> tuple[Tensor, Pull]:
+        """Compute equal frames without autograd, and what carries a gradient of theirs back.
+
+        Parameters
+        ----------
+        core : Core
+            Their common shape.
+        *stacks : Tensor
+            As `materialize` takes them.
+
+        Returns
+        -------
+        frames : Tensor
+            As `materialize` gives them.
+        pull : callable
+            From the gradient of the frames to those of the stacks, None of what is not trained; any number of times.
+
+        Notes
+        -----
+        By autograd, unless a kind knows better.
+        """
+        leaves = [stack.detach().requires_grad_(stack.is_floating_point()) for stack in stacks]
+        with torch.enable_grad():
+            frames = cls.materialize(core, *leaves)
+
+        def pull(grad: Tensor) -> Sequence[Tensor | None]:
+            found: Sequence[Tensor | None] = torch.autograd.grad(
+                frames, leaves, grad, retain_graph=True, allow_unused=True
+            )
+            return found
+
+        return frames.detach(), pull
 
     @abstractmethod
     def assign_(self, k: int, frame: Tensor) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from sttp_riemann.compat import in_transform
 from sttp_riemann.frames import tiny
 from sttp_riemann.frames.frame import Frames
-from sttp_riemann.tt import Core
+from sttp_riemann.tt import Core, Pull
 
 
 def compact_wy(reflectors: Tensor, signs: Tensor | None = None) -> Tensor:
@@ -87,17 +88,22 @@ class _CompactWY(torch.autograd.Function):
         h, t_inverse, m, signs = ctx.saved_tensors
         if torch.is_grad_enabled():  # asked for a graph of the gradient: leave it to autograd
             return torch.autograd.grad(_operators(h, signs)[0], h, grad, create_graph=True)[0], None
-        if tiny.fits(h):
-            return tiny.backward(h, signs, t_inverse, m, grad), None
-        # Q = E D + H M, T^{-1} M = -H_top^T D, T^{-1} = striu(S) + diag(S) / 2, S = H^T H, D the signs.
-        grad_m = _signed(torch.bmm(h.mT, grad), signs)
-        grad_top = torch.linalg.solve_triangular(t_inverse.mT, grad_m, upper=False)  # minus that of H_top^T
-        grad_gram = torch.bmm(grad_top, _signed(m, signs).mT).triu_()
-        # The diagonal of S counts half in T^{-1} and twice in S + S^T, so it enters once.
-        grad_gram.diagonal(0, 1, 2).mul_(0.5)
-        out = torch.bmm(grad, m.mT).baddbmm_(h, grad_gram + grad_gram.mT, alpha=-1)
-        out[:, : h.shape[-1]].sub_(grad_top.mT)
-        return out, None
+        return _backward(h, t_inverse, m, signs, grad), None
+
+
+def _backward(h: Tensor, t_inverse: Tensor, m: Tensor, signs: Tensor | None, grad: Tensor) -> Tensor:
+    """Gradient of the reflectors from that of the frames."""
+    if tiny.fits(h):
+        return tiny.backward(h, signs, t_inverse, m, grad)
+    # Q = E D + H M, T^{-1} M = -H_top^T D, T^{-1} = striu(S) + diag(S) / 2, S = H^T H, D the signs.
+    grad_m = _signed(torch.bmm(h.mT, grad), signs)
+    grad_top = torch.linalg.solve_triangular(t_inverse.mT, grad_m, upper=False)  # minus that of H_top^T
+    grad_gram = torch.bmm(grad_top, _signed(m, signs).mT).triu_()
+    # The diagonal of S counts half in T^{-1} and twice in S + S^T, so it enters once.
+    grad_gram.diagonal(0, 1, 2).mul_(0.5)
+    out = torch.bmm(grad, m.mT).baddbmm_(h, grad_gram + grad_gram.mT, alpha=-1)
+    out[:, : h.shape[-1]].sub_(grad_top.mT)
+    return out
 
 
 def reflectors_of(frames: Tensor) -> tuple[Tensor, Tensor]:
@@ -178,23 +184,35 @@ class HouseholderFrames(Frames):
 
     def tensors(self, k: int) -> tuple[Tensor, ...]:
         """Signs, and the entries if there are any."""
-        sign, entries = getattr(self, f"sign_{k}"), getattr(self, str(k))
+        sign, entries = self._buffers[f"sign_{k}"], self._parameters.get(str(k))
+        assert sign is not None
+        if entries is None and self.cores[k].dof:
+            # Replicas of `nn.DataParallel` have attributes in the place of parameters
+            entries = getattr(self, str(k))
         return (sign,) if entries is None else (sign, entries)
 
     @staticmethod
     def materialize(core: Core, *stacks: Tensor) -> Tensor:
         """Multiply the reflections."""
-        sign = stacks[0]
-        block = torch.eye(core.inner, dtype=sign.dtype, device=sign.device).expand(len(sign), -1, -1)
-        if len(stacks) == 1:
-            return compact_wy(block, sign)
-        below = stacks[1]
-        if not core.reduced:
-            free = (core.rows - core.inner) * core.inner
-            below, triangle = below[:, :free].unflatten(1, (-1, core.inner)), below[:, free:]
-            if core.inner > 1:
-                block = _with_lower_triangle(block, triangle)
-        return compact_wy(torch.cat([block, below], 1) if core.rows > core.inner else block, sign)
+        return compact_wy(_reflectors(core, *stacks), stacks[0])
+
+    @staticmethod
+    def trace(core: Core, *stacks: Tensor) -> tuple[Tensor, Pull]:
+        """Multiply the reflections, and differentiate them in the compact WY form."""
+        reflectors, sign = _reflectors(core, *stacks), stacks[0]
+        frames, t_inverse, m = _forward(reflectors, sign)
+
+        def pull(grad: Tensor) -> Sequence[Tensor | None]:
+            if len(stacks) == 1:
+                return (None,)
+            of_reflectors = _backward(reflectors, t_inverse, m, sign, grad)
+            below = of_reflectors[:, core.inner :]
+            if core.reduced:
+                return None, below
+            row, column = torch.tril_indices(core.inner, core.inner, -1, device=grad.device)
+            return None, torch.cat([below.flatten(1), of_reflectors[:, row, column]], 1)
+
+        return frames, pull
 
     @torch.no_grad()
     def assign_(self, k: int, frame: Tensor) -> None:
@@ -209,6 +227,20 @@ class HouseholderFrames(Frames):
             else:
                 row, column = torch.tril_indices(core.inner, core.inner, -1, device=frame.device)
                 parameter.copy_(torch.cat([below.flatten(), reflectors[0, row, column]]))
+
+
+def _reflectors(core: Core, sign: Tensor, *entries: Tensor) -> Tensor:
+    """(B, rows, rank), unit lower triangular, from the free entries."""
+    block = torch.eye(core.inner, dtype=sign.dtype, device=sign.device).expand(len(sign), -1, -1)
+    if not entries:
+        return block
+    (below,) = entries
+    if not core.reduced:
+        free = (core.rows - core.inner) * core.inner
+        below, triangle = below[:, :free].unflatten(1, (-1, core.inner)), below[:, free:]
+        if core.inner > 1:
+            block = _with_lower_triangle(block, triangle)
+    return torch.cat([block, below], 1) if core.rows > core.inner else block
 
 
 def _with_lower_triangle(block: Tensor, entries: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from sttp_riemann.frames.frame import Frames
 from sttp_riemann.frames.polar import long_polar, nearest_frame, short_root
-from sttp_riemann.tt import Core
+from sttp_riemann.tt import Core, Pull
 
 
 class PolarStiefel(EuclideanStiefel):
@@ -253,12 +253,19 @@ class RiemannianFrames(Frames):
 
     def tensors(self, k: int) -> tuple[Tensor, ...]:
         """The point itself."""
-        return (getattr(self, str(k)),)
+        point = self._parameters.get(str(k))
+        # Replicas of `nn.DataParallel` have attributes in the place of parameters
+        return (getattr(self, str(k)) if point is None else point,)
 
     @staticmethod
     def materialize(core: Core, *stacks: Tensor) -> Tensor:
         """Return the points: frames are what is stored."""
         return stacks[0]
+
+    @staticmethod
+    def trace(core: Core, *stacks: Tensor) -> tuple[Tensor, Pull]:
+        """Return the points, and gradients as they are."""
+        return stacks[0], lambda grad: (grad,)
 
     @torch.no_grad()
     def assign_(self, k: int, frame: Tensor) -> None:

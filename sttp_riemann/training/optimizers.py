@@ -17,6 +17,9 @@ from sttp_riemann.training.recipe import Recipe
 # What `split_state` gives beside tensors
 _VALUES = {"scalars": Each(float), "groups": [{"params": [int], "lr": float}]}
 
+FEWER_CALLS = True
+"""Torch steps parameters in batches, to the bit as one by one; by itself it does so on CUDA only."""
+
 
 def build_optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
     """Optimizer for a model: the Riemannian one where frames are points of a manifold, torch's own otherwise."""
@@ -24,7 +27,7 @@ def build_optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
     if recipe.optimizer == "adam":
         adam = sr.RiemannianAdam if recipe.riemannian else torch.optim.Adam
         betas = (recipe.betas[0], recipe.betas[1])
-        return adam(parameters, lr=recipe.lr, betas=betas, weight_decay=recipe.weight_decay)
+        return adam(parameters, lr=recipe.lr, betas=betas, weight_decay=recipe.weight_decay, foreach=FEWER_CALLS)
     sgd = sr.RiemannianSGD if recipe.riemannian else torch.optim.SGD
     return sgd(
         parameters,
@@ -32,6 +35,7 @@ def build_optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
         momentum=recipe.momentum,
         weight_decay=recipe.weight_decay,
         nesterov=recipe.nesterov,
+        foreach=FEWER_CALLS,
     )
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from sttp_riemann.batch.cached import cached
 from sttp_riemann.layers.recompute import Recompute
 from sttp_riemann.optim import RiemannianAdam
 from sttp_riemann.study.bench.contest import Run
@@ -37,7 +38,8 @@ class Variant:
     def optimizer(self, model: nn.Module) -> Optimizer:
         """Adam, on the manifold where there are frames on it."""
         kind = RiemannianAdam if self.method is not None and self.frames == "riemannian" else torch.optim.Adam
-        optimizer: Optimizer = kind(model.parameters(), lr=LR)
+        # Fewer calls, which torch by itself chooses on CUDA only
+        optimizer: Optimizer = kind(model.parameters(), lr=LR, foreach=True)
         return optimizer
 
 
@@ -84,7 +86,8 @@ def training_step(
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
-        loss(called).backward()
+        with cached(model):  # a discriminator is called twice a step
+            loss(called).backward()
         optimizer.step()
 
     return step

@@ -1,0 +1,121 @@
+"""The way back from built frames to what they were built from, in fewer calls than autograd makes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from sttp_riemann.batch.layout import Group, Layout
+from sttp_riemann.frames import Frames
+from sttp_riemann.spectrum import SpectrumKind, trace_values
+from sttp_riemann.tt import Core, Pull, trace_contract
+
+Parts = list[list[Tensor | None]]
+
+
+class Tape:
+    """What one build did, in its order; gone back through any number of times."""
+
+    def __init__(self) -> None:
+        self._banks: list[Pull] = []
+        self._spectra: list[Pull] = []
+        self._groups: list[tuple[Pull, Tensor, Tensor | float]] = []
+
+    def bank(self, kind: type[Frames], core: Core, *stacks: Tensor) -> Tensor:
+        """Frames of a bank; see `Frames.trace`."""
+        frames, pull = kind.trace(core, *stacks)
+        self._banks.append(pull)
+        return frames
+
+    def spectrum(self, kind: SpectrumKind, stored: Tensor, bounds: Tensor | float) -> Tensor:
+        """Values of a spectrum; see `sttp_riemann.spectrum.trace_values`."""
+        values, pull = trace_values(kind, stored, bounds)
+        self._spectra.append(pull)
+        return values
+
+    def group(self, group: Group, cores: Sequence[Tensor], factors: Tensor | float, like: Tensor) -> Tensor:
+        """Contract the trains of a group, and multiply their columns by factors (B, rank), (B, 1) or one for all."""
+        frames, pull = trace_contract(group.train, cores, like)
+        self._groups.append((pull, frames, factors))
+        return scaled(frames, factors)
+
+    def pull(self, layout: Layout, output: str, grads: Sequence[Tensor | None]) -> list[Tensor | None]:
+        """Gradients of the stacks from those of the pieces, None of what nobody used.
+
+        Parameters
+        ----------
+        layout : Layout
+            Of the build.
+        output : {"pairs", "cores"}
+            What was built.
+        grads : sequence of Tensor or None
+            One a piece.
+
+        Returns
+        -------
+        list of Tensor or None
+            One a stack, as `Plan.stack` orders them.
+        """
+        remaining = iter(grads)
+        of_frames: Parts = [[] for _ in layout.banks]
+        of_values: Parts = [[] for _ in layout.spectra]
+        for number, group in enumerate(layout.groups):
+            if output == "pairs":
+                by_core, of_spectrum = self._back(number, group, next(remaining))
+            else:
+                by_core = [next(remaining) for _ in group.cores]
+                of_spectrum = next(remaining) if group.train.side == "left" else None
+            for (bank, _), grad in zip(group.cores, by_core, strict=True):
+                of_frames[bank].append(grad)
+            if group.spectrum is not None:
+                of_values[group.spectrum[0]].append(of_spectrum)
+        found: list[Tensor | None] = []
+        for bank_, pull, parts in zip(layout.banks, self._banks, of_frames, strict=True):
+            sizes = [len(g.members) for g in layout.groups for at, _ in g.cores if layout.banks[at] is bank_]
+            whole = _joined(parts, sizes)
+            count = layout.kind.components(bank_.core)
+            found += [None] * count if whole is None else pull(whole)
+        for line, (pull, parts) in enumerate(zip(self._spectra, of_values, strict=True)):
+            sizes = [len(g.members) for g in layout.groups if g.spectrum is not None and g.spectrum[0] == line]
+            whole = _joined(parts, sizes)
+            found += (None,) if whole is None else pull(whole)
+        return found
+
+    def _back(self, number: int, group: Group, grad: Tensor | None) -> tuple[Sequence[Tensor | None], Tensor | None]:
+        """Gradients of a group's cores, and of its values."""
+        if grad is None:
+            return [None] * len(group.cores), None
+        pull, frames, factors = self._groups[number]
+        grad = grad.to(frames.dtype)
+        of_values = (grad * frames).sum(1) if group.spectrum is not None else None
+        return pull(scaled(grad, factors)), of_values
+
+
+def scaled(frames: Tensor, factors: Tensor | float) -> Tensor:
+    """Multiply the columns of frames.
+
+    Parameters
+    ----------
+    frames : Tensor
+        (B, dim, rank), or (1, dim, rank).
+    factors : Tensor or float
+        (B, rank), (B, 1), or one for all.
+
+    Returns
+    -------
+    Tensor
+        (B, dim, rank).
+    """
+    if isinstance(factors, float):
+        return frames if factors == 1.0 else frames * factors
+    return frames * factors.unsqueeze(1)
+
+
+def _joined(parts: Sequence[Tensor | None], sizes: Sequence[int]) -> Tensor | None:
+    given = next((part for part in parts if part is not None), None)
+    if given is None or len(parts) == 1:
+        return given
+    pairs = zip(parts, sizes, strict=True)
+    return torch.cat([given.new_zeros(size, *given.shape[1:]) if part is None else part for part, size in pairs])
