@@ -137,8 +137,8 @@ class _FrameStepper:
             plain = [p for p in group["params"] if not isinstance(p, geoopt.ManifoldParameter)]
             if plain:
                 groups.append({**self._plain.defaults, **group, "params": plain})
-                if groups[-1]["foreach"] is None and all(p.device.type == "cpu" for p in plain):
-                    groups[-1]["foreach"] = True  # fewer calls, the same to the bit
+                if groups[-1]["foreach"] is None and all(p.device.type == "cpu" and p.numel() < LARGE for p in plain):
+                    groups[-1]["foreach"] = True  # fewer calls on what is small, the same to the bit
         self._plain.state, self._plain.param_groups = self.state, groups
         self._plain.step()
 

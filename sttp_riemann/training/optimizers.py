@@ -17,26 +17,16 @@ from sttp_riemann.training.recipe import Recipe
 # What `split_state` gives beside tensors
 _VALUES = {"scalars": Each(float), "groups": [{"params": [int], "lr": float}]}
 
-FEWER_CALLS = True
-"""Torch steps parameters in batches, to the bit as one by one; by itself it does so on CUDA only."""
-
 
 def build_optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
     """Optimizer for a model: the Riemannian one where frames are points of a manifold, torch's own otherwise."""
-    parameters = model.parameters()
+    options: dict[str, Any] = {"weight_decay": recipe.weight_decay, **({} if recipe.riemannian else {"fused": True})}
     if recipe.optimizer == "adam":
         adam = sr.RiemannianAdam if recipe.riemannian else torch.optim.Adam
         betas = (recipe.betas[0], recipe.betas[1])
-        return adam(parameters, lr=recipe.lr, betas=betas, weight_decay=recipe.weight_decay, foreach=FEWER_CALLS)
+        return adam(model.parameters(), lr=recipe.lr, betas=betas, **options)
     sgd = sr.RiemannianSGD if recipe.riemannian else torch.optim.SGD
-    return sgd(
-        parameters,
-        lr=recipe.lr,
-        momentum=recipe.momentum,
-        weight_decay=recipe.weight_decay,
-        nesterov=recipe.nesterov,
-        foreach=FEWER_CALLS,
-    )
+    return sgd(model.parameters(), lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.nesterov, **options)
 
 
 def set_lr(optimizer: Optimizer, lr: float) -> None:

@@ -38,8 +38,8 @@ class Variant:
     def optimizer(self, model: nn.Module) -> Optimizer:
         """Adam, on the manifold where there are frames on it."""
         kind = RiemannianAdam if self.method is not None and self.frames == "riemannian" else torch.optim.Adam
-        # Fewer calls, which torch by itself chooses on CUDA only
-        optimizer: Optimizer = kind(model.parameters(), lr=LR, foreach=True)
+        options = {} if kind is RiemannianAdam else {"fused": True}
+        optimizer: Optimizer = kind(model.parameters(), lr=LR, **options)  # type: ignore[arg-type]
         return optimizer
 
 
