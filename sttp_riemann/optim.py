@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, ClassVar
+from operator import is_
+from typing import Any, ClassVar, NamedTuple
 
 import geoopt
 import torch
@@ -16,8 +17,13 @@ from sttp_riemann.frames import PolarStiefel
 
 LARGE = 2**16
 """Entries from which a frame is stepped alone and in place: to stack it with others would cost a copy of it."""
+CACHED = 2**20
+"""Entries of frames that are stepped together at most."""
 MOST = 1e15
 """Largest entry of a gradient whose square is safely finite in float32, and so is the sum of many."""
+
+
+State = dict[str, Any]
 
 
 class _FrameStepper:
@@ -27,11 +33,16 @@ class _FrameStepper:
     carried: ClassVar[str]
     param_groups: list[dict[str, Any]]
     state: defaultdict[Tensor, Any]
-    # Optimizers are copied and pickled by torch without their own attributes.
-    _plain: Optimizer | None = None
 
     def _step_frames(
-        self, manifold: Any, x: Tensor, gradient: Tensor, kept: dict[str, Tensor], step: int, group: dict[str, Any]
+        self,
+        manifold: Any,
+        x: Tensor,
+        gradient: Tensor,
+        kept: dict[str, Tensor],
+        step: int,
+        group: dict[str, Any],
+        room: Tensor | None,
     ) -> None:
         """Take step number `step` with frames (B, n, r), in place, and with what is kept for them, by name."""
         raise NotImplementedError
@@ -60,41 +71,85 @@ class _FrameStepper:
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        self._settle()
         # What geoopt's parameters know beside being tensors would only cost time
         with torch._C.DisableTorchFunctionSubclass():
-            stacks = [_Stack(points, group) for group in self.param_groups for points in self._equal(group)]
+            stacks = [stack for group in self.param_groups for stack in self._equal(group)]
             self._check(stacks)
             for stack in stacks:
                 self._step_stack(stack)
         self._step_plain()
         return loss
 
-    def _equal(self, group: dict[str, Any]) -> list[list[geoopt.ManifoldParameter]]:
+    def _settle(self) -> None:
+        """Make what torch copies and pickles optimizers without."""
+        if "_plain" not in self.__dict__:
+            self._plain = self.plain_kind([torch.zeros(())], lr=1.0)  # type: ignore[call-arg]
+            self._rooms: dict[Any, Tensor] = {}
+            self._wholes: dict[tuple[str, int], tuple[Tensor, Sequence[Tensor]]] = {}
+
+    def _equal(self, group: dict[str, Any]) -> list[_Stack]:
         """Frames of a group that have a gradient, those of equal shape and age together, large ones alone."""
-        found: dict[Any, list[geoopt.ManifoldParameter]] = {}
+        found: dict[Any, list[tuple[geoopt.ManifoldParameter, Tensor, State]]] = {}
         for point in group["params"]:
-            if isinstance(point, geoopt.ManifoldParameter) and point.grad is not None:
-                alone = point.numel() >= LARGE or not isinstance(point.manifold, PolarStiefel)
-                age = self.state[point].get("step", 0)
-                key = id(point) if alone else (point.shape, point.dtype, point.device, int(age))
-                found.setdefault(key, []).append(point)
-        return list(found.values())
+            gradient = point.grad
+            if gradient is not None and _is_frame(point):
+                state = self.state[point]
+                key = point.shape, point.dtype, point.device, type(point.manifold), state.get("step", 0)
+                found.setdefault(key, []).append((point, gradient, state))
+        stacks = []
+        for (shape, _, _, manifold, age), own in found.items():
+            together = max(1, CACHED // max(1, shape.numel()))
+            if shape.numel() >= LARGE or not issubclass(manifold, PolarStiefel):
+                together = 1
+            for first in range(0, len(own), together):
+                points, gradients, states = zip(*own[first : first + together], strict=True)
+                stacks.append(_Stack(points, gradients, states, int(age) + 1, group))
+        return stacks
 
     def _step_stack(self, stack: _Stack) -> None:
-        points, group = stack.points, stack.group
-        states = [self.state[point] for point in points]
-        step = int(states[0].get("step", 0)) + 1
+        points, states = stack.points, stack.states
         names = [name for name, value in states[0].items() if isinstance(value, Tensor) and name != "step"]
-        kept = {name: _gather([state[name] for state in states], points) for name in names}
-        x = _gather(points, points)
-        gradient = -stack.gradient if group["maximize"] else stack.gradient
-        self._step_frames(points[0].manifold, x, gradient, kept, step, group)
-        _scatter([(x, points), *((kept[name], [state[name] for state in states]) for name in names)])
-        for name in kept.keys() - names:
-            for state, row in zip(states, _rows(kept[name], points), strict=True):
-                state[name] = row.clone()
+        kept = {name: self._state(name, stack) for name in names}
+        before = dict(kept)
+        x, copied = _gather(points, points, self._room(0, points))
+        gradient = -stack.gradient if stack.group["maximize"] else stack.gradient
+        room = self._room(1, points)
+        self._step_frames(points[0].manifold, x, gradient, kept, stack.step, stack.group, room)
+        if copied:
+            torch._foreach_copy_(list(points), list(_rows(x, points)))
+        for name, whole in kept.items():
+            if before.get(name) is not whole or (name, id(points[0])) not in self._wholes:
+                self._keep(name, stack, whole)
         for state in states:
-            state["step"] = step
+            state["step"] = stack.step
+
+    def _state(self, name: str, stack: _Stack) -> Tensor:
+        """What is kept for several frames: as it was left by the last step, or gathered."""
+        own = [state[name] for state in stack.states]
+        whole, rows = self._wholes.get((name, id(stack.points[0])), (None, ()))
+        if whole is not None and len(rows) == len(own) and all(map(is_, own, rows)):
+            return whole
+        self._wholes.pop((name, id(stack.points[0])), None)
+        gathered, copied = _gather(own, stack.points)
+        return gathered if copied or len(own) > 1 else gathered.clone()
+
+    def _keep(self, name: str, stack: _Stack, whole: Tensor) -> None:
+        """Leave rows that lie side by side, and so need no copy in the next step."""
+        rows = _rows(whole, stack.points)
+        for state, row in zip(stack.states, rows, strict=True):
+            state[name] = row
+        self._wholes[name, id(stack.points[0])] = whole, rows
+
+    def _room(self, number: int, points: Sequence[geoopt.ManifoldParameter]) -> Tensor | None:
+        """Memory for as many numbers as frames have, the same for all that are stepped together."""
+        size = len(points) * points[0].numel()
+        if size > CACHED or not isinstance(points[0].manifold, PolarStiefel):
+            return None
+        key = number, points[0].dtype, points[0].device
+        if key not in self._rooms:
+            self._rooms[key] = torch.empty(CACHED, dtype=points[0].dtype, device=points[0].device)
+        return self._rooms[key][:size].view(-1, *points[0].shape[-2:])
 
     def _check(self, stacks: Sequence[_Stack]) -> None:
         """Refuse a step before anything has moved."""
@@ -105,14 +160,13 @@ class _FrameStepper:
             p.grad.coalesce().values() if p.grad.is_sparse else p.grad
             for group in self.param_groups
             for p in group["params"]
-            if p.grad is not None and not isinstance(p, geoopt.ManifoldParameter)
+            if p.grad is not None and not _is_frame(p)
         ]
         gradients = [*(stack.gradient for stack in stacks), *plain]
-        if not gradients:
-            return
-        largest = torch._foreach_norm(gradients, math.inf)
-        device = largest[0].device
-        if not bool((torch.stack([n.to(device, torch.float32) for n in largest]) <= MOST).all()):
+        norms = torch._foreach_norm(gradients, 2) if gradients else []
+        narrow = [g.abs().max() if g.dtype.itemsize < 4 else n for g, n in zip(gradients, norms, strict=True)]
+        device = gradients[0].device if gradients else None
+        if norms and not bool((torch.stack([n.to(device, torch.float32) for n in narrow]) <= MOST).all()):
             raise ValueError(
                 f"the gradient of parameter {self._worst()} holds NaN, infinite or huge values; nothing was changed: "
                 "leave this step out, or lower the learning rate"
@@ -130,17 +184,16 @@ class _FrameStepper:
 
     def _step_plain(self) -> None:
         """Let torch's own optimizer step what is no frame, with our groups and our state."""
-        if self._plain is None:
-            self._plain = self.plain_kind([torch.zeros(())], lr=1.0)  # type: ignore[call-arg]
         groups = []
         for group in self.param_groups:
-            plain = [p for p in group["params"] if not isinstance(p, geoopt.ManifoldParameter)]
+            plain = [p for p in group["params"] if not _is_frame(p)]
             if plain:
                 groups.append({**self._plain.defaults, **group, "params": plain})
                 if groups[-1]["foreach"] is None and all(p.device.type == "cpu" and p.numel() < LARGE for p in plain):
                     groups[-1]["foreach"] = True  # fewer calls on what is small, the same to the bit
         self._plain.state, self._plain.param_groups = self.state, groups
-        self._plain.step()
+        if groups:
+            self._plain.step()
 
 
 class RiemannianAdam(_FrameStepper, geoopt.optim.RiemannianAdam):
@@ -217,20 +270,27 @@ class RiemannianAdam(_FrameStepper, geoopt.optim.RiemannianAdam):
             group.setdefault("match_adam", match_adam)
 
     def _step_frames(
-        self, manifold: Any, x: Tensor, gradient: Tensor, kept: dict[str, Tensor], step: int, group: dict[str, Any]
+        self,
+        manifold: Any,
+        x: Tensor,
+        gradient: Tensor,
+        kept: dict[str, Tensor],
+        step: int,
+        group: dict[str, Any],
+        room: Tensor | None,
     ) -> None:
         beta1, beta2 = group["betas"]
-        gradient = manifold.egrad2rgrad(x, gradient)
-        square = manifold.inner(x, gradient, keepdim=True)
+        tangent = _projected(manifold, x, gradient, room)
+        square = manifold.inner(x, tangent, keepdim=True)
         if "exp_avg" not in kept:
-            kept.update(exp_avg=torch.zeros_like(gradient), exp_avg_sq=torch.zeros_like(square))
-        first, second = kept["exp_avg"].lerp_(gradient, 1 - beta1), kept["exp_avg_sq"].lerp_(square, 1 - beta2)
+            kept.update(exp_avg=torch.zeros_like(tangent), exp_avg_sq=torch.zeros_like(square))
+        first, second = kept["exp_avg"].lerp_(tangent, 1 - beta1), kept["exp_avg_sq"].lerp_(square, 1 - beta2)
         if group["amsgrad"]:
             largest = kept.setdefault("max_exp_avg_sq", torch.zeros_like(second))
             second = torch.maximum(largest, second, out=largest)
         entries = math.prod(x.shape[x.dim() - manifold.ndim :]) if group["match_adam"] else 1
         denominator = (second / (entries * (1 - beta2**step))).sqrt_().add_(group["eps"])
-        _move(manifold, x, first, -group["lr"] / (1 - beta1**step) / denominator, first)
+        _move(manifold, x, first, -group["lr"] / (1 - beta1**step) / denominator, first, room=tangent)
 
 
 class RiemannianSGD(_FrameStepper, geoopt.optim.RiemannianSGD):
@@ -295,25 +355,48 @@ class RiemannianSGD(_FrameStepper, geoopt.optim.RiemannianSGD):
             group.update({**options, **group})
 
     def _step_frames(
-        self, manifold: Any, x: Tensor, gradient: Tensor, kept: dict[str, Tensor], step: int, group: dict[str, Any]
+        self,
+        manifold: Any,
+        x: Tensor,
+        gradient: Tensor,
+        kept: dict[str, Tensor],
+        step: int,
+        group: dict[str, Any],
+        room: Tensor | None,
     ) -> None:
         momentum, rate = group["momentum"], torch.full((), -group["lr"], dtype=x.dtype, device=x.device)
-        gradient = manifold.egrad2rgrad(x, gradient)
+        tangent = _projected(manifold, x, gradient, room)
         if not momentum:
-            _move(manifold, x, gradient, rate, None)
+            _move(manifold, x, tangent, rate, None)
             return
         if "momentum_buffer" in kept:
-            buffer = kept["momentum_buffer"].mul_(momentum).add_(gradient, alpha=1 - group["dampening"])
+            buffer = kept["momentum_buffer"].mul_(momentum).add_(tangent, alpha=1 - group["dampening"])
         else:
-            buffer = kept["momentum_buffer"] = gradient.clone()
-        direction = gradient.add(buffer, alpha=momentum) if group["nesterov"] else buffer
+            buffer = kept["momentum_buffer"] = tangent.clone()
+        direction = tangent.add(buffer, alpha=momentum) if group["nesterov"] else buffer
         _move(manifold, x, direction, rate, buffer)
 
 
-def _move(manifold: Any, x: Tensor, direction: Tensor, scale: Tensor, carried: Tensor | None) -> None:
+def _is_frame(parameter: Tensor) -> bool:
+    # `isinstance` of a kind of parameter is a call of Python's
+    return issubclass(type(parameter), geoopt.ManifoldParameter)
+
+
+def _projected(manifold: Any, x: Tensor, gradient: Tensor, room: Tensor | None) -> Tensor:
+    """Riemannian gradient; in the place of the Euclidean one where that is a copy."""
+    if not isinstance(manifold, PolarStiefel):
+        tangent: Tensor = manifold.egrad2rgrad(x, gradient)
+        return tangent
+    xtu = x.mT @ gradient
+    return torch.baddbmm(gradient, x, xtu + xtu.mT, alpha=-0.5, out=room)
+
+
+def _move(
+    manifold: Any, x: Tensor, direction: Tensor, scale: Tensor, carried: Tensor | None, room: Tensor | None = None
+) -> None:
     """Retract along ``scale * direction`` and transport what is carried, in place."""
     if isinstance(manifold, PolarStiefel):
-        manifold.move_(x, direction, scale, carried)
+        manifold.move_(x, direction, scale, carried, room)
     elif carried is None:
         x.copy_(manifold.retr(x, scale * direction))
     else:
@@ -322,36 +405,60 @@ def _move(manifold: Any, x: Tensor, direction: Tensor, scale: Tensor, carried: T
         carried.copy_(transported)
 
 
+class Gathered(NamedTuple):
+    """(B, n, r) of matrices, or of batches of matrices: a copy, or what they are views of themselves."""
+
+    whole: Tensor
+    copied: bool
+
+
 class _Stack:
-    """Equal frames of a group, and their gradients together."""
+    """Frames of a group that are stepped together."""
 
-    def __init__(self, points: Sequence[geoopt.ManifoldParameter], group: dict[str, Any]) -> None:
-        self.points, self.group = points, group
-        self.gradient = _gather([point.grad for point in points], points)  # type: ignore[misc]
+    def __init__(
+        self,
+        points: Sequence[geoopt.ManifoldParameter],
+        gradients: Sequence[Tensor],
+        states: Sequence[State],
+        step: int,
+        group: dict[str, Any],
+    ) -> None:
+        self.points, self.states, self.step, self.group = points, states, step, group
+        self.gradient = _gather(gradients, points).whole
 
 
-def _gather(tensors: Sequence[Tensor], points: Sequence[geoopt.ManifoldParameter]) -> Tensor:
-    """(B, n, r) of matrices or batches of matrices; of a tensor alone a view."""
+def _gather(
+    tensors: Sequence[Tensor], points: Sequence[geoopt.ManifoldParameter], room: Tensor | None = None
+) -> Gathered:
+    first = tensors[0].detach()
     if not isinstance(points[0].manifold, PolarStiefel):
-        return tensors[0].detach()
-    stack = tensors[0].detach() if len(tensors) == 1 else torch.stack(list(tensors))
-    return stack.view(-1, *tensors[0].shape[-2:])
+        return Gathered(first, copied=False)
+    if len(tensors) == 1 and first.is_contiguous():
+        return Gathered(first.view(-1, *first.shape[-2:]), copied=False)
+    whole = _side_by_side(tensors)
+    copied = whole is None
+    if whole is None:
+        room = None if room is None else room.view(len(tensors), *first.shape)
+        whole = torch.stack([t.detach() for t in tensors], out=room)
+    return Gathered(whole.view(-1, *first.shape[-2:]), copied)
 
 
-def _scatter(pairs: Sequence[tuple[Tensor, Sequence[Tensor]]]) -> None:
-    """Undo `_gather`, in place."""
-    targets: list[Tensor] = []
-    rows: list[Tensor] = []
-    for stack, own in pairs:
-        if len(own) > 1:
-            targets += own
-            rows += stack.view(len(own), *own[0].shape).unbind()
-    if targets:
-        torch._foreach_copy_(targets, rows)
+def _side_by_side(tensors: Sequence[Tensor]) -> Tensor | None:
+    """What tensors are consecutive rows of; None where they are not."""
+    first = tensors[0].detach()
+    begin, size = first.data_ptr(), first.numel() * first.element_size()
+    storage = first.untyped_storage()
+    if begin + len(tensors) * size > storage.data_ptr() + storage.nbytes():
+        return None
+    # What lies in the memory of a storage is of that storage
+    places = range(begin, begin + len(tensors) * size, max(size, 1))
+    if any(t.data_ptr() != place or not t.is_contiguous() for t, place in zip(tensors, places, strict=True)):
+        return None
+    return first.as_strided((len(tensors), *first.shape), (first.numel(), *first.stride()))
 
 
-def _rows(stack: Tensor, points: Sequence[geoopt.ManifoldParameter]) -> Sequence[Tensor]:
-    """What belongs to each point, in the shape of the point but for matrices that became one number."""
+def _rows(whole: Tensor, points: Sequence[geoopt.ManifoldParameter]) -> Sequence[Tensor]:
+    """Undo `_gather`; where matrices became one number, so do the rows."""
     if not isinstance(points[0].manifold, PolarStiefel):
-        return [stack]
-    return stack.view(len(points), *points[0].shape[:-2], *stack.shape[-2:]).unbind()
+        return [whole]
+    return whole.view(len(points), *points[0].shape[:-2], *whole.shape[-2:]).unbind()

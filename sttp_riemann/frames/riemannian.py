@@ -96,7 +96,9 @@ class PolarStiefel(EuclideanStiefel):
     expmap_transp = retr_transp
 
     @torch.no_grad()
-    def move_(self, x: Tensor, direction: Tensor, scale: Tensor, carried: Tensor | None = None) -> None:
+    def move_(
+        self, x: Tensor, direction: Tensor, scale: Tensor, carried: Tensor | None = None, room: Tensor | None = None
+    ) -> None:
         """Retract along ``scale * direction`` and transport `carried`, both in place.
 
         The same as `retr_transp`, for an optimizer's step, where every pass over the memory counts.
@@ -111,13 +113,15 @@ class PolarStiefel(EuclideanStiefel):
             Broadcasts to `direction`.
         carried : Tensor, optional
             (B, n, r), projected to the tangent space where `x` ends; may be `direction`.
+        room : Tensor, optional
+            (B, n, r), whose content is lost.
 
         Raises
         ------
         ValueError
             An entry is NaN or infinite; `x` is then as it was.
         """
-        moved = torch.addcmul(x, direction, scale)
+        moved = torch.addcmul(x, direction, scale, out=room)
         root = short_root(moved)
         if root is None:
             x.copy_(long_polar(x.double().addcmul(direction.double(), scale.double()), x.dtype))

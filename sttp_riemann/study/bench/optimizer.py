@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from functools import partial
 
 import geoopt
+import torch
 from geoopt.manifolds.stiefel import EuclideanStiefel
 from torch import Tensor
 
+from sttp_riemann.batch.cached import cached
 from sttp_riemann.optim import RiemannianAdam
 from sttp_riemann.study.bench.contest import Contest, Contestant, Run
-from sttp_riemann.study.bench.cores import frame_parameters, random_cores, sttp_network
+from sttp_riemann.study.bench.cores import frame_parameters, layers_of, random_cores, sttp_network
 from sttp_riemann.study.bench.networks import wide_resnet
 from sttp_riemann.study.bench.settings import Settings
 from sttp_riemann.study.bench.variants import LR, noise
@@ -31,8 +33,15 @@ def contests(settings: Settings) -> list[Contest]:
 
 def build_ours(quick: bool, device: str) -> Run:
     """Set up the step on the cores that the layers own."""
-    frames = frame_parameters(sttp_network(quick, device, "riemannian"))
-    _give_gradients(frames)
+    model = sttp_network(quick, device, "riemannian")
+    frames = frame_parameters(model)
+    # As a backward leaves them, with entries as those of the peer's
+    with cached(model):
+        weights = [layer.to_matrix(layer.built_weight()) for layer in layers_of(model)]
+    torch.autograd.backward(weights, [torch.zeros_like(weight) for weight in weights])
+    with torch.no_grad():
+        for seed, frame in enumerate(frames):
+            frame.grad.copy_(noise(frame.shape, device, seed))  # type: ignore[union-attr]
     return RiemannianAdam(frames, lr=LR).step
 
 
