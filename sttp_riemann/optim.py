@@ -88,6 +88,13 @@ class _FrameStepper:
             self._rooms: dict[Any, Tensor] = {}
             self._wholes: dict[tuple[str, int], tuple[Tensor, Sequence[Tensor]]] = {}
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take over a state; torch makes tensors of the ages of frames, which are whole numbers."""
+        super().__setstate__(state)  # type: ignore[misc]
+        for parameter, own in self.state.items():
+            if isinstance(parameter, Tensor) and _is_frame(parameter) and "step" in own:
+                own["step"] = int(own["step"])
+
     def _equal(self, group: dict[str, Any]) -> list[_Stack]:
         """Frames of a group that have a gradient, those of equal shape and age together, large ones alone."""
         found: dict[Any, list[tuple[geoopt.ManifoldParameter, Tensor, State]]] = {}
@@ -104,7 +111,7 @@ class _FrameStepper:
                 together = 1
             for first in range(0, len(own), together):
                 points, gradients, states = zip(*own[first : first + together], strict=True)
-                stacks.append(_Stack(points, gradients, states, int(age) + 1, group))
+                stacks.append(_Stack(points, gradients, states, age + 1, group))
         return stacks
 
     def _step_stack(self, stack: _Stack) -> None:

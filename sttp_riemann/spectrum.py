@@ -72,8 +72,10 @@ def trace_values(kind: SpectrumKind, stored: Tensor, bounds: Tensor | float) -> 
     largest = sizes.amax(1, keepdim=True)
     tied = sizes >= (1 - TIED) * largest
     share = (sizes * tied).sum(1, keepdim=True)  # of the tied values in their mean, times their number
+    # To the bit as `spectrum_values`, so that a network computes the same whether it is trained or not
+    values = stored / largest
+    values = values if isinstance(bounds, float) and bounds == 1 else values * bounds
     scale = bounds / largest
-    values = stored * scale
 
     def pull(grad: Tensor) -> tuple[Tensor]:
         along = (grad * values).sum(1, keepdim=True) / share

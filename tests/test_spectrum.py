@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import sttp_riemann as sr
-from sttp_riemann.spectrum import d_optimal, divergence, spectrum_values
+from sttp_riemann.spectrum import d_optimal, divergence, spectrum_values, trace_values
 
 VALUES = [[2.0, -4.0, 1.0], [3.0, 3.0, -3.0]]
 
@@ -107,3 +107,17 @@ def test_values_that_rounding_tells_apart_share_the_gradient_of_their_maximum() 
     expected = weights / 2 - torch.tensor([share, share, 0.0], dtype=torch.float64)
     for gradient in gradients:
         torch.testing.assert_close(gradient, expected, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("kind", ["learned", "free"])
+@pytest.mark.parametrize(
+    "bounds", [1.0, 2.5, torch.tensor([[1.0], [3.0]], dtype=torch.float64)], ids=["1", "2.5", "own"]
+)
+def test_the_written_way_back_is_autograds_and_the_values_are_the_same_bits(kind: str, bounds) -> None:
+    stored = torch.tensor([[2.0, -4.0, 1.0], [3.0, 3.0, -3.0]], dtype=torch.float64, requires_grad=True)
+    grad = torch.randn(2, 3, dtype=torch.float64)
+    expected = spectrum_values(kind, stored, bounds)
+    (gradient,) = torch.autograd.grad(expected, stored, grad)
+    values, pull = trace_values(kind, stored.detach(), bounds)
+    assert torch.equal(values, expected.detach())
+    torch.testing.assert_close(pull(grad)[0], gradient)

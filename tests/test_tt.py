@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sttp_riemann.tt import bond_ranks, contract, layer_shape, prime_factors
+from sttp_riemann.tt import bond_ranks, contract, layer_shape, prime_factors, trace_contract
 from tests.strategies import METHODS, SEEDS, layer_dimensions, random_frame
 
 
@@ -122,3 +122,20 @@ def test_impossible_shapes_are_refused(arguments: tuple, message: str) -> None:
 def test_unknown_kernel_modes_are_refused() -> None:
     with pytest.raises(ValueError, match="unknown kernel_modes 'square'"):
         layer_shape(4, (4,), 2, kernel_modes="square")
+
+
+@given(layer_dimensions(), st.sampled_from(["sttp", "svdp"]))
+def test_the_written_way_back_of_a_contraction_is_autograds(
+    dimensions: tuple[int, tuple[int, ...], int], method: str
+) -> None:
+    shape = layer_shape(*dimensions, method)
+    for train in (shape.left, shape.right):
+        cores = [torch.randn(2, c.rows, c.inner, dtype=torch.float64, requires_grad=True) for c in train.cores]
+        like = torch.zeros((), dtype=torch.float64)
+        frames, pull = trace_contract(train, [core.detach() for core in cores], like)
+        expected = contract(train, cores, like)
+        assert torch.equal(frames, expected.detach())
+        if cores:
+            grad = torch.randn_like(expected)
+            for own, gradient in zip(pull(grad), torch.autograd.grad(expected, cores, grad), strict=True):
+                torch.testing.assert_close(own, gradient)

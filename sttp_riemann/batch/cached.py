@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from sttp_riemann.batch.batch import Output, Plan
 from sttp_riemann.batch.layout import Member
 from sttp_riemann.batch.owner import Owner
+from sttp_riemann.batch.products import product
 from sttp_riemann.batch.watch import watch
 from sttp_riemann.compat import geoopt, in_transform
-from sttp_riemann.frames.frame import full_precision
 
 PLAIN = {Tensor, nn.Parameter, geoopt.ManifoldParameter, type(None)}
 """Kinds of tensors that are whole, not sharded."""
@@ -67,7 +67,7 @@ class Part:
         left, right = self.get(i, "pairs")
         known = self.weights.get(i)
         if known is None or known[0] is not left:
-            known = self.weights[i] = left, self.layers[i].from_matrix(_multiplied(left, right))
+            known = self.weights[i] = left, self.layers[i].from_matrix(product(left, right))
         return known[1]
 
 
@@ -253,8 +253,3 @@ def _owners(root: nn.Module) -> list[Owner]:
             else:
                 waiting += [child for child in module._modules.values() if child is not None]
     return found[::-1]
-
-
-def _multiplied(left: Tensor, right: Tensor) -> Tensor:
-    with full_precision(left.device):
-        return left @ right.mT

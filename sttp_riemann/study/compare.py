@@ -12,7 +12,7 @@ from sttp_riemann.files import Lock, refuse_links
 from sttp_riemann.study.report import check_report, write_report
 from sttp_riemann.study.results import Result, read_result
 from sttp_riemann.study.variant import title
-from sttp_riemann.study.workers import spread
+from sttp_riemann.study.workers import check_workers, spread
 from sttp_riemann.training.checks import LOW_RANK
 from sttp_riemann.training.loop import Trainer
 from sttp_riemann.training.machine import build_accelerator
@@ -132,6 +132,7 @@ def compare(recipe: Recipe, output: Path, workers: int = 1) -> tuple[list[Result
         The output cannot be written, another comparison is in its folder, or a run cannot be had; what was finished
         stays, and the same command goes on from there.
     """
+    check_workers(workers)
     runs = plan(recipe)
     check_report(output)
     _rehearse(runs)

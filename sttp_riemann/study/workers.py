@@ -48,7 +48,7 @@ def spread(function: Callable[..., T], tasks: Sequence[tuple[Any, ...]], workers
     Exception
         What the function raises, as soon as it does: other calls under way are then stopped.
     """
-    _check(workers)
+    check_workers(workers)
     if workers == 1:
         yield from ((index, function(*task)) for index, task in enumerate(tasks))
         return
@@ -70,7 +70,14 @@ def spread(function: Callable[..., T], tasks: Sequence[tuple[Any, ...]], workers
             process.terminate()
 
 
-def _check(workers: int) -> None:
+def check_workers(workers: int) -> None:
+    """Refuse a number of workers that cannot be.
+
+    Raises
+    ------
+    RecipeError
+        The message says why.
+    """
     if workers < 1:
         raise RecipeError(f"workers must be at least 1, not {workers}")
     if workers > 1 and int(os.environ.get("WORLD_SIZE", "1")) > 1:

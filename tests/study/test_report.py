@@ -66,7 +66,7 @@ def test_the_markdown_shows_the_figures_that_are_there(folder):
 def test_no_html_of_a_recipe_or_a_machine_is_in_the_markdown(results, tmp_path):
     evil = "<img src=x onerror=alert(1)>"
     results = [{**run, "environment": {**run["environment"], evil: evil}} for run in results]
-    recipe = Recipe(name=f"a\n{evil}", summary=evil, network_options={"```\n<b>": "````"})
+    recipe = Recipe(name=f"a {evil}", summary=evil, network_options={"```\n<b>": "````"})
     write_report(recipe, results, tmp_path, remarks=[f"a remark {evil}"])
     outside, *_ = blocks = (tmp_path / "report.md").read_text().split("\n`````")
     assert "<" not in outside + blocks[2]

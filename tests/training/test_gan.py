@@ -115,7 +115,7 @@ def test_every_layer_of_a_baseline_is_held(method, tiny_gan):
 def test_only_the_generator_is_averaged(tiny_gan):
     gan = task(tiny_gan(ema=0.9))
     assert gan.discriminator.average is None
-    assert gan.generator.result is gan.generator.average.model
+    assert gan.generator.result is gan.generator.average.module
 
 
 def test_the_penalty_of_each_player_has_its_own_weight(tiny_gan):

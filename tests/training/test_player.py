@@ -72,7 +72,7 @@ def test_without_an_average_the_result_is_the_network(tiny):
 def test_an_average_follows_the_network_and_is_the_result(frames, tiny):
     averaging = player(tiny(frames=frames, ema=0.5))
     train(averaging, 10)
-    assert averaging.result is averaging.average.model
+    assert averaging.result is averaging.average.module
     assert 0 < (averaging.result[0].weight - weights(averaging)).abs().max() < 0.5
 
 
