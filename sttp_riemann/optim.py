@@ -270,6 +270,7 @@ class RiemannianAdam(_FrameStepper, geoopt.optim.RiemannianAdam):
         foreach: bool | None = None,
         match_adam: bool = True,
     ) -> None:
+        _check_numbers(lr=lr, eps=eps, weight_decay=weight_decay)
         options = {"maximize": maximize, "foreach": foreach}
         super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, amsgrad=amsgrad, **options)
         self.defaults["match_adam"] = match_adam
@@ -355,6 +356,9 @@ class RiemannianSGD(_FrameStepper, geoopt.optim.RiemannianSGD):
         maximize: bool = False,
         foreach: bool | None = None,
     ) -> None:
+        _check_numbers(lr=lr, momentum=momentum, weight_decay=weight_decay)
+        if not math.isfinite(dampening):
+            raise ValueError(f"dampening must be a finite number, got {dampening!r}")
         super().__init__(params, lr, momentum, dampening, weight_decay, nesterov)
         options = {"maximize": maximize, "foreach": foreach}
         self.defaults.update(options)
@@ -382,6 +386,12 @@ class RiemannianSGD(_FrameStepper, geoopt.optim.RiemannianSGD):
             buffer = kept["momentum_buffer"] = tangent.clone()
         direction = tangent.add(buffer, alpha=momentum) if group["nesterov"] else buffer
         _move(manifold, x, direction, rate, buffer)
+
+
+def _check_numbers(**numbers: float) -> None:
+    for name, value in numbers.items():
+        if not 0 <= value < math.inf:
+            raise ValueError(f"{name} must be a finite number of at least 0, got {value!r}")
 
 
 def _is_frame(parameter: Tensor) -> bool:

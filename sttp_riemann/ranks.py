@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import pairwise
+from numbers import Integral, Real
 
 import torch
 from torch import Tensor
@@ -163,7 +164,7 @@ def budget_ranks(
     >>> ranks, conv.shape(ranks["conv"]).dof(learned_spectrum=True) + 8 <= 0.5 * (conv.numbers + 8)
     ({'conv': 6}, True)
     """
-    if isinstance(budget, bool) or not isinstance(budget, int | float) or not 0 < budget <= 1:
+    if isinstance(budget, bool) or not isinstance(budget, Real) or not 0 < budget <= 1:
         raise ValueError(f"budget must be a share of the network's numbers, above 0 and at most 1, got {budget!r}")
     sizes = {name: _sizes(dimensions) for name, dimensions in layers.items()}
     dense = sum(dimensions.numbers for dimensions in layers.values()) + other
@@ -177,10 +178,10 @@ def budget_ranks(
 
 
 def _rank_of(dimensions: Dimensions, rank: Rank) -> int:
-    if isinstance(rank, int) and not isinstance(rank, bool) and rank >= 1:
-        return rank
-    if isinstance(rank, float) and 0 < rank <= 1:
-        return max(1, round(rank * dimensions.full))
+    if isinstance(rank, Integral) and not isinstance(rank, bool) and rank >= 1:
+        return int(rank)
+    if isinstance(rank, Real) and not isinstance(rank, Integral) and 0 < rank <= 1:
+        return max(1, round(float(rank) * dimensions.full))
     raise ValueError(
         f"rank must be a whole number of at least 1, got {rank!r}; or a fraction of the full rank, above 0, at most 1.0"
     )

@@ -69,9 +69,9 @@ def trace_values(kind: SpectrumKind, stored: Tensor, bounds: Tensor | float) -> 
     if kind == "free":
         return stored, lambda grad: (grad,)
     sizes = stored.abs()
-    largest = sizes.amax(1, keepdim=True)
+    largest = _not_zero(sizes.amax(1, keepdim=True))
     tied = sizes >= (1 - TIED) * largest
-    share = (sizes * tied).sum(1, keepdim=True)  # of the tied values in their mean, times their number
+    share = _not_zero((sizes * tied).sum(1, keepdim=True))  # of the tied values in their mean, times their number
     # To the bit as `spectrum_values`, so that a network computes the same whether it is trained or not
     values = stored / largest
     values = values if isinstance(bounds, float) and bounds == 1 else values * bounds
@@ -90,10 +90,16 @@ def _largest(sizes: Tensor) -> Tensor:
     Values start equal, and a step of Adam moves them all by the same length: the gradient of the maximum alone would
     go to whichever rounding makes the largest, so that machines, or numbers of processes, would part at once.
     """
-    largest = sizes.detach().amax(1, keepdim=True)
+    largest = _not_zero(sizes.detach().amax(1, keepdim=True))
     tied = sizes.detach() >= (1 - TIED) * largest
-    shared = (sizes * tied).sum(1, keepdim=True) / tied.sum(1, keepdim=True)
-    return largest * (shared / shared.detach())
+    shared = (sizes * tied).sum(1, keepdim=True)
+    # The second factor is 1, and has the gradient
+    return largest * (1 + (shared - shared.detach()) / _not_zero(shared.detach()))
+
+
+def _not_zero(sizes: Tensor) -> Tensor:
+    """Values that are all zero stay zero, and become no NaN."""
+    return sizes.clamp_min(torch.finfo(sizes.dtype).tiny)
 
 
 def d_optimal(values: Sequence[Tensor], bounds: Tensor) -> Tensor:

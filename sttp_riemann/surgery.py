@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from typing import Any, Literal
 
 import torch
@@ -25,6 +25,8 @@ from sttp_riemann.tt import KERNEL_MODES, METHODS, KernelModes, LayerShape, Meth
 from sttp_riemann.tt_svd import moment_root
 from sttp_riemann.views import check_choice, spectral_layers
 
+SMALLEST, LARGEST = 1e-30, 1e30
+"""Bounds whose multiples float32 has room for."""
 Init = Literal["noisy_identity", "orthogonal", "identity", "dense"]
 
 
@@ -239,8 +241,11 @@ def _take_hooks(new: nn.Module, old: nn.Module) -> None:
 
 
 def _check_bound(bound: float | str) -> None:
-    if bound != "initial" and (isinstance(bound, str) or not 0 < bound < math.inf):
-        raise ValueError(f"spectral_bound must be a positive number or 'initial', got {bound!r}")
+    known = isinstance(bound, Real) and not isinstance(bound, bool) and SMALLEST <= bound <= LARGEST
+    if bound != "initial" and not known:
+        raise ValueError(
+            f"spectral_bound must be a positive number from {SMALLEST:g} to {LARGEST:g}, or 'initial'; got {bound!r}"
+        )
 
 
 def _roots(
@@ -283,13 +288,14 @@ def _start(
 def _bounds(
     layers: dict[str, nn.Module], cores: Sequence[LayerCores], bound: float | str, spectrum: SpectrumKind
 ) -> list[float]:
-    if bound != "initial":
-        return [float(bound)] * len(cores)
     largest = [float(core.spectrum.abs().max()) for core in cores]
     for name, value in zip(layers, largest, strict=True):
         if value == 0 and spectrum == "learned":
-            raise ValueError(f"layer {name!r} is all zero, so its spectrum has no scale; exclude it or give a number")
-    return largest
+            raise ValueError(
+                f"layer {name!r} is all zero, so a learned spectrum has no scale there; exclude it, or use "
+                "spectrum='free' or another init"
+            )
+    return largest if bound == "initial" else [float(bound)] * len(cores)
 
 
 def _make(

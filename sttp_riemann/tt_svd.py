@@ -88,7 +88,7 @@ def moment_root(moment: Tensor) -> Tensor:
     Raises
     ------
     ValueError
-        If the moment is not finite.
+        If the moment is not finite, or has negative eigenvalues.
     """
     if not torch.isfinite(moment).all():
         raise ValueError("the moment holds NaN or infinite values")
@@ -96,7 +96,12 @@ def moment_root(moment: Tensor) -> Tensor:
     mean = float(moment.diagonal().mean())
     eye = torch.eye(len(moment), dtype=moment.dtype, device=moment.device)
     # A layer that only ever saw zeros tells nothing of its inputs
-    return torch.linalg.cholesky(moment + RIDGE * mean * eye) if mean > 0 else eye
+    if not mean > 0:
+        return eye
+    try:
+        return torch.linalg.cholesky(moment + RIDGE * mean * eye)
+    except torch.linalg.LinAlgError as error:
+        raise ValueError("the moment is no second moment: it has negative eigenvalues") from error
 
 
 def _least_squares(basis: Tensor, target: Tensor, rank: int) -> Tensor:

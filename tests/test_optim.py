@@ -153,6 +153,25 @@ def test_options_that_are_not_honoured_are_refused(option: str) -> None:
         sr.RiemannianAdam(model.parameters(), **{option: True})
 
 
+@pytest.mark.parametrize("name", ["lr", "weight_decay", "momentum", "dampening", "eps"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_options_that_are_no_finite_numbers_are_refused(name: str, value: float) -> None:
+    kind = sr.RiemannianAdam if name == "eps" else sr.RiemannianSGD
+    with pytest.raises(ValueError, match=name):
+        kind(sr.reparameterize(nn.Linear(8, 8), 4).parameters(), **{name: value})
+
+
+def test_a_learning_rate_that_became_infinite_is_refused_before_anything_moves() -> None:
+    model = sr.reparameterize(nn.Linear(8, 8), 4)
+    optimizer = sr.RiemannianAdam(model.parameters())
+    optimizer.param_groups[0]["lr"] = float("inf")
+    model(torch.ones(8)).sum().backward()
+    before = [p.clone() for p in model.parameters()]
+    with pytest.raises(ValueError, match="learning rate of parameter group 0 is inf; nothing was changed"):
+        optimizer.step()
+    assert all(torch.equal(p, q) for p, q in zip(model.parameters(), before, strict=True))
+
+
 # -- the gauge --------------------------------------------------------------------------------------------------------
 
 OPTIMIZERS = {

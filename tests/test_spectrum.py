@@ -121,3 +121,12 @@ def test_the_written_way_back_is_autograds_and_the_values_are_the_same_bits(kind
     values, pull = trace_values(kind, stored.detach(), bounds)
     assert torch.equal(values, expected.detach())
     torch.testing.assert_close(pull(grad)[0], gradient)
+
+
+def test_a_spectrum_of_zeros_is_zero_and_spoils_nothing() -> None:
+    stored = torch.zeros(1, 3, requires_grad=True)
+    values = spectrum_values("learned", stored, 1.0)
+    assert values.tolist() == [[0.0, 0.0, 0.0]]
+    traced, pull = trace_values("learned", stored.detach(), 1.0)
+    assert traced.tolist() == [[0.0, 0.0, 0.0]]
+    assert torch.isfinite(pull(torch.zeros(1, 3))[0]).all()

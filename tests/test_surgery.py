@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 
+import numpy
 import pytest
 import torch
 from hypothesis import given
@@ -181,6 +182,18 @@ REFUSED = {
     "unknown init": (small_network, {"init": "zeros"}, "unknown init 'zeros'"),
     "unknown kernel modes": (small_network, {"kernel_modes": "odd"}, "unknown kernel_modes 'odd'"),
     "negative bound": (small_network, {"spectral_bound": -1.0}, "spectral_bound must be a positive number"),
+    "a bound beyond float32": (small_network, {"spectral_bound": 1e40}, "spectral_bound must be a positive number"),
+    "a bound that is no number": (small_network, {"spectral_bound": [1.0]}, "spectral_bound must be a positive number"),
+    "an indefinite moment": (
+        lambda: nn.Linear(2, 2),
+        {"init": "dense", "moments": {"": torch.tensor([[3.0, 0.0], [0.0, -1.0]])}},
+        "layer '': the moment is no second moment",
+    ),
+    "zero weight with a bound": (
+        lambda: nn.Sequential(nn.Linear(2, 2)).apply(_zero),
+        {"init": "dense", "spectral_bound": 1.0},
+        "layer '0' is all zero, so a learned spectrum has no scale",
+    ),
     "moments of random frames": (
         small_network,
         {"moments": {"0": torch.eye(2)}},
@@ -240,6 +253,22 @@ def test_a_layer_with_a_parametrization_is_left_with_a_warning() -> None:
     with pytest.warns(UserWarning, match="own classes are left as they are, as their forward is not known: 0"):
         sr.reparameterize(model, 2)
     assert list(spectral_layers(model)) == ["1"]
+
+
+def test_ranks_of_numpy_are_ranks() -> None:
+    assert sr.reparameterize(nn.Linear(8, 8), numpy.int64(4)).rank == 4
+    assert sr.reparameterize(nn.Linear(8, 8), numpy.float32(0.5)).rank == 4
+
+
+def test_an_error_at_a_later_layer_leaves_the_earlier_ones() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    before = model[0].weight
+    with torch.no_grad():
+        model[1].weight[0, 0] = float("nan")
+    with pytest.raises(ValueError, match="layer '1'"):
+        sr.reparameterize(model, 2, init="dense")
+    assert [type(layer) for layer in model] == [nn.Linear, nn.Linear]
+    assert model[0].weight is before
 
 
 def test_reparameterizing_twice_is_refused() -> None:
