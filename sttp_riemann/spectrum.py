@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from sttp_riemann.tt import Pull
+from sttp_riemann.contraction import Pull
 
 SpectrumKind = Literal["identity", "learned", "free"]
 SPECTRA = ("identity", "learned", "free")

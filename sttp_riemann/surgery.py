@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sttp_riemann.batch.cached import share, unshare
+from sttp_riemann.contraction import contract
 from sttp_riemann.frames import FRAMES, Frames
 from sttp_riemann.frames.frame import wide_dtype
 from sttp_riemann.initialization import INITS, LayerCores, draw, from_weight
@@ -21,7 +22,7 @@ from sttp_riemann.ranks import Dimensions, Ranks, budget_ranks, given_ranks
 from sttp_riemann.selection import select_layers, spectral_names
 from sttp_riemann.sizes import other_numbers
 from sttp_riemann.spectrum import SPECTRA, SpectrumKind, spectrum_values
-from sttp_riemann.tt import KERNEL_MODES, METHODS, KernelModes, LayerShape, Method, contract
+from sttp_riemann.tt import KERNEL_MODES, METHODS, KernelModes, LayerShape, Method
 from sttp_riemann.tt_svd import moment_root
 from sttp_riemann.views import check_choice, spectral_layers
 

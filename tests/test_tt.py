@@ -9,7 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sttp_riemann.tt import bond_ranks, contract, layer_shape, prime_factors, trace_contract
+from sttp_riemann.contraction import contract, trace_contract
+from sttp_riemann.tt import bond_ranks, layer_shape, prime_factors
 from tests.strategies import METHODS, SEEDS, layer_dimensions, random_frame
 
 

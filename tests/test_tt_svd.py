@@ -8,7 +8,8 @@ import pytest
 import torch
 from hypothesis import given
 
-from sttp_riemann.tt import contract, layer_shape
+from sttp_riemann.contraction import contract
+from sttp_riemann.tt import layer_shape
 from sttp_riemann.tt_svd import RIDGE, moment_root, tt_svd
 from tests.strategies import METHODS, SEEDS, layer_dimensions, random_frame
 

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from sttp_riemann.batch.layout import Group, Layout
+from sttp_riemann.contraction import Pull, trace_contract
 from sttp_riemann.frames import Frames
 from sttp_riemann.spectrum import SpectrumKind, trace_values
-from sttp_riemann.tt import Core, Pull, trace_contract
+from sttp_riemann.tt import Core
 
 Parts = list[list[Tensor | None]]
 

@@ -10,7 +10,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from sttp_riemann.tt import Core, Pull
+from sttp_riemann.contraction import Pull
+from sttp_riemann.tt import Core
 
 
 class Frames(nn.Module, ABC):

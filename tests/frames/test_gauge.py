@@ -6,8 +6,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sttp_riemann.contraction import contract
 from sttp_riemann.frames.gauge import sweep, triangularizing_rotation
-from sttp_riemann.tt import absorb, contract, layer_shape
+from sttp_riemann.tt import absorb, layer_shape
 from tests.strategies import SEEDS, layer_dimensions, random_frame
 
 

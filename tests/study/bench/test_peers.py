@@ -3,10 +3,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from sttp_riemann.contraction import contract
 from sttp_riemann.study.bench import frames, peers
 from sttp_riemann.study.bench.chains import by_one_einsum, by_steps
 from sttp_riemann.study.bench.settings import Settings
-from sttp_riemann.tt import contract, layer_shape
+from sttp_riemann.tt import layer_shape
 
 NAMES = [peer.name for peer in peers.PEERS]
 

@@ -1,10 +1,10 @@
-"""Riemannian optimizers: equal frames are stepped together on their manifold, everything else as torch does it."""
+"""How optimizers step frames: equal ones together on their manifold, everything else as torch does it."""
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from operator import is_
 from typing import Any, ClassVar, NamedTuple
 
@@ -26,7 +26,7 @@ MOST = 1e15
 State = dict[str, Any]
 
 
-class _FrameStepper:
+class FrameStepper:
     """What both optimizers share: who steps what, and what is refused."""
 
     plain_kind: ClassVar[type[Optimizer]]
@@ -203,192 +203,14 @@ class _FrameStepper:
             self._plain.step()
 
 
-class RiemannianAdam(_FrameStepper, geoopt.optim.RiemannianAdam):
-    """Adam for models whose parameters are partly frames.
-
-    A frame has a first moment in the tangent space and one second moment a matrix; plain parameters are treated as
-    `torch.optim.Adam` treats them, by it.
-
-    Parameters
-    ----------
-    params : iterable
-        Parameters or parameter groups; a frame is a `geoopt.ManifoldParameter`.
-    lr : float
-        Learning rate.
-    betas : tuple of float
-        Decay rates of the two moments.
-    eps : float
-        Added to the denominator.
-    weight_decay : float
-        L2 penalty on plain parameters. A frame's norm is constant, so it has none.
-    amsgrad : bool
-        Divide by the largest second moment so far.
-    maximize : bool
-        Ascend.
-    foreach : bool, optional
-        Passed on to torch for plain parameters.
-    match_adam : bool
-        Scale a frame's step so that its root mean square entry is about `lr`, as Adam's is. Without it a step's
-        Frobenius norm is about `lr`, as in geoopt: sqrt(n r) times shorter.
+def check_numbers(**numbers: float) -> None:
+    """Refuse options that are no finite numbers of at least 0.
 
     Raises
     ------
     ValueError
-        If a number is out of range.
-
-    Notes
-    -----
-    Becigneul and Ganea 2019; the retraction is that of each parameter's manifold.
-
-    Examples
-    --------
-    >>> import torch, sttp_riemann as sr
-    >>> model = sr.reparameterize(torch.nn.Linear(16, 8), rank=4)
-    >>> optimizer = sr.RiemannianAdam(model.parameters(), lr=1e-2)
-    >>> inputs, targets, losses = torch.eye(16), torch.ones(16, 8), []
-    >>> for _ in range(20):
-    ...     optimizer.zero_grad()
-    ...     losses.append((model(inputs) - targets).square().mean())
-    ...     losses[-1].backward()
-    ...     optimizer.step()
-    >>> bool(losses[-1] < losses[0]), sr.orthogonality_error(model) < 1e-5
-    (True, True)
+        The message names the option.
     """
-
-    plain_kind = torch.optim.Adam
-
-    def __init__(
-        self,
-        params: Iterable[Any],
-        lr: float = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
-        amsgrad: bool = False,
-        *,
-        maximize: bool = False,
-        foreach: bool | None = None,
-        match_adam: bool = True,
-    ) -> None:
-        _check_numbers(lr=lr, eps=eps, weight_decay=weight_decay)
-        options = {"maximize": maximize, "foreach": foreach}
-        super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, amsgrad=amsgrad, **options)
-        self.defaults["match_adam"] = match_adam
-        for group in self.param_groups:
-            group.setdefault("match_adam", match_adam)
-
-    def _step_frames(
-        self,
-        manifold: Any,
-        x: Tensor,
-        gradient: Tensor,
-        kept: dict[str, Tensor],
-        step: int,
-        group: dict[str, Any],
-        room: Tensor | None,
-    ) -> None:
-        beta1, beta2 = group["betas"]
-        tangent = _projected(manifold, x, gradient, room)
-        square = manifold.inner(x, tangent, keepdim=True)
-        if "exp_avg" not in kept:
-            kept.update(exp_avg=torch.zeros_like(tangent), exp_avg_sq=torch.zeros_like(square))
-        first, second = kept["exp_avg"].lerp_(tangent, 1 - beta1), kept["exp_avg_sq"].lerp_(square, 1 - beta2)
-        if group["amsgrad"]:
-            largest = kept.setdefault("max_exp_avg_sq", torch.zeros_like(second))
-            second = torch.maximum(largest, second, out=largest)
-        entries = math.prod(x.shape[x.dim() - manifold.ndim :]) if group["match_adam"] else 1
-        denominator = (second / (entries * (1 - beta2**step))).sqrt_().add_(group["eps"])
-        _move(manifold, x, first, -group["lr"] / (1 - beta1**step) / denominator, first, room=tangent)
-
-
-class RiemannianSGD(_FrameStepper, geoopt.optim.RiemannianSGD):
-    """Gradient descent with momentum for models whose parameters are partly frames.
-
-    Parameters
-    ----------
-    params : iterable
-        Parameters or parameter groups; a frame is a `geoopt.ManifoldParameter`.
-    lr : float
-        Learning rate.
-    momentum, dampening : float
-        As in `torch.optim.SGD`, by which plain parameters are stepped.
-    weight_decay : float
-        L2 penalty on plain parameters.
-    nesterov : bool
-        Nesterov's momentum.
-    maximize : bool
-        Ascend.
-    foreach : bool, optional
-        Passed on to torch for plain parameters.
-
-    Raises
-    ------
-    ValueError
-        If a number is out of range.
-
-    Notes
-    -----
-    Bonnabel 2013; momentum is carried by projection to the new tangent space.
-
-    Examples
-    --------
-    >>> import torch, sttp_riemann as sr
-    >>> model = sr.reparameterize(torch.nn.Linear(16, 8), rank=4)
-    >>> optimizer = sr.RiemannianSGD(model.parameters(), lr=0.1, momentum=0.9)
-    >>> before = model(torch.ones(16)).square().sum()
-    >>> before.backward()
-    >>> optimizer.step()
-    >>> bool(model(torch.ones(16)).square().sum() < before), sr.orthogonality_error(model) < 1e-5
-    (True, True)
-    """
-
-    plain_kind = torch.optim.SGD
-
-    def __init__(
-        self,
-        params: Iterable[Any],
-        lr: float = 1e-3,
-        momentum: float = 0.0,
-        dampening: float = 0.0,
-        weight_decay: float = 0.0,
-        nesterov: bool = False,
-        *,
-        maximize: bool = False,
-        foreach: bool | None = None,
-    ) -> None:
-        _check_numbers(lr=lr, momentum=momentum, weight_decay=weight_decay)
-        if not math.isfinite(dampening):
-            raise ValueError(f"dampening must be a finite number, got {dampening!r}")
-        super().__init__(params, lr, momentum, dampening, weight_decay, nesterov)
-        options = {"maximize": maximize, "foreach": foreach}
-        self.defaults.update(options)
-        for group in self.param_groups:
-            group.update({**options, **group})
-
-    def _step_frames(
-        self,
-        manifold: Any,
-        x: Tensor,
-        gradient: Tensor,
-        kept: dict[str, Tensor],
-        step: int,
-        group: dict[str, Any],
-        room: Tensor | None,
-    ) -> None:
-        momentum, rate = group["momentum"], torch.full((), -group["lr"], dtype=x.dtype, device=x.device)
-        tangent = _projected(manifold, x, gradient, room)
-        if not momentum:
-            _move(manifold, x, tangent, rate, None)
-            return
-        if "momentum_buffer" in kept:
-            buffer = kept["momentum_buffer"].mul_(momentum).add_(tangent, alpha=1 - group["dampening"])
-        else:
-            buffer = kept["momentum_buffer"] = tangent.clone()
-        direction = tangent.add(buffer, alpha=momentum) if group["nesterov"] else buffer
-        _move(manifold, x, direction, rate, buffer)
-
-
-def _check_numbers(**numbers: float) -> None:
     for name, value in numbers.items():
         if not 0 <= value < math.inf:
             raise ValueError(f"{name} must be a finite number of at least 0, got {value!r}")
@@ -399,7 +221,7 @@ def _is_frame(parameter: Tensor) -> bool:
     return issubclass(type(parameter), geoopt.ManifoldParameter)
 
 
-def _projected(manifold: Any, x: Tensor, gradient: Tensor, room: Tensor | None) -> Tensor:
+def projected(manifold: Any, x: Tensor, gradient: Tensor, room: Tensor | None) -> Tensor:
     """Riemannian gradient; in the place of the Euclidean one where that is a copy."""
     if not isinstance(manifold, PolarStiefel):
         tangent: Tensor = manifold.egrad2rgrad(x, gradient)
@@ -408,7 +230,7 @@ def _projected(manifold: Any, x: Tensor, gradient: Tensor, room: Tensor | None) 
     return torch.baddbmm(gradient, x, xtu + xtu.mT, alpha=-0.5, out=room)
 
 
-def _move(
+def move(
     manifold: Any, x: Tensor, direction: Tensor, scale: Tensor, carried: Tensor | None, room: Tensor | None = None
 ) -> None:
     """Retract along ``scale * direction`` and transport what is carried, in place."""

@@ -1,0 +1,111 @@
+"""Riemannian Adam."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import geoopt
+import torch
+from torch import Tensor
+
+from sttp_riemann.optim.stepping import FrameStepper, check_numbers, move, projected
+
+
+class RiemannianAdam(FrameStepper, geoopt.optim.RiemannianAdam):
+    """Adam for models whose parameters are partly frames.
+
+    A frame has a first moment in the tangent space and one second moment a matrix; plain parameters are treated as
+    `torch.optim.Adam` treats them, by it.
+
+    Parameters
+    ----------
+    params : iterable
+        Parameters or parameter groups; a frame is a `geoopt.ManifoldParameter`.
+    lr : float
+        Learning rate.
+    betas : tuple of float
+        Decay rates of the two moments.
+    eps : float
+        Added to the denominator.
+    weight_decay : float
+        L2 penalty on plain parameters. A frame's norm is constant, so it has none.
+    amsgrad : bool
+        Divide by the largest second moment so far.
+    maximize : bool
+        Ascend.
+    foreach : bool, optional
+        Passed on to torch for plain parameters.
+    match_adam : bool
+        Scale a frame's step so that its root mean square entry is about `lr`, as Adam's is. Without it a step's
+        Frobenius norm is about `lr`, as in geoopt: sqrt(n r) times shorter.
+
+    Raises
+    ------
+    ValueError
+        If a number is out of range.
+
+    Notes
+    -----
+    Becigneul and Ganea 2019; the retraction is that of each parameter's manifold.
+
+    Examples
+    --------
+    >>> import torch, sttp_riemann as sr
+    >>> model = sr.reparameterize(torch.nn.Linear(16, 8), rank=4)
+    >>> optimizer = sr.RiemannianAdam(model.parameters(), lr=1e-2)
+    >>> inputs, targets, losses = torch.eye(16), torch.ones(16, 8), []
+    >>> for _ in range(20):
+    ...     optimizer.zero_grad()
+    ...     losses.append((model(inputs) - targets).square().mean())
+    ...     losses[-1].backward()
+    ...     optimizer.step()
+    >>> bool(losses[-1] < losses[0]), sr.orthogonality_error(model) < 1e-5
+    (True, True)
+    """
+
+    plain_kind = torch.optim.Adam
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        amsgrad: bool = False,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        match_adam: bool = True,
+    ) -> None:
+        check_numbers(lr=lr, eps=eps, weight_decay=weight_decay)
+        options = {"maximize": maximize, "foreach": foreach}
+        super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, amsgrad=amsgrad, **options)
+        self.defaults["match_adam"] = match_adam
+        for group in self.param_groups:
+            group.setdefault("match_adam", match_adam)
+
+    def _step_frames(
+        self,
+        manifold: Any,
+        x: Tensor,
+        gradient: Tensor,
+        kept: dict[str, Tensor],
+        step: int,
+        group: dict[str, Any],
+        room: Tensor | None,
+    ) -> None:
+        beta1, beta2 = group["betas"]
+        tangent = projected(manifold, x, gradient, room)
+        square = manifold.inner(x, tangent, keepdim=True)
+        if "exp_avg" not in kept:
+            kept.update(exp_avg=torch.zeros_like(tangent), exp_avg_sq=torch.zeros_like(square))
+        first, second = kept["exp_avg"].lerp_(tangent, 1 - beta1), kept["exp_avg_sq"].lerp_(square, 1 - beta2)
+        if group["amsgrad"]:
+            largest = kept.setdefault("max_exp_avg_sq", torch.zeros_like(second))
+            second = torch.maximum(largest, second, out=largest)
+        entries = math.prod(x.shape[x.dim() - manifold.ndim :]) if group["match_adam"] else 1
+        denominator = (second / (entries * (1 - beta2**step))).sqrt_().add_(group["eps"])
+        move(manifold, x, first, -group["lr"] / (1 - beta1**step) / denominator, first, room=tangent)

@@ -1,0 +1,100 @@
+"""Riemannian gradient descent."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import geoopt
+import torch
+from torch import Tensor
+
+from sttp_riemann.optim.stepping import FrameStepper, check_numbers, move, projected
+
+
+class RiemannianSGD(FrameStepper, geoopt.optim.RiemannianSGD):
+    """Gradient descent with momentum for models whose parameters are partly frames.
+
+    Parameters
+    ----------
+    params : iterable
+        Parameters or parameter groups; a frame is a `geoopt.ManifoldParameter`.
+    lr : float
+        Learning rate.
+    momentum, dampening : float
+        As in `torch.optim.SGD`, by which plain parameters are stepped.
+    weight_decay : float
+        L2 penalty on plain parameters.
+    nesterov : bool
+        Nesterov's momentum.
+    maximize : bool
+        Ascend.
+    foreach : bool, optional
+        Passed on to torch for plain parameters.
+
+    Raises
+    ------
+    ValueError
+        If a number is out of range.
+
+    Notes
+    -----
+    Bonnabel 2013; momentum is carried by projection to the new tangent space.
+
+    Examples
+    --------
+    >>> import torch, sttp_riemann as sr
+    >>> model = sr.reparameterize(torch.nn.Linear(16, 8), rank=4)
+    >>> optimizer = sr.RiemannianSGD(model.parameters(), lr=0.1, momentum=0.9)
+    >>> before = model(torch.ones(16)).square().sum()
+    >>> before.backward()
+    >>> optimizer.step()
+    >>> bool(model(torch.ones(16)).square().sum() < before), sr.orthogonality_error(model) < 1e-5
+    (True, True)
+    """
+
+    plain_kind = torch.optim.SGD
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-3,
+        momentum: float = 0.0,
+        dampening: float = 0.0,
+        weight_decay: float = 0.0,
+        nesterov: bool = False,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+    ) -> None:
+        check_numbers(lr=lr, momentum=momentum, weight_decay=weight_decay)
+        if not math.isfinite(dampening):
+            raise ValueError(f"dampening must be a finite number, got {dampening!r}")
+        super().__init__(params, lr, momentum, dampening, weight_decay, nesterov)
+        options = {"maximize": maximize, "foreach": foreach}
+        self.defaults.update(options)
+        for group in self.param_groups:
+            group.update({**options, **group})
+
+    def _step_frames(
+        self,
+        manifold: Any,
+        x: Tensor,
+        gradient: Tensor,
+        kept: dict[str, Tensor],
+        step: int,
+        group: dict[str, Any],
+        room: Tensor | None,
+    ) -> None:
+        momentum, rate = group["momentum"], torch.full((), -group["lr"], dtype=x.dtype, device=x.device)
+        tangent = projected(manifold, x, gradient, room)
+        if not momentum:
+            move(manifold, x, tangent, rate, None)
+            return
+        if "momentum_buffer" in kept:
+            buffer = kept["momentum_buffer"].mul_(momentum).add_(tangent, alpha=1 - group["dampening"])
+        else:
+            buffer = kept["momentum_buffer"] = tangent.clone()
+        direction = tangent.add(buffer, alpha=momentum) if group["nesterov"] else buffer
+        move(manifold, x, direction, rate, buffer)
