@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ import torch
 
 from sttp_riemann.training.recipe import Recipe
 
+# What is started in the background of a shell ignores interruptions, and so would all that tests start and interrupt
+signal.signal(signal.SIGINT, signal.default_int_handler)
 # Workers with as many threads as there are cores would mostly wait for each other.
 if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(1)
