@@ -17,7 +17,7 @@ from sttp_riemann.frames import PolarStiefel
 
 LARGE = 2**16
 """Entries from which a frame is stepped alone and in place: to stack it with others would cost a copy of it."""
-CACHED = 2**20
+CACHED = 2**19
 """Entries of frames that are stepped together at most."""
 MOST = 1e15
 """Largest entry of a gradient whose square is safely finite in float32, and so is the sum of many."""
@@ -120,8 +120,11 @@ class FrameStepper:
         kept = {name: self._state(name, stack) for name in names}
         before = dict(kept)
         x, copied = _gather(points, points, self._room(0, points))
-        gradient = -stack.gradient if stack.group["maximize"] else stack.gradient
-        room = self._room(1, points)
+        gradient, own = _gather(stack.gradients, points, self._room(1, points))
+        if stack.group["maximize"]:
+            gradient, own = -gradient, True
+        # Gradients are left as they are; a copy of them may be lost
+        room = gradient if own else self._room(1, points)
         self._step_frames(points[0].manifold, x, gradient, kept, stack.step, stack.group, room)
         if copied:
             torch._foreach_copy_(list(points), list(_rows(x, points)))
@@ -169,7 +172,7 @@ class FrameStepper:
             for p in group["params"]
             if p.grad is not None and not _is_frame(p)
         ]
-        gradients = [*(stack.gradient for stack in stacks), *plain]
+        gradients = [*(g for stack in stacks for g in stack.gradients), *plain]
         norms = torch._foreach_norm(gradients, 2) if gradients else []
         narrow = [g.abs().max() if g.dtype.itemsize < 4 else n for g, n in zip(gradients, norms, strict=True)]
         device = gradients[0].device if gradients else None
@@ -263,7 +266,7 @@ class _Stack:
         group: dict[str, Any],
     ) -> None:
         self.points, self.states, self.step, self.group = points, states, step, group
-        self.gradient = _gather(gradients, points).whole
+        self.gradients = gradients
 
 
 def _gather(
