@@ -161,6 +161,13 @@ def test_options_that_are_no_finite_numbers_are_refused(name: str, value: float)
         kind(sr.reparameterize(nn.Linear(8, 8), 4).parameters(), **{name: value})
 
 
+def test_a_gradient_that_is_huge_in_all_is_named() -> None:
+    model = sr.reparameterize(nn.Linear(64, 64, bias=False), 4)
+    model.left[0].grad = torch.full_like(model.left[0], 9e14)
+    with pytest.raises(ValueError, match="huge values"):
+        sr.RiemannianAdam(model.parameters()).step()
+
+
 def test_a_learning_rate_that_became_infinite_is_refused_before_anything_moves() -> None:
     model = sr.reparameterize(nn.Linear(8, 8), 4)
     optimizer = sr.RiemannianAdam(model.parameters())

@@ -20,7 +20,7 @@ LARGE = 2**16
 CACHED = 2**19
 """Entries of frames that are stepped together at most."""
 MOST = 1e15
-"""Largest entry of a gradient whose square is safely finite in float32, and so is the sum of many."""
+"""Largest norm of a gradient whose square is safely finite in float32."""
 
 
 State = dict[str, Any]
@@ -74,8 +74,8 @@ class FrameStepper:
         self._settle()
         # What geoopt's parameters know beside being tensors would only cost time
         with torch._C.DisableTorchFunctionSubclass():
+            self._check()
             stacks = [stack for group in self.param_groups for stack in self._equal(group)]
-            self._check(stacks)
             for stack in stacks:
                 self._step_stack(stack)
         self._step_plain()
@@ -161,36 +161,31 @@ class FrameStepper:
             self._rooms[key] = torch.empty(CACHED, dtype=points[0].dtype, device=points[0].device)
         return self._rooms[key][:size].view(-1, *points[0].shape[-2:])
 
-    def _check(self, stacks: Sequence[_Stack]) -> None:
+    def _check(self) -> None:
         """Refuse a step before anything has moved."""
         for number, group in enumerate(self.param_groups):
             if not math.isfinite(group["lr"]):
                 raise ValueError(f"the learning rate of parameter group {number} is {group['lr']}; nothing was changed")
-        plain = [
-            p.grad.coalesce().values() if p.grad.is_sparse else p.grad
-            for group in self.param_groups
-            for p in group["params"]
-            if p.grad is not None and not _is_frame(p)
+        places = [
+            (number, place, parameter)
+            for number, group in enumerate(self.param_groups)
+            for place, parameter in enumerate(group["params"])
+            if parameter.grad is not None
         ]
-        gradients = [*(g for stack in stacks for g in stack.gradients), *plain]
-        norms = torch._foreach_norm(gradients, 2) if gradients else []
-        narrow = [g.abs().max() if g.dtype.itemsize < 4 else n for g, n in zip(gradients, norms, strict=True)]
-        device = gradients[0].device if gradients else None
-        if norms and not bool((torch.stack([n.to(device, torch.float32) for n in narrow]) <= MOST).all()):
-            raise ValueError(
-                f"the gradient of parameter {self._worst()} holds NaN, infinite or huge values; nothing was changed: "
-                "leave this step out, or lower the learning rate"
-            )
-
-    def _worst(self) -> str:
-        """Name of the first parameter whose gradient is refused."""
-        for number, group in enumerate(self.param_groups):
-            for place, parameter in enumerate(group["params"]):
-                if parameter.grad is not None and not float(parameter.grad.abs().max()) <= MOST:
-                    known = group.get("param_names")
-                    shape = tuple(parameter.shape)
-                    return known[place] if known else f"number {place} of group {number}, of shape {shape},"
-        raise AssertionError("no gradient is refused")
+        if not places:
+            return
+        gradients = [_wide_values(parameter.grad) for _, _, parameter in places]  # type: ignore[arg-type]
+        norms = torch._foreach_norm(gradients, 2)
+        device = norms[0].device
+        if bool((torch.stack([n.to(device, torch.float32) for n in norms]) <= MOST).all()):
+            return
+        number, place, parameter = next(at for at, n in zip(places, norms, strict=True) if not float(n) <= MOST)
+        known = self.param_groups[number].get("param_names")
+        name = known[place] if known else f"number {place} of group {number}, of shape {tuple(parameter.shape)},"
+        raise ValueError(
+            f"the gradient of parameter {name} holds NaN, infinite or huge values; nothing was changed: leave this "
+            "step out, or lower the learning rate"
+        )
 
     def _step_plain(self) -> None:
         """Let torch's own optimizer step what is no frame, with our groups and our state."""
@@ -217,6 +212,12 @@ def check_numbers(**numbers: float) -> None:
     for name, value in numbers.items():
         if not 0 <= value < math.inf:
             raise ValueError(f"{name} must be a finite number of at least 0, got {value!r}")
+
+
+def _wide_values(gradient: Tensor) -> Tensor:
+    """Entries whose norm is finite if they are."""
+    values = gradient.coalesce().values() if gradient.is_sparse else gradient
+    return values if values.dtype.itemsize >= torch.float32.itemsize else values.float()
 
 
 def _is_frame(parameter: Tensor) -> bool:
