@@ -38,14 +38,6 @@ class Plan:
         self._sizes += map(len, self.layout.spectra)
         self.owners = [(i, side) for bank, count in self._banks for _ in range(count) for i, side, _ in bank.slots]
         self.owners += [(i, "left") for own in self.layout.spectra for i in own]
-        self._shares = [
-            [len(group.members) for group in self.layout.groups for at, _ in group.cores if at == bank]
-            for bank in range(len(self.layout.banks))
-        ]
-        self._spectrum_shares = [
-            [len(group.members) for group in self.layout.groups if group.spectrum and group.spectrum[0] == line]
-            for line in range(len(self.layout.spectra))
-        ]
         # Never of an inference mode that happens to be on: training uses them as well
         with torch.inference_mode(False), torch.no_grad():
             self._empty = torch.empty((), dtype=self._dtype, device=members[0].device)
@@ -95,8 +87,8 @@ class Plan:
                 given = self.layout.members[members[0]].spectrum, next(remaining), bounds
                 values.append(spectrum_values(*given) if tape is None else tape.spectrum(*given))
             # Each bank and each spectrum is handed out from its first row to its last, so that none is sliced
-            rows = [iter(_split(*each)) for each in zip(frames, self._shares, strict=True)]
-            rows_of_values = [iter(_split(*each)) for each in zip(values, self._spectrum_shares, strict=True)]
+            rows = [iter(_split(*each)) for each in zip(frames, self.layout.shares, strict=True)]
+            rows_of_values = [iter(_split(*each)) for each in zip(values, self.layout.spectrum_shares, strict=True)]
             pieces: list[Piece] = []
             for group, bounds in zip(self.layout.groups, self._group_bounds, strict=True):
                 cores = [next(rows[bank]) for bank, _ in group.cores]

@@ -76,6 +76,8 @@ class Layout:
         Members whose trained values are of equal number and kind, in the order of the left groups.
     groups : list of Group
         Left trains, then right trains.
+    shares, spectrum_shares : list of list of int
+        For each bank, and for each of `spectra`, how many rows each group takes, in the order of the groups.
     """
 
     def __init__(self, members: Sequence[Member]) -> None:
@@ -98,6 +100,14 @@ class Layout:
             self.groups.append(Group(train, tuple(indices), tuple(at), values))
         self.banks = [Bank(core, tuple(own)) for core, own in zip(cores, slots.values(), strict=True)]
         self.spectra = [tuple(own) for own in spectra.values()]
+        self.shares = [
+            [len(group.members) for group in self.groups for at, _ in group.cores if at == bank]
+            for bank in range(len(self.banks))
+        ]
+        self.spectrum_shares = [
+            [len(group.members) for group in self.groups if group.spectrum is not None and group.spectrum[0] == line]
+            for line in range(len(self.spectra))
+        ]
 
     def _equal_trains(self, side: str) -> list[tuple[Train, list[int]]]:
         found: dict[tuple[Train, str], list[int]] = {}

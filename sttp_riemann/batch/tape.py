@@ -73,13 +73,10 @@ class Tape:
             if group.spectrum is not None:
                 of_values[group.spectrum[0]].append(of_spectrum)
         found: list[Tensor | None] = []
-        for bank_, pull, parts in zip(layout.banks, self._banks, of_frames, strict=True):
-            sizes = [len(g.members) for g in layout.groups for at, _ in g.cores if layout.banks[at] is bank_]
+        for equal, pull, parts, sizes in zip(layout.banks, self._banks, of_frames, layout.shares, strict=True):
             whole = _joined(parts, sizes)
-            count = layout.kind.components(bank_.core)
-            found += [None] * count if whole is None else pull(whole)
-        for line, (pull, parts) in enumerate(zip(self._spectra, of_values, strict=True)):
-            sizes = [len(g.members) for g in layout.groups if g.spectrum is not None and g.spectrum[0] == line]
+            found += [None] * layout.kind.components(equal.core) if whole is None else pull(whole)
+        for pull, parts, sizes in zip(self._spectra, of_values, layout.spectrum_shares, strict=True):
             whole = _joined(parts, sizes)
             found += (None,) if whole is None else pull(whole)
         return found

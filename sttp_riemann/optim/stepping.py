@@ -22,7 +22,6 @@ CACHED = 2**19
 MOST = 1e15
 """Largest norm of a gradient whose square is safely finite in float32."""
 
-
 State = dict[str, Any]
 
 
@@ -30,7 +29,6 @@ class FrameStepper:
     """What both optimizers share: who steps what, and what is refused."""
 
     plain_kind: ClassVar[type[Optimizer]]
-    carried: ClassVar[str]
     param_groups: list[dict[str, Any]]
     state: defaultdict[Tensor, Any]
 
