@@ -6,6 +6,7 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -148,6 +149,21 @@ def run_until_told(recipe, folder: Path) -> None:
         os._exit(CUT)
 
 
+def wait_for_the_moment(process, folder: Path, draw: random.Random) -> None:
+    """Let a run start, or take one to six steps and a little more: counted in steps, as machines differ in speed."""
+    if draw.random() < 0.25:
+        process.join(draw.uniform(0.0, 0.4))
+        return
+    first, steps = latest_step(folder), draw.randint(1, 6)
+    while process.is_alive() and latest_step(folder) < first + steps:
+        time.sleep(0.001)
+    process.join(draw.uniform(0.0, 0.02))
+
+
+def latest_step(folder: Path) -> int:
+    return max((int(path.stem.removeprefix("checkpoint-")) for path in checkpoints(folder)), default=0)
+
+
 def kill_until_done(recipe, folder: Path, kills: int, seed: int) -> int:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["sttp_riemann.training.loop", "sttp_riemann.training.classify"])
@@ -156,7 +172,7 @@ def kill_until_done(recipe, folder: Path, kills: int, seed: int) -> int:
         process = context.Process(target=run_until_told, args=(recipe, folder))
         process.start()
         if killed < kills:
-            process.join(draw.uniform(0.3, 0.9))
+            wait_for_the_moment(process, folder, draw)
             if process.is_alive():
                 os.kill(process.pid, draw.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGINT]))
         process.join()
