@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import generate
 
 import sttp_riemann
-from sttp_riemann.training.machine import code_version
+from sttp_riemann.lab.training.machine import code_version
 
 project = sttp_riemann.__name__
 author = "The sttp_riemann authors"

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyBboxPatch, Polygon, Rectangle
 
-from sttp_riemann.tt import Train, layer_shape
+from sttp_riemann.trains.shape import Train, layer_shape
 
 BLUE, ORANGE, GREY = "#2563a8", "#d97706", "#6b7280"
 PALE = {BLUE: "#dbe7f5", ORANGE: "#fbe6c8", GREY: "#e5e7eb"}

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from sttp_riemann import recipes
-from sttp_riemann.arguments import build_parser
-from sttp_riemann.training.recipe import Recipe
+from sttp_riemann.lab import recipes
+from sttp_riemann.lab.cli.arguments import build_parser
+from sttp_riemann.lab.training.recipe import Recipe
 
 RECIPE_FIELDS = frozenset(field.name for field in dataclasses.fields(Recipe))
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, scaled_dot_product_attention
 
 import sttp_riemann as sr
-from sttp_riemann.data import ImageData, load_dataset
+from sttp_riemann.lab.data import ImageData, load_dataset
 
 WIDTH, HEADS = 64, 4
 STEPS, BATCH_SIZE = 200, 64

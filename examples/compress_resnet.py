@@ -18,7 +18,7 @@ from torch.nn.functional import cross_entropy
 from torchvision.models import resnet18
 
 import sttp_riemann as sr
-from sttp_riemann.data import ImageData, load_dataset
+from sttp_riemann.lab.data import ImageData, load_dataset
 
 BUDGET = 0.25
 BATCH_SIZE = 64

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.nn.functional import relu
 
 import sttp_riemann as sr
-from sttp_riemann.data import ImageData, load_dataset
-from sttp_riemann.inspection import inspect
+from sttp_riemann.lab.data import ImageData, load_dataset
+from sttp_riemann.lab.inspection import inspect
 
 STEPS = 200
 BATCH_SIZE = 64

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 import sttp_riemann as sr
-from sttp_riemann.data import ImageData, load_dataset
+from sttp_riemann.lab.data import ImageData, load_dataset
 
 EPOCHS = 20
 BATCH_SIZE = 64

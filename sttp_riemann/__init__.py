@@ -6,16 +6,16 @@ from sttp_riemann import interruption
 interruption.end_while_importing()
 
 from sttp_riemann import compat  # noqa: F401 - before anything else imports geoopt
-from sttp_riemann.averages import averaged
 from sttp_riemann.batch.cached import cached
 from sttp_riemann.frames import PolarStiefel
-from sttp_riemann.moments import input_moments
-from sttp_riemann.moves import canonicalize, convert_frames, gauge_fix, register_gauge_fix
+from sttp_riemann.model.averages import averaged
+from sttp_riemann.model.compression import compression
+from sttp_riemann.model.gauge import canonicalize, convert_frames, gauge_fix, register_gauge_fix
+from sttp_riemann.model.measures import orthogonality_error, singular_values, spectral_penalty
+from sttp_riemann.model.moments import input_moments
+from sttp_riemann.model.reparameterize import decompress, reparameterize
+from sttp_riemann.model.writing import project, set_weight
 from sttp_riemann.optim import RiemannianAdam, RiemannianSGD
-from sttp_riemann.sizes import compression
-from sttp_riemann.surgery import decompress, reparameterize
-from sttp_riemann.views import orthogonality_error, singular_values, spectral_penalty
-from sttp_riemann.writing import project, set_weight
 
 __all__ = [
     "PolarStiefel",

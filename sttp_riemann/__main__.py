@@ -2,7 +2,7 @@
 
 import sys
 
-from sttp_riemann.cli import main
+from sttp_riemann.lab.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

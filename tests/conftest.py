@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from sttp_riemann.training.recipe import Recipe
+from sttp_riemann.lab.training.recipe import Recipe
 
 # What is started in the background of a shell ignores interruptions, and so would all that tests start and interrupt
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import sttp_riemann as sr
-from sttp_riemann.views import spectral_layers
+from sttp_riemann.model.measures import spectral_layers
 
 # The same examples in every run, and no clock: shared machines stall.
 settings.register_profile("sttp_riemann", deadline=None, derandomize=True, max_examples=30)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import sttp_riemann as sr
-from sttp_riemann.views import spectral_layers
+from sttp_riemann.model.measures import spectral_layers
 from tests.strategies import small_network
 
 PATHS = [(m, f) for m in ("sttp", "svdp") for f in ("riemannian", "householder")]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sttp_riemann.study.bench.calls import count_calls, count_frame_calls
-from sttp_riemann.study.bench.variants import STTP, SVDP
+from sttp_riemann.lab.bench.calls import count_calls, count_frame_calls
+from sttp_riemann.lab.bench.variants import STTP, SVDP
 
 
 @pytest.mark.parametrize("variant", [*SVDP, *STTP], ids=lambda variant: variant.name)

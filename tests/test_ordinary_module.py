@@ -12,7 +12,7 @@ from torch import nn
 
 import sttp_riemann as sr
 from sttp_riemann.frames import FRAMES
-from sttp_riemann.views import spectral_layers
+from sttp_riemann.model.measures import spectral_layers
 from tests.strategies import disturb, small_network
 
 METHOD_AND_FRAMES = [(m, f) for m in ("sttp", "svdp") for f in ("riemannian", "householder")]

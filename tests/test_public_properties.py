@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import sttp_riemann as sr
-from sttp_riemann.tt import layer_shape
+from sttp_riemann.trains.shape import layer_shape
 from tests.strategies import Drawn, disturb, reparameterized
 
 WITH_VALUES = st.sampled_from(["learned", "free"])

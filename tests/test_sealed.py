@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from sttp_riemann.errors import LONGEST, CheckpointError
+from sttp_riemann.lab.training.checkpoint import load_checkpoint
+from sttp_riemann.lab.training.loop import Trainer
+from sttp_riemann.lab.training.recipe import Recipe
+from sttp_riemann.lab.training.storage import checkpoints
 from sttp_riemann.sealed import LARGEST_HEADER, SealError, seal, unseal
-from sttp_riemann.training.checkpoint import load_checkpoint
-from sttp_riemann.training.loop import Trainer
-from sttp_riemann.training.recipe import Recipe
-from sttp_riemann.training.storage import checkpoints
 from tests.conftest import TINY
 
 KIND = "test 1"

@@ -55,17 +55,19 @@ def test_a_wheel_holds_every_module_recipe_and_the_digits_and_nothing_else(wheel
     names = {name for name in wheel.namelist() if ".dist-info/" not in name} - compiled
     assert len(compiled) == (tiny._library() is not None)
     assert names == _own_files()
-    recipes = {path.name for path in (PACKAGE / "recipes").glob("*.yaml")}
+    recipes = {path.name for path in (PACKAGE / "lab" / "recipes").glob("*.yaml")}
     assert len(recipes) > 40
-    assert {f"sttp_riemann/recipes/{name}" for name in recipes} < names
-    assert {"sttp_riemann/py.typed", "sttp_riemann/data/digits.csv.gz"} < names
-    assert wheel.read("sttp_riemann/data/digits.csv.gz") == (PACKAGE / "data" / "digits.csv.gz").read_bytes()
+    assert {f"sttp_riemann/lab/recipes/{name}" for name in recipes} < names
+    assert {"sttp_riemann/py.typed", "sttp_riemann/lab/data/digits.csv.gz"} < names
+    assert (
+        wheel.read("sttp_riemann/lab/data/digits.csv.gz") == (PACKAGE / "lab" / "data" / "digits.csv.gz").read_bytes()
+    )
 
 
 def test_a_wheel_tells_its_licence_version_command_and_text(wheel: zipfile.ZipFile) -> None:
     info = {name.partition(".dist-info/")[2]: name for name in wheel.namelist() if ".dist-info/" in name}
     assert "licenses/LICENSE" in info
-    assert b"sttp-riemann = sttp_riemann.cli:main" in wheel.read(info["entry_points.txt"])
+    assert b"sttp-riemann = sttp_riemann.lab.cli.main:main" in wheel.read(info["entry_points.txt"])
     metadata = message_from_bytes(wheel.read(info["METADATA"]))
     assert metadata["Author"] == "The sttp_riemann authors"
     assert metadata["License-Expression"] == "Apache-2.0"
@@ -89,13 +91,13 @@ def test_an_unpacked_wheel_runs_in_an_empty_folder(wheel: zipfile.ZipFile, tmp_p
     empty.mkdir()
     code = (
         f"import sys; sys.path.insert(0, {str(place)!r})\n"
-        "import sttp_riemann, sttp_riemann.cli\n"
-        "from sttp_riemann.data import load_dataset\n"
+        "import sttp_riemann, sttp_riemann.lab.cli.main\n"
+        "from sttp_riemann.lab.data import load_dataset\n"
         "print(sttp_riemann.__file__, len(load_dataset('digits').train_labels))\n"
-        "sttp_riemann.cli.main(['recipes'])"
+        "sttp_riemann.lab.cli.main.main(['recipes'])"
     )
     done = subprocess.run([sys.executable, "-I", "-c", code], cwd=empty, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     first, *listed = done.stdout.splitlines()
     assert first == f"{place / 'sttp_riemann' / '__init__.py'} 1437"
-    assert {line.split()[0] for line in listed} == {path.stem for path in (PACKAGE / "recipes").glob("*.yaml")}
+    assert {line.split()[0] for line in listed} == {path.stem for path in (PACKAGE / "lab" / "recipes").glob("*.yaml")}

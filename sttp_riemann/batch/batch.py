@@ -12,9 +12,9 @@ from torch import Tensor
 from sttp_riemann.batch.layout import Group, Layout, Member
 from sttp_riemann.batch.owner import Owner
 from sttp_riemann.batch.tape import Tape, scaled
-from sttp_riemann.contraction import contract
 from sttp_riemann.frames.frame import full_precision
-from sttp_riemann.spectrum import spectrum_values
+from sttp_riemann.trains.contraction import contract
+from sttp_riemann.trains.spectrum import spectrum_values
 
 Output = Literal["pairs", "cores"]
 """What is built: ``U diag(s)`` (d_out, rank) and V (d_in, rank) of each layer; or its frames, core by core, and s."""

@@ -9,8 +9,8 @@ from typing import NamedTuple, TypeVar
 import torch
 
 from sttp_riemann.frames import Frames
-from sttp_riemann.spectrum import SpectrumKind
-from sttp_riemann.tt import Core, LayerShape, Train
+from sttp_riemann.trains.shape import Core, LayerShape, Train
+from sttp_riemann.trains.spectrum import SpectrumKind
 
 T = TypeVar("T")
 

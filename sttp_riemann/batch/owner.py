@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from sttp_riemann.batch.layout import Member
-from sttp_riemann.contraction import contract
 from sttp_riemann.frames.frame import Frames, full_precision, wide_dtype
-from sttp_riemann.spectrum import SpectrumKind, spectrum_values
-from sttp_riemann.tt import LayerShape
+from sttp_riemann.trains.contraction import contract
+from sttp_riemann.trains.shape import LayerShape
+from sttp_riemann.trains.spectrum import SpectrumKind, spectrum_values
 
 
 class Owner(nn.Module):

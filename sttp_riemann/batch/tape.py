@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from sttp_riemann.batch.layout import Group, Layout
-from sttp_riemann.contraction import Pull, trace_contract
 from sttp_riemann.frames import Frames
-from sttp_riemann.spectrum import SpectrumKind, trace_values
-from sttp_riemann.tt import Core
+from sttp_riemann.trains.contraction import Pull, trace_contract
+from sttp_riemann.trains.shape import Core
+from sttp_riemann.trains.spectrum import SpectrumKind, trace_values
 
 Parts = list[list[Tensor | None]]
 
@@ -31,7 +31,7 @@ class Tape:
         return frames
 
     def spectrum(self, kind: SpectrumKind, stored: Tensor, bounds: Tensor | float) -> Tensor:
-        """Values of a spectrum; see `sttp_riemann.spectrum.trace_values`."""
+        """Values of a spectrum; see `sttp_riemann.trains.spectrum.trace_values`."""
         values, pull = trace_values(kind, stored, bounds)
         self._spectra.append(pull)
         return values

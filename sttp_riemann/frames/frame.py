@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from sttp_riemann.contraction import Pull
-from sttp_riemann.tt import Core
+from sttp_riemann.trains.contraction import Pull
+from sttp_riemann.trains.shape import Core
 
 
 class Frames(nn.Module, ABC):

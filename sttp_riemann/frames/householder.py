@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from sttp_riemann.compat import in_transform
-from sttp_riemann.contraction import Pull
 from sttp_riemann.frames import tiny
 from sttp_riemann.frames.frame import Frames
-from sttp_riemann.tt import Core
+from sttp_riemann.trains.contraction import Pull
+from sttp_riemann.trains.shape import Core
 
 
 def compact_wy(reflectors: Tensor, signs: Tensor | None = None) -> Tensor:

@@ -7,10 +7,10 @@ import torch
 from geoopt.manifolds.stiefel import EuclideanStiefel
 from torch import Tensor, nn
 
-from sttp_riemann.contraction import Pull
 from sttp_riemann.frames.frame import Frames
 from sttp_riemann.frames.polar import long_polar, nearest_frame, short_root
-from sttp_riemann.tt import Core
+from sttp_riemann.trains.contraction import Pull
+from sttp_riemann.trains.shape import Core
 
 
 class PolarStiefel(EuclideanStiefel):

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from torch.nn.utils import parametrize
 
-from sttp_riemann.application import Application, Workload, choose
 from sttp_riemann.compat import in_transform
 from sttp_riemann.frames import Frames
+from sttp_riemann.layers.application import Application, Workload, choose
 from sttp_riemann.layers.recompute import Recompute, keeping
 from sttp_riemann.layers.writing import Weighted
 

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sttp_riemann.application import Workload
+from sttp_riemann.layers.application import Workload
 from sttp_riemann.layers.base import SpectralLayer, filled
 from sttp_riemann.layers.pointwise import CONVOLVE, pointwise
 from sttp_riemann.layers.tracing import opaque

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sttp_riemann.application import Workload
+from sttp_riemann.layers.application import Workload
 from sttp_riemann.layers.base import SpectralLayer, filled
 from sttp_riemann.layers.tracing import opaque
 

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sttp_riemann.spectrum import SpectrumKind
-from sttp_riemann.tt import KernelModes, LayerShape, Method
+from sttp_riemann.trains.shape import KernelModes, LayerShape, Method
+from sttp_riemann.trains.spectrum import SpectrumKind
 
 
 @dataclass(frozen=True)

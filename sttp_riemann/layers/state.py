@@ -12,7 +12,7 @@ from sttp_riemann.batch.owner import Owner
 from sttp_riemann.frames import FRAMES
 from sttp_riemann.frames.frame import wide_dtype
 from sttp_riemann.layers.options import Options
-from sttp_riemann.spectrum import SpectrumKind
+from sttp_riemann.trains.spectrum import SpectrumKind
 
 
 class Parameterized(Owner):

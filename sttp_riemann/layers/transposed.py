@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sttp_riemann.application import Workload
+from sttp_riemann.layers.application import Workload
 from sttp_riemann.layers.base import filled
 from sttp_riemann.layers.convolution import Convolution
 from sttp_riemann.layers.pointwise import pointwise

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-
-if TYPE_CHECKING:
-    from sttp_riemann.layers.writing import Weighted
 
 SETS_FLAG = torch.Tensor.requires_grad.__set__  # type: ignore[attr-defined]
 READS_FLAG = torch.Tensor.requires_grad.__get__  # type: ignore[attr-defined]
@@ -22,6 +19,23 @@ IN_PLACE = {
 }
 
 
+class Writable(Protocol):
+    """What a weight asks of its layer."""
+
+    @property
+    def trains(self) -> bool:
+        """Whether a core or the spectrum takes gradients."""
+        ...
+
+    def freeze(self, frozen: bool = True) -> Any:
+        """Stop or start the training of cores and spectrum."""
+        ...
+
+    def hook_weight(self, weight: Tensor, hook: Callable[[Tensor], Tensor | None]) -> Any:
+        """Call a hook with the gradient of the weight, also in later forwards."""
+        ...
+
+
 class SpectralWeight(Tensor):
     """The weight of a spectral layer: like any tensor to read, refused to write.
 
@@ -29,7 +43,7 @@ class SpectralWeight(Tensor):
     a hook on it stays for later forwards, as on a parameter, where the layer builds its weight.
     """
 
-    layer: Callable[[], Weighted | None]
+    layer: Callable[[], Writable | None]
     whole: bool
 
     @classmethod
@@ -69,7 +83,7 @@ class SpectralWeight(Tensor):
             return result
 
 
-def guarded(tensor: Tensor, layer: Callable[[], Weighted | None], whole: bool = True) -> SpectralWeight:
+def guarded(tensor: Tensor, layer: Callable[[], Writable | None], whole: bool = True) -> SpectralWeight:
     """Make a tensor a weight; it stays the same object, and so the same node of the graph.
 
     Parameters

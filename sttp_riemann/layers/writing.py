@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from sttp_riemann.application import Application
 from sttp_riemann.batch.cached import part_of
 from sttp_riemann.compat import in_transform
 from sttp_riemann.frames.frame import wide_dtype
-from sttp_riemann.initialization import LayerCores, draw, from_weight
+from sttp_riemann.layers.application import Application
 from sttp_riemann.layers.state import Parameterized
 from sttp_riemann.layers.weight import SpectralWeight, guarded
+from sttp_riemann.trains.start import LayerCores, draw, from_weight
 
 LOSSY = 1e-3
 """Relative error of an assigned weight from which the user is warned."""
@@ -88,7 +88,7 @@ class Weighted(Parameterized):
             super().__setattr__(name, value)
             return
         other = value.layer() if isinstance(value, SpectralWeight) else None
-        if other is not None and other is not self:
+        if isinstance(other, Weighted) and other is not self:
             self.tie(other)
             return
         error = self.set_weight(value)

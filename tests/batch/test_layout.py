@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from sttp_riemann.batch.layout import LARGE, Layout, Member
 from sttp_riemann.frames import HouseholderFrames, RiemannianFrames
-from sttp_riemann.tt import layer_shape
+from sttp_riemann.trains.shape import layer_shape
 from tests.strategies import layer_dimensions
 
 

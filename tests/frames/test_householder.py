@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sttp_riemann.frames import HouseholderFrames
-from sttp_riemann.frames.gauge import triangularizing_rotation
 from sttp_riemann.frames.householder import compact_wy, reflectors_of
-from sttp_riemann.tt import Core
+from sttp_riemann.trains.gauge import triangularizing_rotation
+from sttp_riemann.trains.shape import Core
 from tests.strategies import SEEDS, random_frame
 
 SHAPES = st.tuples(st.integers(1, 3), st.integers(1, 9), st.integers(1, 9)).filter(lambda s: s[1] >= s[2])

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sttp_riemann.frames import PolarStiefel, RiemannianFrames
-from sttp_riemann.tt import Core
+from sttp_riemann.trains.shape import Core
 from tests.strategies import SEEDS, random_frame
 
 MANIFOLD = PolarStiefel()

@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 import sttp_riemann as sr
-from sttp_riemann.views import spectral_layers
+from sttp_riemann.model.measures import spectral_layers
 from tests.strategies import LAYER_KINDS
 
 

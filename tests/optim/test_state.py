@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import sttp_riemann as sr
-from sttp_riemann.views import spectral_layers
+from sttp_riemann.model.measures import spectral_layers
 from tests.optim.test_steps import OPTIMIZERS, _train
 from tests.strategies import small_network
 

@@ -14,7 +14,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import sttp_riemann as sr
-from sttp_riemann.inspection import inspect
+from sttp_riemann.lab.inspection import inspect
 from tests.workflows.common import (
     PATHS,
     Net,

@@ -1,6 +1,0 @@
-"""Images to learn from: the digits that the package ships, published data sets, folders."""
-
-from sttp_riemann.data.images import ImageData
-from sttp_riemann.data.registry import DATASETS, load_dataset
-
-__all__ = ["DATASETS", "ImageData", "load_dataset"]

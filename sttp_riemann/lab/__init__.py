@@ -1,0 +1,1 @@
+"""The laboratory: everything that runs experiments with the library."""

@@ -1,0 +1,40 @@
+"""Random images, the same every time: for tests and for measuring speed."""
+
+from __future__ import annotations
+
+import torch
+
+from sttp_riemann.lab.data.source import Request, Source
+
+_TRAIN, _TEST, _CLASSES = 512, 128, 10
+# With which they take 2 GiB
+_LARGEST = 1024
+
+
+def fake(request: Request) -> Source:
+    """Give 512 training and 128 test images of noise, 3 channels, `request.image_size` (32 by default) pixels a side.
+
+    Labels run through the 10 classes in turn.
+
+    Parameters
+    ----------
+    request : Request
+        Its `image_size` matters.
+
+    Returns
+    -------
+    Source
+        The same every time.
+
+    Raises
+    ------
+    ValueError
+        They would not fit into memory.
+    """
+    size = request.image_size or 32
+    if size > _LARGEST:
+        raise ValueError(f"image_size must be at most {_LARGEST} for images of noise, got {size}")
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (_TRAIN + _TEST, 3, size, size), dtype=torch.uint8, generator=generator)
+    labels = torch.arange(_TRAIN + _TEST) % _CLASSES
+    return Source(images[:_TRAIN], labels[:_TRAIN], images[_TRAIN:], labels[_TRAIN:], _CLASSES)

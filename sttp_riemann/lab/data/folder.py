@@ -1,0 +1,121 @@
+"""Image files in folders, one folder a class, as ``folder:PATH``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from sttp_riemann.lab.data.picture import ENDINGS, read_picture
+from sttp_riemann.lab.data.source import Request, Source
+from sttp_riemann.lab.data.vision import require_torchvision
+
+TRAIN, TESTS = "train", ("test", "val")
+"""Folders of the parts of a data set; of those to test on, the first that has classes counts."""
+
+
+def folder(request: Request) -> Source:
+    """Give the images under PATH, uint8 (N, 3, H, H), classes in the order of their folders' names.
+
+    ``PATH/train`` and ``PATH/test`` or ``PATH/val``, where they are there, hold the classes of either part, as those of
+    ImageNet do; a ``test`` without classes, or none, leaves ``val`` to be tested on. Otherwise PATH holds the classes,
+    and of the files, sorted by class and name, every fifth is for testing. With an image size, images are scaled until
+    their shorter side has it and cut at the centre to a square.
+
+    Parameters
+    ----------
+    request : Request
+        Its `argument` is PATH; its `image_size` matters.
+
+    Returns
+    -------
+    Source
+        A class a folder.
+
+    Raises
+    ------
+    FileNotFoundError
+        PATH is no folder, or a class has no images.
+    ValueError
+        A file cannot be read as an image, images differ in size or are not square and no image size is given, or the
+        parts have different classes or one of them nothing.
+    ImportError
+        Torchvision is missing.
+    """
+    require_torchvision(f"data set 'folder:{request.argument}'")
+    path = Path(request.argument).expanduser()
+    if not request.argument or not path.is_dir():
+        raise FileNotFoundError(f"there is no folder {str(path)!r}: give folder:PATH with one folder a class in PATH")
+    parts = {name: _classes(path / name) for name in (TRAIN, *TESTS)}
+    found = [name for name, classes in parts.items() if classes and not _files(path / name, deep=False)]
+    if found:
+        return _parts(path, {name: parts[name] for name in found}, request.image_size)
+    images, labels = _read(path, _classes(path), request.image_size)
+    test = torch.arange(len(labels)) % 5 == 4
+    if not test.any():
+        raise ValueError(f"{path} has {len(labels)} images: five are the fewest that can be split")
+    return Source(images[~test], labels[~test], images[test], labels[test], len(_classes(path)))
+
+
+def _parts(path: Path, parts: dict[str, list[str]], size: int | None) -> Source:
+    tests = [name for name in TESTS if name in parts]
+    if TRAIN not in parts or not tests:
+        raise ValueError(
+            f"{path} has the classes of {' and '.join(parts)} alone: both train and val (or test) are needed"
+        )
+    for name in tests:
+        odd = sorted({*parts[TRAIN]} ^ {*parts[name]})
+        if odd:
+            more = f" and {len(odd) - 5} others" if len(odd) > 5 else ""
+            raise ValueError(
+                f"{path}/{TRAIN} and {path}/{name} must have the same classes, but only one of them has "
+                f"{', '.join(odd[:5])}{more}"
+            )
+    images, labels = _read(path / TRAIN, parts[TRAIN], size)
+    test_images, test_labels = _read(path / tests[0], parts[TRAIN], size)
+    if images.shape[-1] != test_images.shape[-1]:
+        raise ValueError(f"images of {path}/{TRAIN} and {path}/{tests[0]} differ in size: set image_size")
+    return Source(images, labels, test_images, test_labels, len(parts[TRAIN]))
+
+
+def _classes(path: Path) -> list[str]:
+    """Names of the folders in a folder, hidden ones left out."""
+    if not path.is_dir():
+        return []
+    return sorted(entry.name for entry in os.scandir(path) if entry.is_dir() and not entry.name.startswith("."))
+
+
+def _read(path: Path, classes: list[str], size: int | None) -> tuple[Tensor, Tensor]:
+    if not classes:
+        raise FileNotFoundError(f"{path} has no folders: give folder:PATH with one folder a class in PATH")
+    # All lists before any image: a class without images is told of at once
+    files: list[list[Path]] = []
+    for name in classes:
+        files.append(_files(path / name))
+        if not files[-1]:
+            raise FileNotFoundError(f"class {name!r} of {path} has no image files ({', '.join(ENDINGS)})")
+    images = [read_picture(file, size) for found in files for file in found]
+    sizes = {tuple(image.shape[1:]) for image in images}
+    if len(sizes) > 1:
+        raise ValueError(f"images in {path} differ in size: set image_size")
+    height, width = sizes.pop()
+    if height != width:
+        raise ValueError(f"images in {path} are {width}x{height}, not square: set image_size")
+    labels = torch.tensor([label for label, found in enumerate(files) for _ in found])
+    return torch.stack(images), labels
+
+
+def _files(path: Path, deep: bool = True) -> list[Path]:
+    """Image files in a folder, and in those that it holds, in order; links to folders inside are not followed."""
+    found = []
+    for place, folders, names in os.walk(path, onerror=_raise):
+        found += [Path(place) / name for name in names if name.lower().endswith(ENDINGS)]
+        if not deep:
+            folders.clear()
+    return sorted(found)
+
+
+def _raise(error: OSError) -> None:
+    raise error

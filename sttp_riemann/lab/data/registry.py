@@ -1,0 +1,85 @@
+"""Data sets by name: a new one is one file and one row here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from sttp_riemann.lab.data.cifar10 import cifar10
+from sttp_riemann.lab.data.digits import digits
+from sttp_riemann.lab.data.errors import unknown_name
+from sttp_riemann.lab.data.fake import fake
+from sttp_riemann.lab.data.folder import folder
+from sttp_riemann.lab.data.images import ImageData
+from sttp_riemann.lab.data.source import Request, Source
+from sttp_riemann.lab.data.stl10 import stl10, stl10_unlabeled
+
+DATASETS: dict[str, Callable[[Request], Source]] = {
+    "digits": digits,
+    "cifar10": cifar10,
+    "stl10": stl10,
+    "stl10-unlabeled": stl10_unlabeled,
+    "folder": folder,
+    "fake": fake,
+}
+DEFAULT_ROOT = Path("data")
+
+
+def load_dataset(
+    name: str,
+    root: str | Path | None = None,
+    download: bool = False,
+    image_size: int | None = None,
+    channels: int | None = None,
+) -> ImageData:
+    """Load a data set into memory.
+
+    Parameters
+    ----------
+    name : str
+        A key of `DATASETS`; ``folder:PATH`` names the folder too.
+    root : str, Path or None
+        Folder that holds downloaded data; None for ``data`` in the working directory.
+    download : bool
+        Whether missing data may be downloaded. Nothing is, otherwise.
+    image_size, channels : int or None
+        Of the images that the network sees; None for those stored.
+
+    Returns
+    -------
+    ImageData
+        On the CPU.
+
+    Raises
+    ------
+    ValueError
+        If the data set is unknown, its files are damaged, or its images cannot become what is wanted.
+    FileNotFoundError
+        If files are missing and must not be downloaded.
+    ImportError
+        If reading needs torchvision, which is missing.
+
+    Examples
+    --------
+    >>> from sttp_riemann.lab.data import load_dataset
+    >>> data = load_dataset("digits", image_size=16)
+    >>> data.train_images.shape, data.num_classes
+    (torch.Size([1437, 1, 8, 8]), 10)
+    >>> images, labels = data.batch([0, 1, 2], train=False)
+    >>> images.shape, labels.shape
+    (torch.Size([3, 1, 16, 16]), torch.Size([3]))
+    """
+    key, _, argument = name.partition(":")
+    if key not in DATASETS or (argument and key != "folder"):
+        raise unknown_name("data set", name, ["folder:PATH" if key == "folder" else key for key in DATASETS])
+    for what, number in (("image_size", image_size), ("channels", channels)):
+        if number is not None and number < 1:
+            raise ValueError(f"{what} must be at least 1, got {number}")
+    root = DEFAULT_ROOT if root is None else Path(root).expanduser()
+    source = DATASETS[key](Request(argument, root, download, image_size))
+    stored = source.train_images
+    return ImageData(
+        **vars(source),
+        channels=channels or stored.shape[1],
+        image_size=image_size or stored.shape[-1],
+    )

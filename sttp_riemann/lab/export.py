@@ -1,0 +1,95 @@
+"""Write a trained network with ordinary dense layers, for programs that know nothing of this package."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import io
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from sttp_riemann.errors import RecipeError
+from sttp_riemann.files import check_writable, write_atomically
+from sttp_riemann.lab.training.saved import Saved
+from sttp_riemann.lab.training.stability import plain_copy
+
+
+def export(saved: Saved, path: Path) -> None:
+    """Write a classifier, its weights dense, in the format that the file's name ends with.
+
+    Parameters
+    ----------
+    saved : Saved
+        Whose classifier is written; stays as it is.
+    path : Path
+        ``.safetensors``: its ``state_dict``. ``.onnx``: ONNX. ``.pt2``: a program of `torch.export`. The latter two
+        take images (N, channels, size, size) of any N, and give class scores.
+
+    Raises
+    ------
+    RecipeError
+        The format is unknown, what it needs is not installed, or the checkpoint is a GAN's.
+    CheckpointError
+        The file cannot be written; what was there before is then intact.
+    """
+    if path.suffix not in FORMATS:
+        raise RecipeError(f"cannot export to {path}: name a file that ends with {', '.join(FORMATS)}")
+    check_writable(path)
+    model = plain_copy(saved.classifier, saved.recipe.low_rank).cpu().eval()
+    images = torch.zeros(2, saved.images.channels, saved.images.image_size, saved.images.image_size)
+    write_atomically(path, FORMATS[path.suffix](model, images))
+
+
+def _safetensors(model: nn.Module, images: Tensor) -> bytes:
+    # Tied weights share memory, which safetensors refuses
+    return save({name: tensor.detach().contiguous().clone() for name, tensor in model.state_dict().items()})
+
+
+def _onnx(model: nn.Module, images: Tensor) -> bytes:
+    missing = [name for name in ("onnx", "onnxscript") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise RecipeError(f"export to .onnx needs {' and '.join(missing)}: pip install 'sttp-riemann[export]'")
+    with _quiet():
+        program = torch.onnx.export(
+            model,
+            (images,),
+            input_names=["images"],
+            output_names=["scores"],
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            dynamo=True,
+            verbose=False,
+        )
+    assert program is not None
+    content: bytes = program.model_proto.SerializeToString()
+    return content
+
+
+def _pt2(model: nn.Module, images: Tensor) -> bytes:
+    content = io.BytesIO()
+    program = torch.export.export(model, (images,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    torch.export.save(program, content)
+    return content.getvalue()
+
+
+FORMATS: dict[str, Callable[[nn.Module, Tensor], bytes]] = {".safetensors": _safetensors, ".onnx": _onnx, ".pt2": _pt2}
+"""What writes a network, by the ending of the file."""
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the converter's remarks on operators that no network here has from the reader."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,208 @@
+"""What a network's layers are: shapes, ranks, numbers, spectra, and how far they can stretch their input."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from sttp_riemann.layers import LAYERS, SpectralLayer
+from sttp_riemann.model.compression import other_numbers
+from sttp_riemann.model.measures import layer_error, true_singular_values
+
+NOTE = (
+    "sigma is the largest singular value of a layer's weight as a matrix: the Lipschitz bound of a linear layer. Of a "
+    "convolution it bounds the map from one patch to one output position; 'operator' bounds the whole layer: sigma "
+    "times the square root of how many patches an input value is in. The products are over all layers in a row, and so "
+    "bound a network of these and of 1-Lipschitz functions; batch norm and residual sums are not counted."
+)
+
+
+@dataclass(frozen=True)
+class LayerReport:
+    """One layer.
+
+    Attributes
+    ----------
+    name : str
+        The layer.
+    shape : tuple of int
+        Its weight as a matrix, (d_out, d_in).
+    ranks : tuple of int or None
+        TT-ranks, the outer ones included; None of a dense layer.
+    rank, dof : int
+        Number of singular values and degrees of freedom.
+    largest, median, smallest : float
+        Of the singular values.
+    stable_rank : float
+        Sum of the squared singular values over the largest one's square.
+    orthogonality_error : float or None
+        Largest entry of abs(X^T X - I) over the cores; None of a dense layer.
+    operator_bound : float or None
+        Upper bound of the layer's Lipschitz constant; None where its padding repeats values of the image.
+    """
+
+    name: str
+    shape: tuple[int, int]
+    ranks: tuple[int, ...] | None
+    rank: int
+    dof: int
+    largest: float
+    median: float
+    smallest: float
+    stable_rank: float
+    orthogonality_error: float | None
+    operator_bound: float | None
+
+
+@dataclass(frozen=True)
+class NetworkReport:
+    """All layers of a network.
+
+    Attributes
+    ----------
+    layers : tuple of LayerReport
+        In the order of the model.
+    other : int
+        Every other parameter and floating-point buffer.
+    """
+
+    layers: tuple[LayerReport, ...]
+    other: int
+
+    @property
+    def dof(self) -> int:
+        """Degrees of freedom of all layers' weights."""
+        return sum(layer.dof for layer in self.layers)
+
+    @property
+    def ratio(self) -> float:
+        """Z in percent; 100 of a dense network."""
+        dense = sum(math.prod(layer.shape) for layer in self.layers)
+        return 100 * (self.dof + self.other) / (dense + self.other)
+
+    @property
+    def lipschitz(self) -> float:
+        """Product of the largest singular values."""
+        return math.prod(layer.largest for layer in self.layers)
+
+    @property
+    def operator_lipschitz(self) -> float | None:
+        """Product of the bounds of the layers; None where one has none."""
+        bounds = [layer.operator_bound for layer in self.layers if layer.operator_bound is not None]
+        return math.prod(bounds) if len(bounds) == len(self.layers) else None
+
+    def __str__(self) -> str:
+        rows = [HEADER, *(_cells(layer) for layer in self.layers)]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+        numbers = f"{self.dof:,} degrees of freedom and {self.other:,} other numbers, Z = {self.ratio:.2f} %"
+        operators = _number(self.operator_lipschitz)
+        bounds = f"product over the layers: {self.lipschitz:.4g} of sigma, {operators} of the operator bounds"
+        return "\n".join([*lines, "", numbers, bounds])
+
+
+def inspect(model: nn.Module) -> NetworkReport:
+    """Report on every Linear, convolution and Embedding of a model, reparameterized or not.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Stays as it is.
+
+    Returns
+    -------
+    NetworkReport
+        A row a layer; as a string a table.
+
+    Raises
+    ------
+    ValueError
+        The model has no such layer.
+
+    Notes
+    -----
+    The bound of a convolution as an operator: a value of its input meets as many positions of the kernel as lie a
+    stride apart, so the bound is the largest singular value of the matrix times the root of their number.
+
+    Examples
+    --------
+    >>> import torch, sttp_riemann as sr
+    >>> from sttp_riemann.lab.inspection import inspect
+    >>> report = inspect(sr.reparameterize(torch.nn.Conv2d(16, 32, 3), rank=4))
+    >>> layer = report.layers[0]
+    >>> layer.shape, layer.rank, round(layer.largest, 4), round(layer.operator_bound, 4)
+    ((32, 144), 4, 1.0, 3.0)
+    """
+    layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, tuple(LAYERS))}
+    if not layers:
+        raise ValueError("the model has no linear layer, convolution or embedding to inspect")
+    with torch.no_grad():
+        rows = tuple(_report(name, layer) for name, layer in layers.items())
+    dense = sum(math.prod(row.shape) for row in rows if row.ranks is None)
+    return NetworkReport(rows, other_numbers(model) - dense)
+
+
+def _report(name: str, layer: Any) -> LayerReport:
+    if isinstance(layer, SpectralLayer):
+        kind, shape, values = type(layer), layer.shape, true_singular_values(layer)
+        sizes, ranks, dof, error = (shape.d_out, shape.d_in), shape.ranks, layer.dof, layer_error(layer)
+    else:
+        kind = next(spectral for dense, spectral in LAYERS.items() if isinstance(layer, dense))
+        matrix = kind.to_matrix(layer.weight)
+        values = torch.linalg.svdvals(matrix.float())
+        sizes, ranks, dof, error = (matrix.shape[0], matrix.shape[1]), None, matrix.numel(), None
+    values = values.abs().double().sort(descending=True).values
+    largest = float(values[0])
+    return LayerReport(
+        name=name,
+        shape=sizes,
+        ranks=ranks,
+        rank=len(values),
+        dof=dof,
+        largest=largest,
+        median=float(values.median()),
+        smallest=float(values[-1]),
+        stable_rank=float(values.square().sum() / values[0] ** 2) if largest else 0.0,
+        orthogonality_error=error,
+        operator_bound=_operator_bound(layer, largest),
+    )
+
+
+def _operator_bound(layer: Any, largest: float) -> float | None:
+    """Bound of the whole layer: a convolution is its matrix on all patches, and an input value is in several."""
+    if not hasattr(layer, "kernel_size"):
+        return largest
+    if layer.padding_mode not in ("zeros", "circular"):
+        return None
+    if layer.transposed:
+        return largest * math.sqrt(math.prod(layer.kernel_size))
+    places = zip(layer.kernel_size, layer.stride, layer.dilation, strict=True)
+    # Of a kernel's positions, dilation apart, those that meet one value are stride apart
+    counts = [math.ceil(size * math.gcd(stride, dilation) / stride) for size, stride, dilation in places]
+    return largest * math.sqrt(math.prod(counts))
+
+
+HEADER = [
+    *("layer", "W", "TT-ranks", "dof", "sigma", "median", "smallest"),
+    *("stable rank", "orthogonality", "operator"),
+]
+
+
+def _cells(layer: LayerReport) -> list[str]:
+    return [
+        layer.name,
+        f"{layer.shape[0]} x {layer.shape[1]}",
+        "dense" if layer.ranks is None else "-".join(map(str, layer.ranks)),
+        f"{layer.dof:,}",
+        *(f"{value:.4g}" for value in (layer.largest, layer.median, layer.smallest, layer.stable_rank)),
+        "" if layer.orthogonality_error is None else f"{layer.orthogonality_error:.1e}",
+        _number(layer.operator_bound),
+    ]
+
+
+def _number(value: float | None) -> str:
+    return "none" if value is None else f"{value:.4g}"

@@ -1,0 +1,90 @@
+"""The digits classifier as torch-fidelity wants it: a feature extractor, and a measure of how alike two images are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+from torch_fidelity import register_feature_extractor, register_sample_similarity
+from torch_fidelity.feature_extractor_base import FeatureExtractorBase
+from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
+from torch_fidelity.sample_similarity_base import SampleSimilarityBase
+
+from sttp_riemann.lab.metrics.digits_classifier import as_digits, load_classifier
+
+DIGITS = "sttp-digits"
+EXTRACTORS = {"digits": DIGITS, "inception-v3-compat": "inception-v3-compat"}
+"""Names of torch-fidelity's registry, by the name that recipes give them."""
+
+
+class DigitsExtractor(FeatureExtractorBase):
+    """Features and logits of the digits classifier.
+
+    Parameters
+    ----------
+    name : str
+        Name in torch-fidelity's registry.
+    features_list : list of str
+        ``"features"``, ``"logits"`` or both.
+    feature_extractor_weights_path : str, optional
+        File of a classifier; that of the user's cache by default.
+    **unused
+        Settings of other extractors.
+    """
+
+    def __init__(
+        self, name: str, features_list: list[str], feature_extractor_weights_path: str | None = None, **unused: Any
+    ) -> None:
+        super().__init__(name, features_list)
+        path = feature_extractor_weights_path
+        self.classifier = load_classifier(None if path is None else Path(path))
+
+    @staticmethod
+    def get_provided_features_list() -> tuple[str, ...]:
+        """Name what can be asked for."""
+        return ("features", "logits")
+
+    @staticmethod
+    def get_default_feature_layer_for_metric(metric: str) -> str:
+        """Inception score wants classes, all others want features."""
+        return "logits" if metric == "isc" else "features"
+
+    @staticmethod
+    def can_be_compiled() -> bool:
+        """It is too small to gain from it."""
+        return False
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Features asked for, of images uint8 (N, 3, H, W)."""
+        features, logits = self.classifier(as_digits(images))
+        found = {"features": features, "logits": logits}
+        return tuple(found[name] for name in self.features_list)
+
+
+class DigitsSimilarity(SampleSimilarityBase):
+    """Squared distance of two images' features, for perceptual path length.
+
+    Parameters
+    ----------
+    name : str
+        Name in torch-fidelity's registry.
+    **unused
+        Settings of other measures.
+    """
+
+    def __init__(self, name: str, **unused: Any) -> None:
+        super().__init__(name)
+        self.classifier = load_classifier()
+
+    def forward(self, one: Tensor, other: Tensor) -> Tensor:
+        """Distances (N,) of images (N, 3, H, W) with values 0 .. 255."""
+        difference = self.classifier(as_digits(one))[0] - self.classifier(as_digits(other))[0]
+        return difference.square().sum(1)
+
+
+def register() -> None:
+    """Make the digits classifier known to torch-fidelity under the name ``sttp-digits``; any number of times."""
+    if DIGITS not in FEATURE_EXTRACTORS_REGISTRY:
+        register_feature_extractor(DIGITS, DigitsExtractor)
+        register_sample_similarity(DIGITS, DigitsSimilarity)

@@ -1,0 +1,142 @@
+"""Features of images: an extractor whose file executes nothing, and those of real images kept with their checksums."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import pickle
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+from torch_fidelity import FeatureExtractorBase
+from torch_fidelity.metric_fid import fid_features_to_statistics
+from torch_fidelity.utils import create_feature_extractor, extract_featuresdict_from_input_id
+
+from sttp_riemann.errors import CheckpointError
+from sttp_riemann.files import write_atomically
+from sttp_riemann.lab.metrics.cache import cache_folder
+from sttp_riemann.sealed import SealError, seal, unseal
+
+KEPT = "sttp_riemann features 1"
+Statistics = dict[str, np.ndarray]
+_UNREADABLE = (
+    *(pickle.UnpicklingError, SafetensorError, RuntimeError, OSError, EOFError),
+    *(AttributeError, TypeError, KeyError, ValueError),
+)
+_ONLY, _NOT_ONLY = "TORCH_FORCE_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
+
+
+@contextlib.contextmanager
+def weights_only() -> Iterator[None]:
+    """Let torch read nothing from files but tensors; torch-fidelity asks it to execute whatever a file says."""
+    before = {name: os.environ.pop(name, None) for name in (_ONLY, _NOT_ONLY)}
+    os.environ[_ONLY] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[_ONLY]
+        os.environ.update({name: value for name, value in before.items() if value is not None})
+
+
+def build_extractor(name: str, layers: list[str], weights: str | None, cuda: bool = False) -> FeatureExtractorBase:
+    """Build one of torch-fidelity's extractors.
+
+    Parameters
+    ----------
+    name : str
+        In torch-fidelity's registry.
+    layers : list of str
+        Features that are wanted.
+    weights : str or None
+        File with its weights; None takes its own.
+    cuda : bool
+        Whether it computes on a GPU.
+
+    Returns
+    -------
+    FeatureExtractorBase
+        In evaluation mode.
+
+    Raises
+    ------
+    ValueError
+        The weights cannot be read as such, or are of another network.
+    """
+    try:
+        with weights_only():
+            return create_feature_extractor(name, layers, cuda, feature_extractor_weights_path=weights, verbose=False)
+    except _UNREADABLE as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        where = "its own file" if weights is None else weights
+        raise ValueError(f"{where} cannot be read as the weights of {name!r}: {reason}") from error
+
+
+class Features:
+    """Features of a set of images, and what FID needs of them; extracted when asked for.
+
+    Parameters
+    ----------
+    images : Any
+        A data set as torch-fidelity takes it.
+    extractor : FeatureExtractorBase
+        What they are seen through.
+    settings : mapping
+        Torch-fidelity's.
+    name : str, optional
+        Of images and extractor together, under which what is extracted is kept; by default nothing is.
+    """
+
+    def __init__(
+        self, images: Any, extractor: FeatureExtractorBase, settings: Mapping[str, Any], name: str | None = None
+    ) -> None:
+        self._images, self._extractor, self._settings, self._name = images, extractor, settings, name
+        self._found: dict[str, Tensor] = {}
+
+    def of(self, layer: str) -> Tensor:
+        """Features (N, D) of a layer."""
+        if layer not in self._found:
+            self._found |= self._kept(f"features-{layer}", lambda: {layer: self._extract()[layer]})
+        return self._found[layer]
+
+    def statistics(self, layer: str) -> Statistics:
+        """Mean ``mu`` (D,) and covariance ``sigma`` (D, D) of the features of a layer."""
+
+        def compute() -> dict[str, Tensor]:
+            found = fid_features_to_statistics(self.of(layer))
+            return {key: torch.as_tensor(value) for key, value in found.items()}
+
+        return {key: value.numpy() for key, value in self._kept(f"statistics-{layer}", compute).items()}
+
+    def _extract(self) -> dict[str, Tensor]:
+        settings = {**self._settings, "cache": False, "input1": self._images}
+        found: dict[str, Tensor] = extract_featuresdict_from_input_id(1, self._extractor, **settings)
+        # All layers are seen in one pass, and what is kept of one is not lost to the others
+        self._found |= found
+        return found
+
+    def _kept(self, what: str, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+        if self._name is None:
+            return compute()
+        name = f"{self._name}-{what}"
+        path = cache_folder() / "fidelity" / f"{name}.safetensors"
+        # Whatever is not what was written, or was written for something else, is computed anew
+        with contextlib.suppress(SealError, OSError):
+            tensors, values = unseal(path, KEPT)
+            if values == {"of": name}:
+                return tensors
+        found = compute()
+        # A cache that cannot be written to costs only the cache
+        with contextlib.suppress(SealError, CheckpointError):
+            write_atomically(path, seal(found, {"of": name}, KEPT), inside=cache_folder())
+        return found
+
+
+def file_digest(path: Path) -> str:
+    """Name of a file's content: equal content, equal names."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]

@@ -1,0 +1,113 @@
+"""Networks by name: a new one is one file and one row here."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from sttp_riemann.lab.data.errors import unknown_name
+from sttp_riemann.lab.networks.cifar_resnet import CifarResNet
+from sttp_riemann.lab.networks.digits_resnet import DigitsResNet
+from sttp_riemann.lab.networks.sngan import SNGANDiscriminator, SNGANGenerator
+from sttp_riemann.lab.networks.torchvision_zoo import torchvision_network
+from sttp_riemann.lab.networks.wide_resnet import WideResNet
+
+NETWORKS: dict[str, Callable[..., nn.Module]] = {
+    "digits_resnet": DigitsResNet,
+    "cifar_resnet": CifarResNet,
+    "wide_resnet": WideResNet,
+    "sngan8_generator": partial(SNGANGenerator, 8),
+    "sngan8_discriminator": partial(SNGANDiscriminator, 8),
+    "sngan32_generator": partial(SNGANGenerator, 32),
+    "sngan32_discriminator": partial(SNGANDiscriminator, 32),
+    "sngan48_generator": partial(SNGANGenerator, 48),
+    "sngan48_discriminator": partial(SNGANDiscriminator, 48),
+    "sngan64_generator": partial(SNGANGenerator, 64),
+    "sngan64_discriminator": partial(SNGANDiscriminator, 64),
+    "sngan128_generator": partial(SNGANGenerator, 128),
+    "sngan128_discriminator": partial(SNGANDiscriminator, 128),
+}
+LARGEST_OPTION = 2**16
+"""Of the whole numbers that the networks here are made from."""
+LARGEST_OPTIONS = {"depth": 1000}
+MOST_NUMBERS = 2**31
+"""Of a network's parameters: 8 GiB in float32."""
+
+
+def build_model(name: str, num_classes: int | None = None, in_channels: int = 3, **options: Any) -> nn.Module:
+    """Build a network with fresh random weights, from torch's global generator.
+
+    Parameters
+    ----------
+    name : str
+        A key of `NETWORKS`, or ``torchvision:NAME`` for one of torchvision's classification networks.
+    num_classes : int or None
+        None: 10 for a classifier, an unconditional network for a GAN.
+    in_channels : int
+        Channels of the images, also of those that a generator makes.
+    **options
+        Further arguments of the network's class, such as ``width``.
+
+    Returns
+    -------
+    nn.Module
+        On the CPU, in training mode.
+
+    Raises
+    ------
+    ValueError
+        If the network, or an option, is unknown, or a number is out of range.
+    ImportError
+        If a network needs torchvision, which is missing.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sttp_riemann.lab.networks import build_model
+    >>> network = build_model("digits_resnet", in_channels=1, width=16)
+    >>> network(torch.zeros(2, 1, 8, 8)).shape
+    torch.Size([2, 10])
+    """
+    sizes = {"in_channels": in_channels}
+    if num_classes is not None:
+        sizes["num_classes"] = num_classes
+    for size, number in sizes.items():
+        _check_number(size, number)
+    prefix, colon, torchvision_name = name.partition(":")
+    if prefix == "torchvision" and colon:
+        return _build(partial(torchvision_network, torchvision_name), name, sizes, options)
+    if name not in NETWORKS:
+        raise unknown_name("network", name, [*NETWORKS, "torchvision:NAME"])
+    builder = NETWORKS[name]
+    parameters = inspect.signature(builder).parameters
+    known = [option for option in parameters if option not in ("num_classes", "in_channels")]
+    for option, value in options.items():
+        if option not in known:
+            raise unknown_name(f"option of network {name!r}", option, known)
+        if value is not None or parameters[option].default is not None:
+            _check_number(option, value)
+    return _build(builder, name, sizes, options)
+
+
+def _build(builder: Callable[..., nn.Module], name: str, sizes: dict[str, Any], options: dict[str, Any]) -> nn.Module:
+    if options:
+        # Counted before there is memory for them; some of torchvision's networks cannot be built without
+        with suppress(NotImplementedError), torch.device("meta"):
+            numbers = sum(p.numel() for p in builder(**sizes, **options).parameters())
+            if numbers > MOST_NUMBERS:
+                raise ValueError(f"network {name!r} would have {numbers:,} numbers: {MOST_NUMBERS:,} are the most")
+    return builder(**sizes, **options)
+
+
+def _check_number(name: str, number: object) -> None:
+    if not isinstance(number, int) or isinstance(number, bool):
+        raise ValueError(f"{name} must be a whole number, got {number!r}")
+    largest = LARGEST_OPTIONS.get(name, LARGEST_OPTION)
+    if not 1 <= number <= largest:
+        raise ValueError(f"{name} must be {'at least 1' if number < 1 else f'at most {largest}'}, got {number}")

@@ -1,0 +1,71 @@
+"""Distillation: a trained network as a teacher of the one in training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+from torch.nn.functional import kl_div, log_softmax
+
+from sttp_riemann.errors import RecipeError
+from sttp_riemann.lab.data import ImageData
+from sttp_riemann.lab.training.recipe import Recipe
+from sttp_riemann.lab.training.saved import Images, load_saved
+
+
+class Teacher:
+    """A network whose class scores another one is to come near to.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Its ``teacher`` and ``temperature``.
+    data : ImageData
+        What both see.
+    accelerator : Accelerator
+        Device and precision.
+
+    Raises
+    ------
+    RecipeError
+        The teacher is no classifier, or one for other images or classes.
+    CheckpointError
+        It cannot be read.
+
+    Notes
+    -----
+    Hinton, Vinyals and Dean 2015 (arXiv 1503.02531), Section 2.
+    """
+
+    def __init__(self, recipe: Recipe, data: ImageData, accelerator: Accelerator) -> None:
+        assert recipe.teacher is not None
+        saved = load_saved(Path(recipe.teacher))
+        here = Images(data.channels, data.image_size, data.num_classes)
+        if saved.images != here:
+            raise RecipeError(
+                f"teacher {recipe.teacher} is for {saved.images}, and the data {recipe.data!r} are {here}"
+            )
+        self.network = saved.classifier.to(accelerator.device).requires_grad_(False)
+        self.temperature, self.accelerator = recipe.temperature, accelerator
+
+    def distance(self, images: Tensor, scores: Tensor) -> Tensor:
+        """Kullback-Leibler divergence from the teacher's softened classes to these, times the squared temperature.
+
+        Parameters
+        ----------
+        images : Tensor
+            (N, channels, size, size).
+        scores : Tensor
+            (N, num_classes), the student's of the same images.
+
+        Returns
+        -------
+        Tensor
+            Scalar, its gradient of about the size of the cross entropy's.
+        """
+        with torch.no_grad(), self.accelerator.autocast():
+            wanted = self.network(images)
+        soft, target = (log_softmax(s.float() / self.temperature, dim=1) for s in (scores, wanted))
+        return kl_div(soft, target, reduction="batchmean", log_target=True) * self.temperature**2

@@ -1,0 +1,194 @@
+"""The GAN task: a discriminator and a generator against each other, each represented as its recipe says."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+import sttp_riemann as sr
+from sttp_riemann.errors import RecipeError
+from sttp_riemann.lab.training import observe
+from sttp_riemann.lab.training.gan_evaluation import Evaluation, Evaluator
+from sttp_riemann.lab.training.gan_losses import LOSSES
+from sttp_riemann.lab.training.player import Player
+from sttp_riemann.lab.training.recipe import Method, Recipe
+from sttp_riemann.lab.training.represent import build_network, load_data, rehearse
+
+
+class Gan:
+    """Train a generator of images against a discriminator.
+
+    A step is `discriminator_steps` of the discriminator, each on a batch of its own, and one of the generator.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Data, networks, representations, loss.
+    accelerator : Accelerator
+        Device, precision, processes.
+
+    Raises
+    ------
+    RecipeError
+        Data, a network, a representation or a metric cannot be had as the recipe wants them.
+    """
+
+    def __init__(self, recipe: Recipe, accelerator: Accelerator) -> None:
+        self.recipe, self.accelerator = recipe, accelerator
+        self.data = load_data(recipe)
+        self.classes = self.data.num_classes if recipe.conditional else None
+        if self.classes == 0:
+            raise RecipeError(f"data {recipe.data!r} have no labels to be conditional on: set conditional to false")
+        ours, theirs = discriminator_recipe(recipe), generator_recipe(recipe)
+        # First, as spectral normalization draws random numbers: all methods begin with the same generator
+        self.generator = Player(build_network(theirs, self.data, self.classes), theirs, accelerator)
+        judge = build_network(ours, self.data, self.classes)
+        rehearse(judge, ours, self.data, None if self.classes is None else torch.zeros(1, dtype=torch.int64), (1,))
+        self.discriminator = Player(judge, ours, accelerator)
+        self.players = {"discriminator": self.discriminator, "generator": self.generator}
+        self.latent_dim = _latent_dim(self.generator, recipe)
+        self.loss = LOSSES[recipe.gan_loss]
+        self.size = len(self.data.train_images)
+        self.evaluator = Evaluator(recipe, self.data, self.latent_dim, self.classes, accelerator)
+        self._check_size()
+        self._last: Evaluation | None = None
+
+    def step(self, draw: Callable[[], Tensor], lr: float) -> float:
+        """Steps of the discriminator and one of the generator; the discriminator's last loss without its penalty."""
+        self.discriminator.network.train()
+        self.generator.network.train()
+        loss = 0.0
+        for _ in range(self.recipe.discriminator_steps):
+            loss = self._step_discriminator(draw(), lr)
+        self._step_generator(lr)
+        return loss
+
+    def _step_discriminator(self, indices: Tensor, lr: float) -> float:
+        images, labels = (tensor.to(self.accelerator.device) for tensor in self.data.batch(indices))
+        count = self.recipe.accumulate
+        losses: list[Tensor] = []
+
+        def loss(part: tuple[Tensor, Tensor]) -> Tensor:
+            real, real_labels = part
+            with torch.no_grad():
+                fake, fake_labels = self._generate(self.generator.model, len(real))
+            # One forward: frames are built, and spectral normalization iterates, once a step
+            scores = self._judge(
+                self.discriminator.network, torch.cat([real, fake]), torch.cat([real_labels, fake_labels])
+            )
+            losses.append(self.loss.discriminator(*scores.float().chunk(2)))
+            return losses[-1] + _penalty(self.discriminator)
+
+        total = self.discriminator.descend(list(zip(images.chunk(count), labels.chunk(count), strict=True)), loss, lr)
+        mean = torch.stack([part.detach() for part in losses]).mean().item()
+        # An infinite penalty ends a run as well
+        return mean if abs(total) < float("inf") else total
+
+    def _step_generator(self, lr: float) -> None:
+        size = self.recipe.batch_size // self.recipe.accumulate // self.accelerator.num_processes
+
+        def loss(size: int) -> Tensor:
+            images, labels = self._generate(self.generator.network, size)
+            # Unwrapped: its gradients are nobody's business here
+            scores = self._judge(self.discriminator.model, images, labels)
+            return self.loss.generator(scores.float()) + _penalty(self.generator)
+
+        self.discriminator.model.requires_grad_(False)
+        self.generator.descend([size] * self.recipe.accumulate, loss, lr)
+        self.discriminator.model.requires_grad_(True)
+
+    def _generate(self, network: torch.nn.Module, size: int) -> tuple[Tensor, Tensor]:
+        """Draw images, and the labels that they are of."""
+        noise = torch.randn(size, self.latent_dim, device=self.accelerator.device)
+        labels = torch.randint(max(self.data.num_classes, 1), (size,), device=self.accelerator.device)
+        return (network(noise) if self.classes is None else network(noise, labels)), labels
+
+    def _judge(self, network: torch.nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+        scores: Tensor = network(images) if self.classes is None else network(images, labels)
+        return scores
+
+    def evaluate(self) -> dict[str, float]:
+        """Metrics of samples, the discriminator's outputs, and the state of its layers."""
+        self._last = self.evaluator.evaluate(self.discriminator, self.generator)
+        return self._last.figures
+
+    def write_records(self, folder: Path, step: int) -> None:
+        """Write the sample sheets and the record of every layer."""
+        if self._last is not None:
+            self._last.write(folder, step)
+
+    def score(self, figures: Mapping[str, float]) -> float:
+        """Tell which evaluation is the best: by FID, or by whatever else is measured."""
+        for name, sign in (("fid", -1), ("kid", -1), ("is", 1), ("diversity", 1)):
+            if name in figures:
+                return sign * figures[name]
+        raise AssertionError("an evaluation always has its diversity")
+
+    def summary(self) -> dict[str, Any]:
+        """Tell of the finished networks: sizes of both, the discriminator's singular values."""
+        generator = self.generator.recipe
+        sizes = observe.sizes(self.generator.result, _kind(generator), generator.exclude)
+        return {
+            **observe.summary(self.discriminator.model.eval(), _kind(self.recipe), self.recipe.exclude),
+            **{f"generator_{name}": value for name, value in sizes.items()},
+        }
+
+    def _check_size(self) -> None:
+        """Refuse networks that are not made for images of the data's size."""
+        with torch.no_grad():
+            images, _ = self._generate(self.generator.model.eval(), 1)
+        wanted = (self.data.channels, self.data.image_size, self.data.image_size)
+        if images.shape[1:] != wanted:
+            raise RecipeError(
+                f"generator {self.recipe.generator!r} makes images of {images.shape[-1]} pixels, and the data's have "
+                f"{self.data.image_size}: set image_size to {images.shape[-1]}, or choose another generator"
+            )
+
+
+def discriminator_recipe(recipe: Recipe) -> Recipe:
+    """Recipe of the discriminator alone; only the generator is averaged."""
+    return dataclasses.replace(recipe, ema=0.0)
+
+
+def generator_recipe(recipe: Recipe) -> Recipe:
+    """Recipe of the generator alone, what is not said of it taken from the discriminator's."""
+    method: Method = recipe.method if recipe.low_rank else "dense"
+    if recipe.generator_method != "follow":
+        method = recipe.generator_method
+    return dataclasses.replace(
+        recipe,
+        network=recipe.generator,
+        network_options=recipe.generator_options,
+        method=method,
+        frames=recipe.generator_frames or recipe.frames,
+        rank=recipe.generator_rank or recipe.rank,
+        spectrum=recipe.generator_spectrum or recipe.spectrum,
+        penalty=recipe.generator_penalty or recipe.penalty,
+        penalty_weight=recipe.generator_penalty_weight,
+        exclude=recipe.generator_exclude,
+    )
+
+
+def _penalty(player: Player) -> Tensor | float:
+    recipe = player.recipe
+    if not recipe.low_rank or recipe.penalty == "none":
+        return 0.0
+    return recipe.penalty_weight * sr.spectral_penalty(player.model, kind=recipe.penalty)
+
+
+def _kind(recipe: Recipe) -> str:
+    """Tell `observe` whether to look for frames."""
+    return recipe.method if recipe.low_rank else "dense"
+
+
+def _latent_dim(generator: Player, recipe: Recipe) -> int:
+    size = getattr(generator.model, "latent_dim", None)
+    if not isinstance(size, int):
+        raise RecipeError(f"generator {recipe.generator!r} makes no images: choose one such as sngan32_generator")
+    return size

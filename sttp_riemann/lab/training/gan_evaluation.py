@@ -1,0 +1,202 @@
+"""A GAN in the middle of training: metrics of its samples, samples to look at, and the state of its discriminator."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from sttp_riemann.errors import RecipeError
+from sttp_riemann.files import write_atomically
+from sttp_riemann.lab.data import ImageData
+from sttp_riemann.lab.training import observe
+from sttp_riemann.lab.training.gan_losses import LOSSES
+from sttp_riemann.lab.training.player import Player
+from sttp_riemann.lab.training.recipe import Recipe
+from sttp_riemann.lab.training.sheets import png, slerp_path
+from sttp_riemann.lab.training.stability import diversity, layer_records, plain_copy, trained_norms
+
+if TYPE_CHECKING:
+    from sttp_riemann.lab.metrics import MetricOptions
+
+SHEET = 64
+"""Samples of a sheet."""
+PROBES = 4
+"""Batches of real and of generated images that the discriminator is probed with."""
+PATHS, PATH_STEPS = 6, 9
+"""Latent interpolations that are drawn, and images of each."""
+
+
+@dataclass
+class Evaluation:
+    """What one evaluation found.
+
+    Attributes
+    ----------
+    figures : dict[str, float]
+        For the history.
+    layers : dict
+        Record of each of the discriminator's layers; see `layer_records`.
+    outputs : dict[str, list[float]]
+        The discriminator's outputs on ``real`` and ``fake`` images.
+    sheets : dict[str, bytes]
+        PNG images by name.
+    """
+
+    figures: dict[str, float]
+    layers: dict[str, dict[str, Any]]
+    outputs: dict[str, list[float]]
+    sheets: dict[str, bytes]
+
+    def write(self, folder: Path, step: int) -> None:
+        """Write what a history does not hold: ``stability/STEP.json`` and ``NAME/STEP.png`` in a run's folder."""
+        record = {"step": step, **{k: vars(self)[k] for k in ("figures", "layers", "outputs")}}
+        write_atomically(folder / "stability" / f"{step:09d}.json", json.dumps(record).encode(), inside=folder)
+        for name, image in self.sheets.items():
+            write_atomically(folder / name / f"{step:09d}.png", image, inside=folder)
+
+
+class Evaluator:
+    """Evaluate with the same noise, labels and real images every time.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Metrics, extractor, sizes.
+    data : ImageData
+        Real images.
+    latent_dim : int
+        Length of the noise.
+    classes : int or None
+        Classes of conditional networks.
+    accelerator : Accelerator
+        Device and precision.
+
+    Raises
+    ------
+    RecipeError
+        A metric cannot be had.
+    """
+
+    def __init__(
+        self, recipe: Recipe, data: ImageData, latent_dim: int, classes: int | None, accelerator: Accelerator
+    ) -> None:
+        self.recipe, self.accelerator, self.classes = recipe, accelerator, classes
+        self.latent_dim = latent_dim
+        generator = torch.Generator().manual_seed(recipe.seed)
+        self.probe = PROBES * recipe.batch_size
+        probe = torch.randperm(len(data.train_images), generator=generator)[: self.probe]
+        self.real, self.real_labels = data.batch(probe)
+        if recipe.metrics:
+            self.options = self._metric_options(len(data.train_images))
+            self.reference = _as_bytes(data)
+        self.ends = torch.randn(2, PATHS, latent_dim, generator=generator)
+        self.seed = int(torch.randint(2**31, (), generator=generator))
+
+    def evaluate(self, discriminator: Player, generator: Player) -> Evaluation:
+        """Look at both networks; neither is changed."""
+        network = generator.result.eval()
+        count = max(self.probe, self.recipe.metric_samples if self.recipe.metrics else 0)
+        fakes, labels = self._samples(network, count)
+        figures = self._measure(fakes[: self.recipe.metric_samples], network) if self.recipe.metrics else {}
+        plain = plain_copy(discriminator.model, discriminator.recipe.low_rank)
+        probe = (fakes[: self.probe].float() / 127.5 - 1, labels[: self.probe])
+        outputs: dict[str, list[float]] = {}
+
+        def loss(model: nn.Module) -> Tensor:
+            real = self._judge(model, self.real, self.real_labels)
+            fake = self._judge(model, *probe)
+            outputs.update(real=real.tolist(), fake=fake.tolist())
+            return LOSSES[self.recipe.gan_loss].discriminator(real, fake)
+
+        layers = layer_records(plain, loss, self.recipe.operator_norms)
+        for name, norm in trained_norms(discriminator.model).items():
+            # Embeddings are held, too, and have no record
+            if name in layers:
+                layers[name]["trained_norm"] = norm
+        figures |= {
+            "diversity": diversity(probe[0], self.real),
+            "real_output": float(torch.tensor(outputs["real"]).mean()),
+            "fake_output": float(torch.tensor(outputs["fake"]).mean()),
+            "largest_spectral_norm": max(layer["spectral_norm"] for layer in layers.values()),
+            **observe.orthogonality(discriminator.model, "sttp" if discriminator.recipe.low_rank else "dense"),
+        }
+        sheets = {"samples": png(fakes[:SHEET]), "interpolations": png(self._paths(network), columns=PATH_STEPS)}
+        return Evaluation(figures, layers, outputs, sheets)
+
+    @torch.no_grad()
+    def _samples(self, network: nn.Module, count: int) -> tuple[Tensor, Tensor]:
+        """Give images uint8 (count, C, H, W), and their labels."""
+        generator = torch.Generator().manual_seed(self.seed)
+        noise = torch.randn(count, self.latent_dim, generator=generator)
+        labels = torch.arange(count) % (self.classes or 1)
+        size = self.recipe.evaluate_batch_size
+        parts = zip(noise.split(size), labels.split(size), strict=True)
+        return torch.cat([self._draw(network, *part) for part in parts]), labels
+
+    def _draw(self, network: nn.Module, noise: Tensor, labels: Tensor) -> Tensor:
+        device = self.accelerator.device
+        with self.accelerator.autocast():
+            noise, labels = noise.to(device), labels.to(device)
+            images = network(noise) if self.classes is None else network(noise, labels)
+        return ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).cpu()
+
+    @torch.no_grad()
+    def _paths(self, network: nn.Module) -> Tensor:
+        noise = slerp_path(self.ends[0], self.ends[1], PATH_STEPS).flatten(0, 1)
+        labels = torch.arange(PATHS).repeat_interleave(PATH_STEPS) % (self.classes or 1)
+        return self._draw(network, noise, labels)
+
+    def _judge(self, model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+        device = self.accelerator.device
+        images, labels = images.to(device), labels.to(device)
+        scores: Tensor = model(images) if self.classes is None else model(images, labels)
+        return scores.float()
+
+    def _measure(self, fakes: Tensor, network: nn.Module) -> dict[str, float]:
+        from sttp_riemann.lab.metrics import MetricError, measure
+
+        generator = (network, self.latent_dim, self.classes or 0)
+        with torch.random.fork_rng(devices=[]):
+            try:
+                return measure(fakes, self.reference, self.recipe.metrics, self.options, generator)
+            except MetricError as error:
+                raise RecipeError(f"metrics: {error}") from error
+
+    def _metric_options(self, real: int) -> MetricOptions:
+        """How metrics are measured; what cannot be measured is refused before any training."""
+        try:
+            # Slow to import, and not every run wants it
+            from sttp_riemann.lab.metrics import MetricError, MetricOptions, check
+        except ImportError as error:
+            raise RecipeError(
+                "metrics need torch-fidelity: pip install 'sttp-riemann[gan]', or set metrics to []"
+            ) from error
+
+        recipe = self.recipe
+        options = MetricOptions(
+            recipe.extractor,
+            recipe.extractor_weights,
+            recipe.download,
+            recipe.is_splits,
+            recipe.kid_subsets,
+            recipe.kid_subset_size,
+            cuda=self.accelerator.device.type == "cuda",
+        )
+        with torch.random.fork_rng(devices=[]):
+            try:
+                check(recipe.metrics, options, recipe.metric_samples, real)
+            except MetricError as error:
+                raise RecipeError(f"metrics: {error}") from error
+        return options
+
+
+def _as_bytes(data: ImageData) -> Tensor:
+    """All training images as the network sees them, uint8."""
+    parts = torch.arange(len(data.train_images)).split(1024)
+    return torch.cat([((data.batch(part)[0] + 1) * 127.5).round().to(torch.uint8) for part in parts])

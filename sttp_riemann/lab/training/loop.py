@@ -1,0 +1,189 @@
+"""The loop: steps, gauge, history, checkpoints, resumption; the same for every task."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+import time
+from multiprocessing import parent_process
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from sttp_riemann.errors import DivergedError
+from sttp_riemann.files import Lock, refuse_links, write_atomically
+from sttp_riemann.lab.training.logbook import Logbook
+from sttp_riemann.lab.training.machine import build_accelerator, environment
+from sttp_riemann.lab.training.order import DataOrder
+from sttp_riemann.lab.training.randomness import seed_step
+from sttp_riemann.lab.training.recipe import Recipe
+from sttp_riemann.lab.training.schedule import learning_rate
+from sttp_riemann.lab.training.snapshot import Progress, restore, take
+from sttp_riemann.lab.training.stopping import is_best, is_stuck
+from sttp_riemann.lab.training.storage import BESIDE, last_checkpoint, save_and_prune, save_best
+from sttp_riemann.lab.training.task import Task, build_task
+
+RESULT = "result.json"
+# Enough for a steady median; a long run keeps its last ones
+TIMINGS_KEPT = 2000
+
+
+class Trainer:
+    """Train as a recipe says, into a folder, going on from the folder's last checkpoint.
+
+    A run that is killed at any moment and started again ends, on the CPU, with the same bits as an undisturbed one.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        What to train.
+    folder : Path
+        Where checkpoints and result are kept; made when missing.
+
+    Raises
+    ------
+    RecipeError
+        Data, network or representation cannot be had as the recipe wants them.
+    CheckpointError
+        The folder's checkpoint cannot be read, or is of another recipe or version; another run is in the folder, or
+        it cannot be written to.
+    """
+
+    def __init__(self, recipe: Recipe, folder: Path) -> None:
+        self.recipe, self.folder = recipe, folder
+        self.accelerator = build_accelerator(recipe)
+        torch.manual_seed(recipe.seed)
+        self.task: Task = build_task(recipe, self.accelerator)
+        self.order = DataOrder(self.task.size, recipe.batch_size, recipe.seed)
+        self.progress = Progress()
+        # Last, as what cannot be built is refused before anything is written
+        self._lock = Lock(folder) if self.accelerator.is_main_process else None
+        try:
+            for name in BESIDE:
+                refuse_links(folder / name, folder)
+            if last := last_checkpoint(folder):
+                restore(self, last[1], last[0])
+            logs = recipe.tensorboard and self.accelerator.is_main_process
+            self.logbook = Logbook(folder, self.progress.step) if logs else None
+        except BaseException:
+            self._release()
+            raise
+
+    def run(self) -> dict[str, Any]:
+        """Train to the end.
+
+        Returns
+        -------
+        dict
+            What was written to ``result.json``: the recipe, final figures, sizes, singular values, history.
+
+        Raises
+        ------
+        DivergedError
+            A loss is not finite.
+        CheckpointError
+            A checkpoint cannot be written; those before it are intact.
+        """
+        try:
+            with self._bar() as bar:
+                while not self._done():
+                    self._step()
+                    bar.update()
+                    if self._due(self.recipe.evaluate_every):
+                        bar.set_postfix(self._evaluate())
+                    if self._due(self.recipe.checkpoint_every) or self._done():
+                        self._save()
+            return self._finish()
+        finally:
+            if self.logbook is not None:
+                self.logbook.close()
+            self._release()
+
+    def _release(self) -> None:
+        """Let other runs into the folder."""
+        if self._lock is not None:
+            self._lock.release()
+
+    def _bar(self) -> tqdm[Any]:
+        return tqdm(
+            total=self.recipe.steps,
+            initial=self.progress.step,
+            desc=f"{self.recipe.label} seed {self.recipe.seed}",
+            unit="step",
+            leave=False,
+            # A worker's bar would write over that of the process that started it
+            disable=None if self.accelerator.is_main_process and parent_process() is None else True,
+        )
+
+    def _done(self) -> bool:
+        return self.progress.step >= self.recipe.steps or is_stuck(self._scores(), self.recipe.patience)
+
+    def _scores(self) -> list[float]:
+        return [self.task.score(row) for row in self.progress.history]
+
+    def _due(self, every: int) -> bool:
+        step = self.progress.step
+        return step == self.recipe.steps or bool(every and step % every == 0)
+
+    def _step(self) -> None:
+        progress, recipe = self.progress, self.recipe
+        seed_step(recipe.seed, progress.step, self.accelerator.process_index)
+        start = time.perf_counter()
+        # The loss as a number waits for the device, so the time is the step's
+        loss = self.task.step(self._draw, learning_rate(recipe, progress.step))
+        progress.timings.append(time.perf_counter() - start)
+        del progress.timings[:-TIMINGS_KEPT]
+        progress.step += 1
+        if not math.isfinite(loss):
+            raise DivergedError(
+                f"the loss is {loss} at step {progress.step} of {recipe.label}, seed {recipe.seed}: "
+                f"set lr below {recipe.lr:g}, or clip to 1, and begin in another --output folder"
+            )
+        progress.losses.append(loss)
+        if recipe.gauge_fix_every and progress.step % recipe.gauge_fix_every == 0:
+            for player in self.task.players.values():
+                if player.recipe.riemannian:
+                    player.fix_gauge()
+
+    def _draw(self) -> torch.Tensor:
+        """Draw the share of the next batch that is for this process."""
+        batch = self.order.draw()
+        return batch[self.accelerator.process_index :: self.accelerator.num_processes]
+
+    def _evaluate(self) -> dict[str, float]:
+        progress = self.progress
+        loss = torch.tensor(statistics.fmean(progress.losses), device=self.accelerator.device)
+        figures = {"train_loss": float(self.accelerator.reduce(loss, "mean")), **self.task.evaluate()}
+        progress.history.append({"step": progress.step, **figures})
+        progress.losses = []
+        if self.accelerator.is_main_process:
+            self.task.write_records(self.folder, progress.step)
+        if self.logbook is not None:
+            self.logbook.write(progress.step, figures)
+        if self.recipe.keep_best and is_best(self._scores()) and self.accelerator.is_main_process:
+            save_best(self.folder, take(self))
+        return figures
+
+    def _save(self) -> None:
+        if self.accelerator.is_main_process:
+            save_and_prune(self.folder, self.progress.step, take(self), self.recipe.keep)
+        self.accelerator.wait_for_everyone()
+
+    def _finish(self) -> dict[str, Any]:
+        history = self.progress.history
+        result = {
+            "label": self.recipe.label,
+            "recipe": self.recipe.to_dict(),
+            "environment": environment(),
+            "final": history[-1],
+            "median_step_ms": 1000 * statistics.median(self.progress.timings),
+            "largest_orthogonality_error": max((row.get("orthogonality_error", 0.0) for row in history), default=0.0),
+            **self.task.summary(),
+            "history": history,
+        }
+        if self.accelerator.is_main_process:
+            write_atomically(self.folder / RESULT, json.dumps(result, indent=1).encode())
+        return result

@@ -1,0 +1,59 @@
+"""Where a run computes: device, precision, processes; and what to tell readers of its results."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import version
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+
+from sttp_riemann.errors import RecipeError
+from sttp_riemann.lab.training.recipe import Recipe
+
+
+def build_accelerator(recipe: Recipe) -> Accelerator:
+    """Accelerator for a recipe, also where an earlier run of this process had another precision.
+
+    Raises
+    ------
+    RecipeError
+        The device or the number of processes does not do what the recipe asks.
+    """
+    if recipe.threads is not None:
+        torch.set_num_threads(recipe.threads)
+    # accelerate keeps one precision a process, and a study may have several
+    AcceleratorState._reset_state(reset_partial_state=False)
+    precision = {"float32": "no"}.get(recipe.precision, recipe.precision)
+    accelerator = Accelerator(cpu=recipe.device == "cpu", mixed_precision=precision)
+    if recipe.precision == "fp16" and accelerator.device.type == "cpu":
+        raise RecipeError("precision 'fp16' needs an accelerator, and there is none: set precision to 'bf16'")
+    shares = recipe.accumulate * accelerator.num_processes
+    if recipe.batch_size % shares:
+        raise RecipeError(
+            f"batch_size {recipe.batch_size} cannot be shared equally by {accelerator.num_processes} processes "
+            f"in {recipe.accumulate} parts each: make it a multiple of {shares}"
+        )
+    return accelerator
+
+
+def code_version() -> str:
+    """Version of the package that is installed."""
+    return version("sttp-riemann")
+
+
+def environment() -> dict[str, Any]:
+    """Versions and threads that results depend on; nothing that identifies the machine."""
+    return {
+        "sttp_riemann": code_version(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "geoopt": version("geoopt"),
+        "system": f"{platform.system()} {platform.machine()}",
+        "processors": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
+    }

@@ -1,0 +1,107 @@
+"""A network with its optimizer: a classifier is one, a GAN has two."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import TypeVar
+
+import geoopt
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+import sttp_riemann as sr
+from sttp_riemann.lab.training.batchnorm import share_statistics
+from sttp_riemann.lab.training.optimizers import build_optimizer, set_lr
+from sttp_riemann.lab.training.recipe import Recipe
+from sttp_riemann.model.averages import Averaged
+
+Part = TypeVar("Part")
+
+
+class Player:
+    """A network that is trained, on the device and in the precision of the recipe.
+
+    Parameters
+    ----------
+    model : nn.Module
+        The network; moved to the device in place.
+    recipe : Recipe
+        Optimizer, learning rate, clipping, averaging.
+    accelerator : Accelerator
+        Device, precision, processes.
+
+    Attributes
+    ----------
+    model : nn.Module
+        The network itself, whatever wraps it.
+    network : nn.Module
+        What to call: the network in the recipe's precision, its gradients shared between processes.
+    average : Averaged or None
+        Its running average, where the recipe asks for one.
+    """
+
+    def __init__(self, model: nn.Module, recipe: Recipe, accelerator: Accelerator) -> None:
+        self.recipe, self.accelerator = recipe, accelerator
+        self.model = share_statistics(model.to(accelerator.device), accelerator)
+        # Copied before accelerate changes the model's forward
+        self.average = Averaged(self.model, recipe.ema) if recipe.ema else None
+        self.optimizer = build_optimizer(self.model, recipe)
+        self.network, self._stepper = accelerator.prepare(self.model, self.optimizer)
+
+    @property
+    def result(self) -> nn.Module:
+        """The network that training is for: the average where there is one."""
+        return self.model if self.average is None else self.average.module
+
+    def descend(self, parts: Sequence[Part], loss: Callable[[Part], Tensor], lr: float) -> float:
+        """One optimizer step down the mean of a loss over equal parts of a batch.
+
+        Parameters
+        ----------
+        parts : sequence
+            Of the batch, computed one after the other.
+        loss : callable
+            From a part to a scalar.
+        lr : float
+            Learning rate of this step.
+
+        Returns
+        -------
+        float
+            The mean.
+        """
+        set_lr(self.optimizer, lr)
+        self._stepper.zero_grad()
+        total = torch.zeros((), device=self.accelerator.device)
+        with sr.cached(self.model):  # no parameter changes before the step
+            for number, part in enumerate(parts, start=1):
+                with self._sharing(number == len(parts)):
+                    share = loss(part) / len(parts)
+                    self.accelerator.backward(share)
+                total += share.detach()
+        if self.recipe.clip is not None:
+            self._clip(self.recipe.clip)
+        self._stepper.step()
+        if self.average is not None:
+            self.average.update(self.model)
+        return total.item()
+
+    def fix_gauge(self) -> None:
+        """Bring Riemannian frames into their gauge; their momentum and average turn with them."""
+        if self.recipe.low_rank:
+            sr.gauge_fix(self.model, self.optimizer, self.average)
+
+    def _sharing(self, last: bool) -> AbstractContextManager[None]:
+        """Share gradients between processes once a step, after its last part."""
+        return nullcontext() if last else self.accelerator.no_sync(self.network)
+
+    def _clip(self, largest: float) -> None:
+        self.accelerator.unscale_gradients(self._stepper)
+        parameters = [p for p in self.model.parameters() if p.grad is not None]
+        for p in parameters:
+            # Only the tangent part moves a frame, so only it counts
+            if isinstance(p, geoopt.ManifoldParameter):
+                p.grad = p.manifold.egrad2rgrad(p.detach(), p.grad)
+        torch.nn.utils.clip_grad_norm_(parameters, largest)

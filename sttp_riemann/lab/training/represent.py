@@ -1,0 +1,139 @@
+"""A recipe's images, and its networks with their weights represented as it says."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import Protocol
+
+from torch import Tensor, nn
+
+import sttp_riemann as sr
+from sttp_riemann.errors import RecipeError, one_line
+from sttp_riemann.lab.data import ImageData, load_dataset
+from sttp_riemann.lab.networks import build_model
+from sttp_riemann.lab.networks.baselines import BASELINES
+from sttp_riemann.lab.networks.rehearsal import check_scores
+from sttp_riemann.lab.training.recipe import Recipe
+from sttp_riemann.lab.training.typecheck import shown
+
+# What a network of a size that no machine has leads to is a matter of torch's and the system's
+_IMPOSSIBLE = (ValueError, TypeError, RuntimeError, MemoryError, OverflowError)
+
+
+def load_data(recipe: Recipe) -> ImageData:
+    """Images of a recipe, loaded once for all runs of a comparison.
+
+    Raises
+    ------
+    RecipeError
+        They cannot be had.
+    """
+    return _load(recipe.data, recipe.data_root, recipe.download, recipe.image_size, recipe.channels)
+
+
+@functools.lru_cache(maxsize=1)
+def _load(name: str, root: str | None, download: bool, image_size: int | None, channels: int | None) -> ImageData:
+    try:
+        return load_dataset(name, root=root, download=download, image_size=image_size, channels=channels)
+    except (ValueError, OSError, ImportError) as error:
+        raise RecipeError(f"data {shown(name)}: {error}") from error
+
+
+class Pictures(Protocol):
+    """What a network has to know of the images that it is for."""
+
+    @property
+    def channels(self) -> int:
+        """Channels of an image."""
+        ...
+
+    @property
+    def image_size(self) -> int:
+        """Side of an image, in pixels."""
+        ...
+
+
+def build_network(recipe: Recipe, data: Pictures, num_classes: int | None) -> nn.Module:
+    """Network of a recipe with fresh weights, represented by the recipe's method.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Its ``network``, ``network_options``, ``method`` and what belongs to that.
+    data : Pictures
+        What the network is for.
+    num_classes : int or None
+        Classes of a classifier or of a conditional network.
+
+    Returns
+    -------
+    nn.Module
+
+    Raises
+    ------
+    RecipeError
+        The network or its representation cannot be had.
+    """
+    try:
+        model = build_model(
+            recipe.network, num_classes=num_classes, in_channels=data.channels, **recipe.network_options
+        )
+    except _IMPOSSIBLE as error:
+        raise RecipeError(one_line(f"network {recipe.network!r}: {error}")) from error
+    if recipe.task == "classify":
+        rehearse(model, recipe, data, None, (1, num_classes or 0))
+    return represent(model, recipe)
+
+
+def rehearse(model: nn.Module, recipe: Recipe, data: Pictures, labels: Tensor | None, wanted: tuple[int, ...]) -> None:
+    """See to it that a network judges images of the data, in parts of a batch as small as the recipe has them.
+
+    Raises
+    ------
+    RecipeError
+        It is a network for something else, or for other images.
+    """
+    try:
+        image = (data.channels, data.image_size, data.image_size)
+        check_scores(model, image, labels, wanted, training=recipe.batch_size == recipe.accumulate)
+    except ValueError as error:
+        raise RecipeError(f"network {recipe.network!r} {error}") from error
+
+
+def represent(model: nn.Module, recipe: Recipe, moments: Mapping[str, Tensor] | None = None) -> nn.Module:
+    """Represent a network's weights as a recipe says, in place; dense ones as `reparameterize` does with moments.
+
+    Raises
+    ------
+    RecipeError
+        That cannot be.
+    """
+    try:
+        return _represent(model, recipe, moments)
+    except _IMPOSSIBLE as error:
+        raise RecipeError(one_line(str(error))) from error
+
+
+def _represent(model: nn.Module, recipe: Recipe, moments: Mapping[str, Tensor] | None) -> nn.Module:
+    if recipe.method in BASELINES:
+        return BASELINES[recipe.method](model, tuple(recipe.exclude))
+    if not recipe.low_rank:
+        return model
+    assert recipe.method in ("svdp", "sttp")
+    return sr.reparameterize(
+        model,
+        rank=recipe.rank if recipe.budget is None else None,
+        budget=recipe.budget,
+        method=recipe.method,
+        frames=recipe.frames,
+        spectrum=recipe.spectrum,
+        init=recipe.init,
+        exclude=tuple(recipe.exclude),
+        kernel_modes=recipe.kernel_modes,
+        seed=recipe.seed,
+        moments=moments,
+        recompute=recipe.recompute,
+        # 1 unless the weights were dense; what a state says where it is loaded
+        spectral_bound="initial" if recipe.spectrum == "learned" else None,
+    )

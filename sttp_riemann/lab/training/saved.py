@@ -1,0 +1,175 @@
+"""The networks in a checkpoint, built again without the data that they were trained on."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from sttp_riemann.errors import CheckpointError, RecipeError
+from sttp_riemann.lab.forms import Each, check_form
+from sttp_riemann.lab.training.checkpoint import Checkpoint, load_checkpoint, load_model, save_checkpoint
+from sttp_riemann.lab.training.machine import code_version
+from sttp_riemann.lab.training.recipe import Recipe
+from sttp_riemann.lab.training.represent import build_network
+from sttp_riemann.lab.training.snapshot import PROGRESS, Progress
+from sttp_riemann.lab.training.storage import checkpoints
+from sttp_riemann.model.measures import layer_ranks
+
+CLASSIFIER = "classifier"
+_NETWORKS = {
+    "recipe": dict,
+    "images": {"channels": int, "image_size": int, "num_classes": int},
+    "ranks": Each(Each(int)),
+}
+
+
+@dataclass(frozen=True)
+class Images:
+    """The images that a network is for.
+
+    Attributes
+    ----------
+    channels : int
+        As in `ImageData`.
+    image_size : int
+        Side of an image, in pixels.
+    num_classes : int
+        0 where the data have no labels.
+    """
+
+    channels: int
+    image_size: int
+    num_classes: int
+
+    def __post_init__(self) -> None:
+        if self.channels < 1 or self.image_size < 1 or self.num_classes < 0:
+            raise ValueError(f"there are no such images: {self}")
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What a checkpoint holds of its networks.
+
+    Attributes
+    ----------
+    path : Path
+        The checkpoint.
+    recipe : Recipe
+        Of the run.
+    images : Images
+        What the networks are for.
+    values : dict
+        All plain values of the checkpoint.
+    players : dict[str, nn.Module]
+        The networks by name, in evaluation mode; the running average of one that has it.
+    """
+
+    path: Path
+    recipe: Recipe
+    images: Images
+    values: dict[str, Any]
+    players: dict[str, nn.Module]
+
+    @property
+    def classifier(self) -> nn.Module:
+        """The network of a classification.
+
+        Raises
+        ------
+        RecipeError
+            The checkpoint is a GAN's.
+        """
+        if CLASSIFIER not in self.players:
+            raise RecipeError(f"{self.path} holds a {' and a '.join(self.players)}: name a checkpoint of a classifier")
+        return self.players[CLASSIFIER]
+
+
+def load_saved(path: Path) -> Saved:
+    """Build the networks of a checkpoint and fill them.
+
+    Parameters
+    ----------
+    path : Path
+        A checkpoint, or the folder of a run, whose last checkpoint is then read.
+
+    Returns
+    -------
+    Saved
+        Networks on the CPU.
+
+    Raises
+    ------
+    CheckpointError
+        There is none, or it cannot be read, or is of another version and does not fit.
+    RecipeError
+        A network cannot be built here.
+    """
+    path = _last_of(path) if os.path.isdir(path) else path
+    checkpoint = load_checkpoint(path)
+    try:
+        check_form(checkpoint.values, _NETWORKS)
+        # A network that no run is of has none
+        check_form(checkpoint.values.get("progress", vars(Progress())), PROGRESS)
+        recipe = Recipe.from_dict(checkpoint.values["recipe"])
+        images, ranks = Images(**checkpoint.values["images"]), checkpoint.values["ranks"]
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} does not say of what network it is; write it again ({error})") from error
+    players = {}
+    for name, player in _recipes(recipe).items():
+        classes = images.num_classes if recipe.task == "classify" or recipe.conditional else None
+        # The ranks of a budget follow from weights that are gone, and where frames start makes no difference here
+        known = replace(player, rank=ranks.get(name) or 1, budget=None, init="identity")
+        players[name] = build_network(known, images, classes).eval()
+        load_model(players[name], _tensors_of(checkpoint, name), path)
+    return Saved(path, recipe, images, checkpoint.values, players)
+
+
+def save_classifier(path: Path, model: nn.Module, recipe: Recipe, images: Images) -> None:
+    """Write a classifier that `load_saved` builds again.
+
+    Parameters
+    ----------
+    path : Path
+        Where to.
+    model : nn.Module
+        The network, as `recipe` says it is.
+    recipe : Recipe
+        How it was trained.
+    images : Images
+        What it is for.
+
+    Raises
+    ------
+    CheckpointError
+        It cannot be written; what was there before is then intact.
+    """
+    about = {"recipe": recipe.what_matters(), "images": asdict(images), "ranks": {CLASSIFIER: layer_ranks(model)}}
+    checkpoint = Checkpoint(values={"code": code_version(), **about})
+    checkpoint.add(f"model.{CLASSIFIER}", model.state_dict())
+    save_checkpoint(path, checkpoint)
+
+
+def _tensors_of(checkpoint: Checkpoint, player: str) -> dict[str, Tensor]:
+    """State of a network in a checkpoint: of its running average, where there is one."""
+    return checkpoint.part(f"average.{player}.module") or checkpoint.part(f"model.{player}")
+
+
+def _last_of(folder: Path) -> Path:
+    found = checkpoints(folder)
+    if not found:
+        others = ", ".join(sorted(p.name for p in folder.glob("*.safetensors")))
+        such = f", such as {others}" if others else ""
+        raise CheckpointError(f"{folder} has no checkpoint of a run: name a file{such}")
+    return found[-1]
+
+
+def _recipes(recipe: Recipe) -> dict[str, Recipe]:
+    if recipe.task == "classify":
+        return {CLASSIFIER: recipe}
+    from sttp_riemann.lab.training.gan import discriminator_recipe, generator_recipe
+
+    return {"discriminator": discriminator_recipe(recipe), "generator": generator_recipe(recipe)}

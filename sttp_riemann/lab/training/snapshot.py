@@ -1,0 +1,142 @@
+"""All of a run's state, taken into a checkpoint and put back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sttp_riemann.errors import CheckpointError
+from sttp_riemann.lab.forms import Each, check_form
+from sttp_riemann.lab.training.checkpoint import Checkpoint, load_model
+from sttp_riemann.lab.training.machine import code_version
+from sttp_riemann.lab.training.optimizers import join_state, split_state
+from sttp_riemann.lab.training.recipe import Recipe
+from sttp_riemann.model.measures import layer_ranks
+
+if TYPE_CHECKING:
+    from sttp_riemann.lab.training.loop import Trainer
+
+PROGRESS = {"step": int, "losses": [float], "history": [Each(float)], "timings": [float]}
+"""What a checkpoint says of the progress; see `Progress`."""
+
+
+@dataclass
+class Progress:
+    """How far a run has come.
+
+    Attributes
+    ----------
+    step : int
+        Steps done.
+    losses : list of float
+        Of the steps since the last evaluation.
+    history : list of dict
+        One row an evaluation.
+    timings : list of float
+        Seconds of the last steps.
+    """
+
+    step: int = 0
+    losses: list[float] = field(default_factory=list)
+    history: list[dict[str, Any]] = field(default_factory=list)
+    timings: list[float] = field(default_factory=list)
+
+
+def take(run: Trainer) -> Checkpoint:
+    """Everything that the rest of a run depends on; its random numbers follow from the recipe's seed."""
+    data = run.task.data
+    values = {
+        "code": code_version(),
+        "recipe": run.recipe.what_matters(),
+        # What it takes to build the networks again where the data are not at hand
+        "images": {"channels": data.channels, "image_size": data.image_size, "num_classes": data.num_classes},
+        "ranks": {name: layer_ranks(player.model) for name, player in run.task.players.items()},
+        "progress": vars(run.progress),
+    }
+    checkpoint = Checkpoint(values=values)
+    for name, player in run.task.players.items():
+        tensors, settings = split_state(player.optimizer)
+        checkpoint.add(f"model.{name}", player.model.state_dict())
+        checkpoint.add(f"optimizer.{name}", tensors)
+        checkpoint.values[f"optimizer.{name}"] = settings
+        if player.average is not None:
+            checkpoint.add(f"average.{name}", player.average.state_dict())
+    checkpoint.add("order", run.order.state())
+    if run.accelerator.scaler is not None:
+        checkpoint.values["scaler"] = run.accelerator.scaler.state_dict()
+    return checkpoint
+
+
+def restore(run: Trainer, checkpoint: Checkpoint, path: Path) -> None:
+    """Put a run where a checkpoint was taken.
+
+    Raises
+    ------
+    CheckpointError
+        The checkpoint is of another recipe or version, or does not fit the run's networks.
+    """
+    before = checkpoint.values.get("recipe")
+    check_origin(run.recipe, run.folder, before if isinstance(before, dict) else {}, checkpoint.values.get("code"))
+    for name, player in run.task.players.items():
+        load_model(player.model, checkpoint.part(f"model.{name}"), path)
+        if player.average is not None:
+            load_model(player.average, checkpoint.part(f"average.{name}"), path)
+    try:
+        for name, player in run.task.players.items():
+            join_state(player.optimizer, checkpoint.part(f"optimizer.{name}"), checkpoint.values[f"optimizer.{name}"])
+        run.order.restore(checkpoint.part("order"))
+        if (scaler := run.accelerator.scaler) is not None:
+            form = {name: type(value) for name, value in scaler.state_dict().items()}
+            check_form(checkpoint.values["scaler"], form)
+            scaler.load_state_dict(checkpoint.values["scaler"])
+        run.progress = _progress(run, checkpoint.values["progress"])
+    except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        raise CheckpointError(f"{path} does not fit this run: {error!r}") from error
+
+
+def _progress(run: Trainer, values: Any) -> Progress:
+    check_form(values, PROGRESS)
+    progress = Progress(**values)
+    if not 0 <= progress.step <= run.recipe.steps or len(progress.timings) < min(progress.step, 1):
+        raise ValueError(f"step {progress.step} of {run.recipe.steps}, with {len(progress.timings)} times of steps")
+    for row in progress.history:
+        check_form(row, {"step": int})
+        run.task.score(row)
+    if progress.step == run.recipe.steps and not progress.history:
+        raise ValueError("the history is empty after the last step")
+    return progress
+
+
+def check_origin(recipe: Recipe, folder: Path, before: Mapping[str, Any], code: str | None) -> None:
+    """Refuse to go on with a folder's run where it was not this one.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Of the run wanted.
+    folder : Path
+        Where a run was found.
+    before : mapping
+        The fields of its recipe.
+    code : str or None
+        The version of the package that it was begun with.
+
+    Raises
+    ------
+    CheckpointError
+        The message names what differs.
+    """
+    now = recipe.what_matters()
+    changed = [f"{name} was {before.get(name)!r} and is {now[name]!r}" for name in now if before.get(name) != now[name]]
+    if changed:
+        raise CheckpointError(
+            f"{folder} holds a run of another recipe ({'; '.join(changed)}): "
+            "choose another folder with --output, or delete this one"
+        )
+    if code != code_version():
+        raise CheckpointError(
+            f"{folder} holds a run of version {code} and this is {code_version()}: "
+            "install that version to go on, or choose another folder with --output"
+        )

@@ -1,0 +1,151 @@
+"""What a discriminator's layers are like in the middle of training, whatever holds their weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+import sttp_riemann as sr
+from sttp_riemann.lab.networks.baselines import remove_baseline
+from sttp_riemann.lab.training.observe import dense_weights
+
+TOP_VALUES = 32
+"""How many singular values of a layer are recorded; the paper's Figure 5 shows as many."""
+
+
+def plain_copy(model: nn.Module, low_rank: bool) -> nn.Module:
+    """Copy a network with ordinary weights, so that all methods are looked at in the same way.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Stays as it is.
+    low_rank : bool
+        Whether it is reparameterized.
+
+    Returns
+    -------
+    nn.Module
+        In evaluation mode.
+    """
+    return remove_baseline(sr.decompress(model) if low_rank else model)
+
+
+def layer_records(
+    model: nn.Module, loss: Callable[[nn.Module], Tensor], operator_norms: bool = False
+) -> dict[str, dict[str, Any]]:
+    """Record every linear layer and convolution.
+
+    Parameters
+    ----------
+    model : nn.Module
+        With ordinary weights; gets gradients.
+    loss : callable
+        From the model to the scalar whose gradients are recorded.
+    operator_norms : bool
+        Whether to compute the spectral norms of convolutions as operators on their inputs.
+
+    Returns
+    -------
+    dict[str, dict]
+        By layer name: ``spectral_norm`` of the weight as a matrix (d_out, d_in); ``trained_norm``, the same for a
+        weight that is trained as it is, see `trained_norms`; ``stable_rank``, its squared Frobenius norm over its
+        squared spectral norm; ``top``, its largest singular values, descending; ``gradient_norm``, of the loss by the
+        weight; and ``operator_norm`` for a convolution of stride 1, where asked for.
+    """
+    model.requires_grad_(True).zero_grad()
+    sizes: dict[str, torch.Size] = {}
+    handles = [
+        layer.register_forward_pre_hook(lambda _, inputs, name=name: sizes.update({name: inputs[0].shape[2:]}))
+        for name, layer in model.named_modules()
+        if isinstance(layer, nn.Conv2d)
+    ]
+    with torch.enable_grad():
+        loss(model).backward()
+    for handle in handles:
+        handle.remove()
+    layers = dict(model.named_modules())
+    records = {}
+    for name, matrix in dense_weights(model).items():
+        records[name] = _record(layers[name], matrix)
+        layer = layers[name]
+        if operator_norms and isinstance(layer, nn.Conv2d) and set(layer.stride) == {1} and layer.groups == 1:
+            norm = operator_singular_values(layer.weight.detach(), sizes[name]).max()
+            records[name]["operator_norm"] = float(norm)
+    return records
+
+
+@torch.no_grad()
+def trained_norms(model: nn.Module) -> dict[str, float]:
+    """Spectral norms of the weights that a baseline trains and then normalizes, by layer name; they may grow at will.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Of any kind; others than baselines have no such weights.
+    """
+    found = {}
+    for name, layer in model.named_modules():
+        if parametrize.is_parametrized(layer, "weight"):
+            weight = layer.parametrizations["weight"].original
+            transposed = isinstance(layer, nn.modules.conv._ConvTransposeNd)
+            found[name] = float(torch.linalg.matrix_norm(weight.movedim(int(transposed), 0).flatten(1), 2))
+    return found
+
+
+def operator_singular_values(kernel: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:
+    """Singular values of a convolution of stride 1 as an operator on whole maps.
+
+    Parameters
+    ----------
+    kernel : Tensor
+        (C_out, C_in, K1, K2).
+    size : tuple of int
+        Height and width of the maps, at least those of the kernel.
+
+    Returns
+    -------
+    Tensor
+        (H, W, min(C_out, C_in)): those of the operator with wrapped borders, one Fourier block a frequency.
+
+    Notes
+    -----
+    Sedghi et al. 2019, "The Singular Values of Convolutional Layers" (arXiv 1805.10408). Padding with zeros instead of
+    wrapping changes them little where maps are much larger than the kernel.
+    """
+    height, width = size
+    # A kernel larger than its map wraps around more than once
+    wrapped = kernel.new_zeros(*kernel.shape[:2], height, width)
+    for row in range(kernel.shape[2]):
+        for column in range(kernel.shape[3]):
+            wrapped[:, :, row % height, column % width] += kernel[:, :, row, column]
+    blocks = torch.fft.fft2(wrapped).permute(2, 3, 0, 1)
+    return torch.linalg.svdvals(blocks)
+
+
+def diversity(samples: Tensor, reals: Tensor) -> float:
+    """Mean distance between samples relative to that between real images: 0 where all are the same, about 1 at best.
+
+    Parameters
+    ----------
+    samples, reals : Tensor
+        (N, ...) and (M, ...), at least two of each.
+    """
+    spread, wanted = (float(torch.pdist(images.flatten(1).float()).mean()) for images in (samples, reals))
+    return spread / wanted
+
+
+def _record(layer: nn.Module, matrix: Tensor) -> dict[str, Any]:
+    values = torch.linalg.svdvals(matrix.float())
+    gradient = layer.weight.grad
+    return {
+        "spectral_norm": float(values[0]),
+        "trained_norm": float(values[0]),
+        "stable_rank": float(values.square().sum() / values[0].square().clamp_min(torch.finfo(values.dtype).tiny)),
+        "top": values[:TOP_VALUES].tolist(),
+        "gradient_norm": 0.0 if gradient is None else float(gradient.norm()),  # type: ignore[operator, arg-type]
+    }

@@ -1,0 +1,64 @@
+"""Which checkpoints lie in a run's folder, and which of them are kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sttp_riemann.errors import CheckpointError
+from sttp_riemann.lab.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+
+BEST = "best.safetensors"
+BESIDE = ("stability", "samples", "interpolations", "tensorboard")
+"""Folders in a run's folder."""
+
+
+def checkpoint_path(folder: Path, step: int) -> Path:
+    """Where the checkpoint after a number of steps lies."""
+    return folder / f"checkpoint-{step:09d}.safetensors"
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """Checkpoints in a run's folder, oldest first, without the best one's copy."""
+    return sorted(folder.glob(f"checkpoint-{'[0-9]' * 9}.safetensors"))
+
+
+def last_checkpoint(folder: Path) -> tuple[Path, Checkpoint] | None:
+    """Read the checkpoint that a run goes on from; None where there is none.
+
+    Raises
+    ------
+    CheckpointError
+        It cannot be read; the message says how to go on without it.
+    """
+    found = checkpoints(folder)
+    if not found:
+        return None
+    try:
+        return found[-1], load_checkpoint(found[-1])
+    except CheckpointError as error:
+        rest = "the run then goes on from the one before" if len(found) > 1 else "the run then begins anew"
+        raise CheckpointError(f"{error}: delete it, {rest}") from error
+
+
+def save_and_prune(folder: Path, step: int, checkpoint: Checkpoint, keep: int) -> None:
+    """Write a checkpoint, and then remove those that are older than the last `keep`.
+
+    Raises
+    ------
+    CheckpointError
+        It cannot be written; those before are then all there.
+    """
+    save_checkpoint(checkpoint_path(folder, step), checkpoint)
+    for old in checkpoints(folder)[:-keep]:
+        old.unlink(missing_ok=True)
+
+
+def save_best(folder: Path, checkpoint: Checkpoint) -> None:
+    """Write the checkpoint of the best evaluation so far.
+
+    Raises
+    ------
+    CheckpointError
+        It cannot be written; the one before is then intact.
+    """
+    save_checkpoint(folder / BEST, checkpoint)

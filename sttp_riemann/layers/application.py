@@ -1,0 +1,187 @@
+"""How a layer is applied to its input: by building W, factor by factor, or core by core, whichever is cheapest."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+import opt_einsum
+from torch import Tensor
+
+from sttp_riemann.trains.shape import LayerShape, Train
+
+Application = Literal["auto", "weight", "factored", "train"]
+
+# Multiply-adds that a processor does while it moves one number to or from memory.
+BALANCE = 16
+# Multiply-adds that it does while one more kernel is started.
+LAUNCH = 200_000
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One call of a layer.
+
+    Attributes
+    ----------
+    positions_in, positions_out : int
+        Places (batch times space times groups) at which V, and then U, are applied.
+    dense_positions : int
+        Places at which all of W is applied.
+    channels_in, channels_out : int
+        Numbers read and written at each of these places.
+    """
+
+    positions_in: int
+    positions_out: int
+    dense_positions: int
+    channels_in: int
+    channels_out: int
+
+    def outside(self) -> int:
+        """Numbers that go in and come out, whatever happens between."""
+        return self.positions_in * self.channels_in + self.positions_out * self.channels_out
+
+
+def choose(shape: LayerShape, work: Workload, choices: Sequence[Application]) -> Application:
+    """The cheapest of several applications, by multiply-adds and memory traffic.
+
+    Parameters
+    ----------
+    shape : LayerShape
+        The layer.
+    work : Workload
+        The size of its input.
+    choices : sequence of {"weight", "factored", "train"}
+        What the layer can do.
+
+    Returns
+    -------
+    {"weight", "factored", "train"}
+
+    Notes
+    -----
+    Obukhov et al. 2021, Section 6, with memory traffic added. The backward pass multiplies all sides alike.
+    """
+    return min(choices, key=lambda choice: COSTS[choice](shape, work))
+
+
+def weight_cost(shape: LayerShape, work: Workload) -> float:
+    """Build both frames and W, apply W."""
+    numbers = shape.d_out * shape.d_in
+    build = shape.contraction_cost + numbers * shape.rank
+    return build + work.dense_positions * numbers + BALANCE * (work.outside() + 2 * numbers)
+
+
+def factored_cost(shape: LayerShape, work: Workload) -> float:
+    """Build both frames, apply V, then U diag(s)."""
+    thin = shape.rank * (work.positions_in * shape.d_in + work.positions_out * shape.d_out)
+    return shape.contraction_cost + thin + BALANCE * (work.outside() + 2 * shape.rank * work.positions_out)
+
+
+def train_cost(shape: LayerShape, work: Workload) -> float:
+    """Contract the cores with the input in the cheapest order; one kernel a core, shared with no other layer."""
+    if work.positions_in > shape.rank:
+        return math.inf  # frames are then built in less time than the cores would take on every row
+    plan = train_plan(shape, work.positions_in)
+    kernels = len(shape.left.cores) + len(shape.right.cores)
+    return plan.multiply_adds + BALANCE * (work.outside() + plan.intermediate) + LAUNCH * kernels
+
+
+COSTS: dict[str, Callable[[LayerShape, Workload], float]] = {
+    "weight": weight_cost,
+    "factored": factored_cost,
+    "train": train_cost,
+}
+
+
+@dataclass(frozen=True)
+class TrainPlan:
+    """A contraction of an input with all cores of a layer, in the cheapest order that opt_einsum finds.
+
+    Attributes
+    ----------
+    multiply_adds : float
+        What it costs.
+    intermediate : float
+        Numbers written on the way.
+    expression : callable
+        From the input (rows, one axis a mode), the left cores, the values and the right cores to such a tensor.
+    """
+
+    multiply_adds: float
+    intermediate: float
+    expression: Callable[..., Tensor]
+
+
+@lru_cache(maxsize=1024)
+def train_plan(shape: LayerShape, rows: int) -> TrainPlan:
+    """Plan the contraction of `rows` vectors with all cores; see `apply_train`."""
+    symbols = map(opt_einsum.get_symbol, itertools.count())
+    batch, spectrum = next(symbols), next(symbols)
+    left, left_modes = _terms(shape.left, spectrum, symbols)
+    right, right_modes = _terms(shape.right, spectrum, symbols)
+    # The first mode of V's rows is the one next to the spectrum. A train without cores is the identity on the bond.
+    equation = ",".join([batch + right_modes[::-1], *left, spectrum, *right]) + f"->{batch}{left_modes or spectrum}"
+    sizes = [_input_size(shape, rows), *_core_sizes(shape.left), (shape.rank,), *_core_sizes(shape.right)]
+    path, found = opt_einsum.contract_path(equation, *sizes, shapes=True)
+    expression = opt_einsum.contract_expression(equation, *sizes, optimize=path)
+    return TrainPlan(float(found.opt_cost) / 2, float(sum(found.size_list)), expression)
+
+
+def apply_train(
+    shape: LayerShape, input: Tensor, left: Sequence[Tensor], values: Tensor, right: Sequence[Tensor]
+) -> Tensor:
+    """Multiply by U diag(s) V^T without building U or V.
+
+    Parameters
+    ----------
+    shape : LayerShape
+        The layer.
+    input : Tensor
+        (rows, d_in).
+    left, right : sequence of Tensor
+        Matricized cores (rows, inner), from the outer end to the spectrum.
+    values : Tensor
+        (rank,).
+
+    Returns
+    -------
+    Tensor
+        (rows, d_out).
+    """
+    rows = input.shape[0]
+    cores = [
+        [matrix.reshape(size) for matrix, size in zip(own, _core_sizes(train), strict=True)]
+        for own, train in ((left, shape.left), (right, shape.right))
+    ]
+    split = input.reshape(_input_size(shape, rows))
+    return train_plan(shape, rows).expression(split, *cores[0], values, *cores[1]).reshape(rows, shape.d_out)
+
+
+def _terms(train: Train, spectrum: str, symbols: Iterator[str]) -> tuple[list[str], str]:
+    """Einsum term of each core as `_core_sizes` shapes it, and the modes from the outer end to the spectrum."""
+    terms, modes, outer = [], "", ""
+    for k in range(len(train.cores)):
+        mode, inner = next(symbols), spectrum if k == len(train.cores) - 1 else next(symbols)
+        terms.append((outer + mode if train.side == "left" else mode + outer) + inner)
+        modes, outer = modes + mode, inner
+    return terms, modes
+
+
+def _core_sizes(train: Train) -> list[tuple[int, ...]]:
+    """Shapes of the cores as tensors; the outermost is a matrix, its rows one mode."""
+    sizes: list[tuple[int, ...]] = [(core.rows, core.inner) for core in train.cores[:1]]
+    for core in train.cores[1:]:
+        rows = (core.outer, core.mode) if train.side == "left" else (core.mode, core.outer)
+        sizes.append((*rows, core.inner))
+    return sizes
+
+
+def _input_size(shape: LayerShape, rows: int) -> tuple[int, ...]:
+    cores = shape.right.cores
+    return (rows, *(core.mode for core in cores[:0:-1]), cores[0].rows)

@@ -1,6 +1,0 @@
-"""How good images are: torch-fidelity's metrics, also through a network that needs no download."""
-
-from sttp_riemann.metrics.extractor import EXTRACTORS, register
-from sttp_riemann.metrics.fidelity import METRICS, MetricError, MetricOptions, check, measure
-
-__all__ = ["EXTRACTORS", "METRICS", "MetricError", "MetricOptions", "check", "measure", "register"]

@@ -1,0 +1,107 @@
+"""A running average of a network's weights that stays on the manifold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from sttp_riemann.frames.polar import nearest_frame
+from sttp_riemann.layers import SpectralLayer
+from sttp_riemann.model.measures import spectral_layers
+
+
+class Averaged(AveragedModel):
+    """Exponential moving average of a network, as torch's `AveragedModel` keeps it, with frames that stay frames.
+
+    Parameters
+    ----------
+    model : nn.Module
+        The network; copied.
+    decay : float
+        Weight of the average so far at each update.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        super().__init__(model, multi_avg_fn=_blend(decay), use_buffers=True)
+        self.requires_grad_(False)
+
+    @torch.no_grad()
+    def update_parameters(self, model: nn.Module) -> None:
+        """Take a network's present weights into the average.
+
+        Parameters
+        ----------
+        model : nn.Module
+            The network that the average is of.
+        """
+        super().update_parameters(model)
+        for layer in self.module.modules():
+            if isinstance(layer, SpectralLayer):
+                for frames in (layer.left, layer.right):
+                    for k in range(len(frames) if frames.direct else 0):
+                        (point,) = frames.tensors(k)
+                        point.copy_(nearest_frame(point.detach().as_subclass(Tensor)))
+
+    update = update_parameters
+
+
+def averaged(model: nn.Module, decay: float = 0.999) -> Averaged:
+    """Begin an exponential moving average of a network.
+
+    Parameters
+    ----------
+    model : nn.Module
+        A reparameterized model; copied.
+    decay : float
+        Weight, in [0, 1), of the average so far at each update.
+
+    Returns
+    -------
+    Averaged
+        A module that computes as the average does: ``update(model)`` takes in the present weights, ``module`` is the
+        averaged network. Where the gauge is fixed in training, hand it to `gauge_fix`, so that both are in one gauge.
+
+    Raises
+    ------
+    ValueError
+        The decay is out of range, or the model has no reparameterized layer.
+
+    Notes
+    -----
+    Frames are averaged entry by entry and brought to the nearest frame, a retraction of the mean (Absil et al. 2008,
+    Section 4.1).
+
+    Examples
+    --------
+    >>> import torch, sttp_riemann as sr
+    >>> model = sr.reparameterize(torch.nn.Linear(16, 8), rank=4, init="orthogonal")
+    >>> average = sr.averaged(model, decay=0.9)
+    >>> optimizer = sr.RiemannianSGD(model.parameters(), lr=0.1)
+    >>> for _ in range(3):
+    ...     optimizer.zero_grad()
+    ...     model(torch.eye(16)).square().sum().backward()
+    ...     optimizer.step()
+    ...     average.update(model)
+    >>> sr.orthogonality_error(average.module) < 1e-6
+    True
+    """
+    if isinstance(decay, bool) or not isinstance(decay, int | float) or not 0 <= decay < 1:
+        raise ValueError(f"decay must be a number from 0 to below 1, got {decay!r}")
+    spectral_layers(model)
+    return Averaged(model, decay)
+
+
+def _blend(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Any], None]:
+    def blend(averages: Sequence[Tensor], values: Sequence[Tensor], count: Any) -> None:
+        for average, value in zip(averages, values, strict=True):
+            # torch's own blend rounds whole numbers down, which are counts or indices
+            if average.is_floating_point():
+                average.lerp_(value, 1 - decay)
+            else:
+                average.copy_(value)
+
+    return blend

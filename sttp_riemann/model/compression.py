@@ -1,0 +1,152 @@
+"""How many numbers a reparameterized model has, and would have without."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from sttp_riemann.batch.owner import Owner
+from sttp_riemann.frames import Frames
+from sttp_riemann.model.measures import spectral_layers
+
+
+@dataclass(frozen=True)
+class LayerSize:
+    """One row of the per-layer table.
+
+    Attributes
+    ----------
+    name : str
+        The layer.
+    d_out, d_in, rank : int
+        Shape of W and its rank.
+    dof, stored, dense : int
+        Degrees of freedom, trainable numbers kept, elements of W.
+    dense_error : float or None
+        With ``init="dense"``: relative error of W at the start, or of its outputs where moments were given.
+    """
+
+    name: str
+    d_out: int
+    d_in: int
+    rank: int
+    dof: int
+    stored: int
+    dense: int
+    dense_error: float | None
+
+
+@dataclass(frozen=True)
+class Compression:
+    """Sizes of a reparameterized model.
+
+    Attributes
+    ----------
+    layers : tuple of LayerSize
+        One row a reparameterized layer.
+    other : int
+        C: every other parameter and every floating-point buffer.
+    """
+
+    layers: tuple[LayerSize, ...]
+    other: int
+
+    @property
+    def dof(self) -> int:
+        """Degrees of freedom of the reparameterized weights."""
+        return sum(layer.dof for layer in self.layers)
+
+    @property
+    def stored(self) -> int:
+        """Trainable numbers that the kind of frame keeps for them."""
+        return sum(layer.stored for layer in self.layers)
+
+    @property
+    def dense(self) -> int:
+        """Their elements."""
+        return sum(layer.dense for layer in self.layers)
+
+    @property
+    def ratio(self) -> float:
+        """Z in percent: 100 (dof + other) / (dense + other)."""
+        return 100 * (self.dof + self.other) / (self.dense + self.other)
+
+    def __str__(self) -> str:
+        width = max(5, *(len(layer.name) for layer in self.layers))
+        lines = [f"{'layer':{width}s} {'W':>14s} {'rank':>5s} {'dof':>12s} {'stored':>12s} {'dense':>12s}"]
+        for layer in self.layers:
+            shape = f"{layer.d_out} x {layer.d_in}"
+            counts = f"{layer.dof:12,d} {layer.stored:12,d} {layer.dense:12,d}"
+            lines.append(f"{layer.name:{width}s} {shape:>14s} {layer.rank:5d} {counts}")
+        total = f"{'all':{width}s} {'':14s} {'':5s} {self.dof:12,d} {self.stored:12,d} {self.dense:12,d}"
+        return "\n".join([*lines, total, f"Z = {self.ratio:.2f} %, counting {self.other:,} other numbers"])
+
+
+def compression(model: nn.Module) -> Compression:
+    """Count the numbers of a reparameterized model.
+
+    Parameters
+    ----------
+    model : nn.Module
+        A reparameterized model.
+
+    Returns
+    -------
+    Compression
+        Totals, Z in percent, and a row a layer; as a string a table.
+
+    Raises
+    ------
+    ValueError
+        If the model has no reparameterized layer.
+
+    Notes
+    -----
+    Obukhov et al. 2021, Section 5; batch-norm statistics count, `num_batches_tracked` does not.
+
+    Examples
+    --------
+    >>> import torch, sttp_riemann as sr
+    >>> model = sr.reparameterize(torch.nn.Linear(64, 32), rank=4)
+    >>> sizes = sr.compression(model)
+    >>> sizes.dof, sizes.dense, sizes.other
+    (128, 2048, 32)
+    >>> round(sizes.ratio, 2)
+    7.69
+    """
+    rows: dict[int, LayerSize] = {}
+    for name, layer in spectral_layers(model).items():
+        shape = layer.shape
+        sizes = (shape.d_out, shape.d_in, shape.rank, layer.dof, layer.stored, shape.d_out * shape.d_in)
+        # A weight that layers share counts once
+        rows.setdefault(id(layer.left), LayerSize(name, *sizes, layer.dense_error))
+    return Compression(tuple(rows.values()), other_numbers(model))
+
+
+def other_numbers(model: nn.Module) -> int:
+    """C: parameters and floating-point buffers of everything but the cores and spectra, shared ones once.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Dense or reparameterized.
+
+    Returns
+    -------
+    int
+        Of a dense model, all its numbers.
+    """
+    return sum({id(t): t.numel() for t in _plain_tensors(model)}.values())
+
+
+def _plain_tensors(module: nn.Module) -> Iterator[Tensor]:
+    if isinstance(module, Frames):
+        return
+    own = module.spectrum if isinstance(module, Owner) else None
+    yield from (p for p in module._parameters.values() if p is not None and p is not own)
+    yield from (b for b in module._buffers.values() if b is not None and b.is_floating_point())
+    for child in module._modules.values():
+        if child is not None:
+            yield from _plain_tensors(child)

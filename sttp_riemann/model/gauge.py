@@ -1,0 +1,264 @@
+"""Move a model's parameters without moving its weights: gauge, canonical form, kind of frame."""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
+
+from sttp_riemann.frames import FRAMES, Frames
+from sttp_riemann.frames.frame import wide_dtype
+from sttp_riemann.frames.momentum import momentum_of, no_companions
+from sttp_riemann.layers import SpectralLayer
+from sttp_riemann.model.measures import check_choice, spectral_layers
+from sttp_riemann.trains.gauge import Chain, fix_gauge
+from sttp_riemann.trains.start import LayerCores
+
+
+def gauge_fix(model: nn.Module, optimizer: Optimizer | None = None, average: nn.Module | None = None) -> nn.Module:
+    """Bring every inner core into St_U, in place; weights stay the same up to rounding.
+
+    Parameters
+    ----------
+    model : nn.Module
+        A reparameterized model. Householder frames are in St_U by construction, and nothing happens to them.
+    optimizer : Optimizer, optional
+        Its momentum is carried along, so that training goes on as if nothing had happened.
+    average : nn.Module, optional
+        An average of the model, as `averaged` keeps it, or a copy that is averaged in another way: its frames are
+        turned with those of the model, so that they may be averaged with them again.
+
+    Returns
+    -------
+    nn.Module
+        The same model.
+
+    Raises
+    ------
+    ValueError
+        If the model has no reparameterized layer, the optimizer treats entries of a frame one by one, or the average is
+        of another model.
+
+    Notes
+    -----
+    Obukhov et al. 2021 describe St_U, the frames whose leading block is upper triangular. Here it is reached by one
+    sweep from either end of each chain. `PolarStiefel` steps alike in every gauge, so the weights of all training that
+    follows are the same, up to rounding.
+
+    Examples
+    --------
+    >>> import torch, sttp_riemann as sr
+    >>> model = sr.reparameterize(torch.nn.Linear(16, 8), rank=4, init="orthogonal").double()
+    >>> optimizer = sr.RiemannianSGD(model.parameters(), lr=0.1)
+    >>> model(torch.ones(16).double()).square().sum().backward()
+    >>> optimizer.step()
+    >>> before = model.weight.detach().clone()
+    >>> model = sr.gauge_fix(model, optimizer)
+    >>> torch.allclose(model.weight, before)
+    True
+    """
+    layers = _distinct(model)
+    twins = [()] * len(layers) if average is None else _twins(layers, average)
+    companions = no_companions if optimizer is None else momentum_of(optimizer)
+    chains = []
+    for layer, others in zip(layers, twins, strict=True):
+        if not layer.left.canonical:
+            sides = (
+                [
+                    [point, *companions(point), *(getattr(other, side)[k] for other in others)]
+                    for k, point in enumerate(getattr(layer, side))
+                ]
+                for side in ("left", "right")
+            )
+            chains.append(Chain(layer.shape, *sides))
+    fix_gauge(chains)
+    return model
+
+
+def register_gauge_fix(
+    model: nn.Module, optimizer: Optimizer, every: int = 100, average: nn.Module | None = None
+) -> RemovableHandle:
+    """Let an optimizer fix the gauge of a model after every so many of its steps.
+
+    Parameters
+    ----------
+    model : nn.Module
+        A reparameterized model.
+    optimizer : Optimizer
+        Of its parameters; its momentum is carried along. Copies and pickles of it have no hooks, as torch's rule is.
+    every : int
+        Steps, at least 1.
+    average : nn.Module, optional
+        As `gauge_fix` takes it.
+
+    Returns
+    -------
+    RemovableHandle
+        Its ``remove()`` ends that.
+
+    Raises
+    ------
+    ValueError
+        `every` is no whole number above 0, or the model has no reparameterized layer.
+
+    Examples
+    --------
+    >>> import torch, sttp_riemann as sr
+    >>> model = sr.reparameterize(torch.nn.Linear(16, 8), rank=4)
+    >>> optimizer = sr.RiemannianAdam(model.parameters())
+    >>> handle = sr.register_gauge_fix(model, optimizer, every=100)
+    >>> handle.remove()
+    """
+    if isinstance(every, bool) or not isinstance(every, int) or every < 1:
+        raise ValueError(f"every must be a whole number of steps above 0, got {every!r}")
+    spectral_layers(model)
+    steps = itertools.count(1)
+
+    def fix(*_: object) -> None:
+        if next(steps) % every == 0:
+            gauge_fix(model, optimizer, average)
+
+    return optimizer.register_step_post_hook(fix)
+
+
+def _distinct(model: nn.Module) -> list[SpectralLayer]:
+    """Layers, those of one tied weight once."""
+    return list({id(layer.left): layer for layer in spectral_layers(model).values()}.values())
+
+
+def _twins(layers: list[SpectralLayer], average: nn.Module) -> list[tuple[SpectralLayer, ...]]:
+    others = _distinct(average)
+    if [la.shape for la in others] != [la.shape for la in layers]:
+        raise ValueError("the average is of another model: its layers differ")
+    return [(other,) for other in others]
+
+
+def canonicalize(model: nn.Module) -> nn.Module:
+    """Choose one representative of all parameters that give the same weights, in place.
+
+    The gauge is fixed, singular values are non-negative and descending, a learned S has the maximum 1, and in each
+    column of U's last core the largest entry is positive. Networks of equal weights become equal arrays, up to
+    rounding, where singular values are distinct.
+
+    Parameters
+    ----------
+    model : nn.Module
+        A reparameterized model. An optimizer that trains it must be made anew.
+
+    Returns
+    -------
+    nn.Module
+        The same model.
+
+    Raises
+    ------
+    ValueError
+        If the model has no reparameterized layer.
+
+    Notes
+    -----
+    Beyond the gauge of Obukhov et al. 2021, a diagonal spectrum leaves the order of the singular values and the sign of
+    each pair of singular vectors free; both are fixed as in a singular value decomposition.
+
+    Examples
+    --------
+    >>> import torch, sttp_riemann as sr
+    >>> model = sr.reparameterize(torch.nn.Linear(16, 8), rank=4, init="orthogonal", spectrum="free").double()
+    >>> with torch.no_grad():
+    ...     _ = model.spectrum.copy_(torch.tensor([1.0, -3.0, 2.0, 0.5]))
+    >>> before = model.weight.detach().clone()
+    >>> model = sr.canonicalize(model)
+    >>> torch.allclose(model.weight, before)
+    True
+    >>> model.spectrum.tolist()
+    [3.0, 2.0, 1.0, 0.5]
+    """
+    for layer in _distinct(model):
+        _canonicalize(layer)
+    return model
+
+
+@torch.no_grad()
+def _canonicalize(layer: SpectralLayer) -> None:
+    left, _, right = layer.build_cores(torch.float64)
+    cores = LayerCores([c.clone() for c in left], layer.stored_spectrum(), [c.clone() for c in right])
+    cores.fix_gauge(layer.shape)
+    if layer.spectrum is not None:
+        if layer.spectrum_kind == "learned":
+            cores.spectrum /= cores.spectrum.abs().max()
+        _order_columns(cores)
+    layer.assign_(cores)
+
+
+def _order_columns(cores: LayerCores) -> None:
+    """Make values descending and non-negative, and the largest entry of each column of U's last core positive."""
+    values = cores.spectrum
+    order = values.abs().argsort(descending=True, stable=True)
+    flips = torch.where(values < 0, -1.0, 1.0).to(values)
+    left, right = cores.left[-1][:, order], (cores.right[-1] * flips)[:, order]
+    largest = left.gather(0, left.abs().argmax(0, keepdim=True))
+    signs = torch.where(largest < 0, -1.0, 1.0).to(values)
+    cores.left[-1], cores.right[-1], cores.spectrum = left * signs, right * signs, values[order].abs()
+
+
+def convert_frames(model: nn.Module, frames: str) -> nn.Module:
+    """Keep the same weights in another kind of frame, in place and exactly.
+
+    Parameters
+    ----------
+    model : nn.Module
+        A reparameterized model. An optimizer that trains it must be made anew.
+    frames : {"riemannian", "householder"}
+        The kind to hold from now on.
+
+    Returns
+    -------
+    nn.Module
+        The same model.
+
+    Raises
+    ------
+    ValueError
+        If the kind is unknown, or the model has no reparameterized layer.
+
+    Notes
+    -----
+    Reflectors of a frame are those of its QR factorization (Golub and Van Loan 2013, Section 5.2).
+
+    Examples
+    --------
+    >>> import torch, sttp_riemann as sr
+    >>> model = sr.reparameterize(torch.nn.Linear(16, 8), rank=4)
+    >>> before, riemannian = model.weight.detach().clone(), sr.compression(model)
+    >>> model = sr.convert_frames(model, "householder")
+    >>> torch.allclose(model.weight, before, atol=1e-6)
+    True
+    >>> riemannian.stored, sr.compression(model).stored, sr.compression(model).dof
+    (100, 64, 64)
+    """
+    check_choice("frames", frames, tuple(FRAMES))
+    layers = spectral_layers(model)
+    converted = {id(layer.left): _converted(layer, FRAMES[frames]) for layer in _distinct(model)}
+    for layer in layers.values():
+        layer.left, layer.right = converted[id(layer.left)]
+    return model
+
+
+@torch.no_grad()
+def _converted(layer: SpectralLayer, kind: type[Frames]) -> list[Frames]:
+    """The same frames in another kind; each is frozen if it was before."""
+    left, _, right = layer.build_cores(torch.float64)
+    cores = LayerCores([c.clone() for c in left], layer.stored_spectrum(), [c.clone() for c in right])
+    cores.fix_gauge(layer.shape)
+    sample, found = layer.sample(), []
+    for old, own in ((layer.left, cores.left), (layer.right, cores.right)):
+        new = kind(old.cores, own).to(sample.device, wide_dtype(sample.dtype)).train(old.training)
+        for k in range(len(old)):
+            before, after = old[k], new[k]
+            if after is not None:
+                after.requires_grad_(layer.trains if before is None else before.requires_grad)
+        found.append(new)
+    return found

@@ -1,0 +1,234 @@
+"""Look at a reparameterized model: its layers, singular values, penalties on them, orthogonality."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from sttp_riemann.frames.frame import orthogonality_error as orthogonality
+from sttp_riemann.layers import SpectralLayer
+from sttp_riemann.trains.spectrum import PENALTIES, spectrum_values
+
+EXACT = 1e-5
+"""Orthogonality error up to which s are the singular values of W, to about as much."""
+
+
+def singular_values(model: nn.Module) -> dict[str, Tensor]:
+    """Singular values of every reparameterized layer.
+
+    Parameters
+    ----------
+    model : nn.Module
+        A reparameterized model.
+
+    Returns
+    -------
+    dict[str, Tensor]
+        Layer name to values (rank,), non-negative and descending, detached. Where frames are off their manifold they
+        are computed from W.
+
+    Raises
+    ------
+    ValueError
+        If the model has no reparameterized layer.
+
+    Notes
+    -----
+    Obukhov et al. 2021, Section 3: the values of the spectrum are those of W, up to sign and order.
+
+    Examples
+    --------
+    >>> import torch, sttp_riemann as sr
+    >>> model = sr.reparameterize(torch.nn.Sequential(torch.nn.Linear(64, 32)), rank=4)
+    >>> {name: [round(float(s), 4) for s in values] for name, values in sr.singular_values(model).items()}
+    {'0': [1.0, 1.0, 1.0, 1.0]}
+    """
+    return {name: true_singular_values(layer) for name, layer in spectral_layers(model).items()}
+
+
+@torch.no_grad()
+def true_singular_values(layer: SpectralLayer) -> Tensor:
+    """Singular values of one layer's W, whether its frames are orthonormal or not.
+
+    Parameters
+    ----------
+    layer : SpectralLayer
+        The layer.
+
+    Returns
+    -------
+    Tensor
+        (rank,), descending.
+    """
+    _, values, _ = layer.build_cores()
+    if layer_error(layer) > EXACT:
+        u, v = layer.build_factors(torch.float64)
+        values = torch.linalg.svdvals(torch.linalg.qr(u).R @ torch.linalg.qr(v).R.mT).to(values.dtype)
+    return values.abs().sort(descending=True).values
+
+
+@torch.no_grad()
+def layer_error(layer: SpectralLayer) -> float:
+    """Largest entry of abs(X^T X - I) over the cores of one layer, computed in float64.
+
+    Parameters
+    ----------
+    layer : SpectralLayer
+        The layer.
+
+    Returns
+    -------
+    float
+    """
+    left, _, right = layer.build_cores()
+    return max(orthogonality(core.double()) for core in (*left, *right))
+
+
+def spectral_penalty(model: nn.Module, kind: str = "d_optimal") -> Tensor:
+    """Penalty that spreads the singular values of a learned or free spectrum.
+
+    Parameters
+    ----------
+    model : nn.Module
+        A reparameterized model.
+    kind : {"d_optimal", "divergence"}
+        Mean of -log s over all layers' values, or divergence from a half-normal spectrum.
+
+    Returns
+    -------
+    Tensor
+        Scalar, differentiable.
+
+    Raises
+    ------
+    ValueError
+        If the kind is unknown, the spectrum is the identity, or the model has no reparameterized layer.
+
+    Notes
+    -----
+    Obukhov et al. 2021, Section 4; Jiang et al. 2019.
+
+    Examples
+    --------
+    >>> import torch, sttp_riemann as sr
+    >>> model = sr.reparameterize(torch.nn.Linear(64, 32), rank=4)
+    >>> penalty = sr.spectral_penalty(model)
+    >>> penalty.backward()
+    >>> penalty.abs().item()
+    0.0
+    >>> sr.spectral_penalty(model, "divergence").item() > 0
+    True
+    """
+    check_choice("kind", kind, tuple(PENALTIES))
+    stacks: dict[tuple[str, int, torch.device, torch.dtype], list[SpectralLayer]] = {}
+    for name, layer in {id(la.left): (name, la) for name, la in spectral_layers(model).items()}.values():
+        if layer.spectrum is None:
+            raise ValueError(
+                f"layer {name!r}: an identity spectrum has nothing to penalize; reparameterize with spectrum='learned'"
+            )
+        key = (layer.spectrum_kind, layer.rank, layer.spectrum.device, layer.spectrum.dtype)
+        stacks.setdefault(key, []).append(layer)
+    values: list[Tensor] = []
+    bounds: list[float] = []
+    for (spectrum, *_), layers in stacks.items():
+        own = [layer.bound for layer in layers]
+        stored = torch.stack([layer.spectrum for layer in layers])  # type: ignore[misc]
+        values += spectrum_values(spectrum, stored, stored.new_tensor(own).unsqueeze(1)).unbind()  # type: ignore[arg-type]
+        bounds += own
+    return PENALTIES[kind](values, values[0].new_tensor(bounds))
+
+
+def orthogonality_error(model: nn.Module) -> float:
+    """Largest entry of abs(X^T X - I) over all cores X.
+
+    Parameters
+    ----------
+    model : nn.Module
+        A reparameterized model.
+
+    Returns
+    -------
+    float
+        Computed in float64; about the rounding of the dtype that the cores are kept in.
+
+    Raises
+    ------
+    ValueError
+        If the model has no reparameterized layer.
+
+    Notes
+    -----
+    The constraint of the Stiefel manifold (Absil et al. 2008, Section 3.3.2).
+
+    Examples
+    --------
+    >>> import torch, sttp_riemann as sr
+    >>> model = sr.reparameterize(torch.nn.Linear(64, 32), rank=4)
+    >>> sr.orthogonality_error(model) < 1e-6
+    True
+    """
+    return max(layer_error(layer) for layer in spectral_layers(model).values())
+
+
+def spectral_layers(model: nn.Module) -> dict[str, SpectralLayer]:
+    """Reparameterized layers by name.
+
+    Parameters
+    ----------
+    model : nn.Module
+        A reparameterized model.
+
+    Returns
+    -------
+    dict[str, SpectralLayer]
+        In the order of the model.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
+    layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, SpectralLayer)}
+    if not layers:
+        raise ValueError("the model has no reparameterized layer; call reparameterize first")
+    return layers
+
+
+def layer_ranks(model: nn.Module) -> dict[str, int]:
+    """Rank of the widest bond of every layer.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Any model.
+
+    Returns
+    -------
+    dict[str, int]
+        By layer name; as the `rank` that `reparameterize` takes, it gives the same shapes. Empty for a dense model.
+    """
+    layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, SpectralLayer)}
+    return {name: max(layer.shape.ranks) for name, layer in layers.items()}
+
+
+def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
+    """Refuse what is not one of the choices.
+
+    Parameters
+    ----------
+    name : str
+        Of the option, for the message.
+    value : object
+        As given.
+    choices : sequence of str
+        What it may be.
+
+    Raises
+    ------
+    ValueError
+        It is none of these; the message names them.
+    """
+    if value not in choices:
+        raise ValueError(f"unknown {name} {value!r}; choose one of {', '.join(map(repr, choices))}")

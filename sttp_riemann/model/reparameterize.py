@@ -1,0 +1,342 @@
+"""Turn a model's layers into spectral ones, and turn them back."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from numbers import Real
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from sttp_riemann.batch.cached import share, unshare
+from sttp_riemann.frames import FRAMES, Frames
+from sttp_riemann.frames.frame import wide_dtype
+from sttp_riemann.layers import LAYERS, kind_of
+from sttp_riemann.layers.options import Options
+from sttp_riemann.layers.recompute import RECOMPUTE, Recompute
+from sttp_riemann.model.compression import other_numbers
+from sttp_riemann.model.measures import check_choice, spectral_layers
+from sttp_riemann.model.ranks import Dimensions, Ranks, budget_ranks, given_ranks
+from sttp_riemann.model.selection import select_layers, spectral_names
+from sttp_riemann.trains.contraction import contract
+from sttp_riemann.trains.shape import KERNEL_MODES, METHODS, KernelModes, LayerShape, Method
+from sttp_riemann.trains.spectrum import SPECTRA, SpectrumKind, spectrum_values
+from sttp_riemann.trains.start import INITS, LayerCores, draw, from_weight
+from sttp_riemann.trains.svd import moment_root
+
+SMALLEST, LARGEST = 1e-30, 1e30
+"""Bounds whose multiples float32 has room for."""
+Init = Literal["noisy_identity", "orthogonal", "identity", "dense"]
+
+
+def reparameterize(
+    model: nn.Module,
+    rank: Ranks | None = None,
+    method: Method = "sttp",
+    frames: str = "riemannian",
+    spectrum: SpectrumKind = "learned",
+    init: Init = "noisy_identity",
+    exclude: str | Sequence[str] = (),
+    seed: int = 0,
+    *,
+    budget: float | None = None,
+    kernel_modes: KernelModes = "flat",
+    spectral_bound: float | Literal["initial"] | None = None,
+    moments: Mapping[str, Tensor] | None = None,
+    recompute: Recompute = "auto",
+) -> nn.Module:
+    """Write the weight of every Linear, convolution and Embedding as W = U diag(s) V^T, in place.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Changed in place: weights become cores, which each layer owns as ``left``, ``spectrum`` and ``right``;
+        everything else stays. Layers that were reparameterized before stay as they are. Make optimizers afterwards.
+    rank : int, float or mapping
+        Largest rank of a layer and of a tensor train bond; a fraction in (0, 1] of each layer's full rank, at which
+        nothing is cut off; or a mapping to either from layer names, names of modules that hold layers, or patterns:
+        the first that matches counts, and ``"*"`` is for the layers that no other matches. Either this or `budget` is
+        given.
+    method : {"sttp", "svdp"}
+        U and V as tensor trains of orthonormal cores, or as one orthonormal matrix each.
+    frames : {"riemannian", "householder"}
+        Cores as geoopt Stiefel parameters, for `RiemannianAdam`; or as Householder reflectors, for any optimizer.
+    spectrum : {"learned", "identity", "free"}
+        s = S / max|S|, s = 1, or s = S.
+    init : {"noisy_identity", "orthogonal", "identity", "dense"}
+        Where the frames start; "dense" keeps today's weights as well as the ranks allow.
+    exclude : str or sequence of str
+        Layers to leave: names, names of modules that hold them, or patterns with ``*``.
+    seed : int
+        Of the random starts. The same seed gives the same weights for every kind of frame.
+    budget : float, optional
+        Instead of `rank`: largest share, in (0, 1], of the network's dense numbers that it may have afterwards;
+        `compression` then tells at most 100 times that. With ``init="dense"`` ranks go where they keep most of the
+        weights, otherwise all layers get about the same share of their numbers.
+    kernel_modes : {"flat", "prime"}
+        Kernel positions as one mode of the train, or factorized.
+    spectral_bound : float or "initial", optional
+        Largest singular value of a layer with a learned or identity spectrum. 1 by default, and so each layer is
+        1-Lipschitz as a matrix; with ``init="dense"`` and a learned spectrum the default is "initial": what each
+        layer has. That number then travels with the layer's state.
+    moments : mapping, optional
+        With ``init="dense"``: second moments of layers' inputs, as `input_moments` measures them. Cores and the ranks
+        of a budget are then those that keep the layers' outputs best, instead of their weights, and the error that a
+        layer tells is that of its outputs. Layers without a moment are treated as if there were none.
+    recompute : {"auto", "always", "never"}
+        Whether a layer computes V^T x again in the backward instead of keeping it: less memory, for up to a quarter
+        more time. "auto" does where it is larger than what low rank saves a layer, which keeps training within the
+        memory that the dense network takes.
+
+    Returns
+    -------
+    nn.Module
+        The same model.
+
+    Raises
+    ------
+    ValueError
+        If an option is unknown or out of range, a name in `exclude` or `rank` matches no layer that can be changed, the
+        budget is less than rank 1 everywhere takes, there is no layer to change, a weight cannot be replaced, or a
+        moment does not fit. The model is then as it was.
+
+    Notes
+    -----
+    Obukhov et al. 2021, "Spectral Tensor Train Parameterization of Deep Learning Layers".
+
+    Examples
+    --------
+    >>> import torch, sttp_riemann as sr
+    >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 64, 3), torch.nn.Flatten(), torch.nn.Linear(2304, 10))
+    >>> model = sr.reparameterize(model, rank={"0": 8, "*": 4}, exclude=())
+    >>> {name: layer.rank for name, layer in model.named_children() if hasattr(layer, "rank")}
+    {'0': 8, '2': 4}
+    >>> model(torch.zeros(1, 3, 8, 8)).shape
+    torch.Size([1, 10])
+
+    With ``init="dense"`` the weights that were there are kept, as well as the rank allows:
+
+    >>> linear = torch.nn.Linear(64, 32)
+    >>> before = linear.weight.detach().clone()
+    >>> linear = sr.reparameterize(linear, rank=1.0, init="dense")
+    >>> torch.allclose(linear.weight, before, atol=1e-5)
+    True
+    """
+    if (rank is None) == (budget is None):
+        raise ValueError("give either a rank or a budget")
+    check_choice("method", method, METHODS)
+    check_choice("frames", frames, tuple(FRAMES))
+    check_choice("spectrum", spectrum, SPECTRA)
+    check_choice("init", init, INITS)
+    check_choice("kernel_modes", kernel_modes, KERNEL_MODES)
+    check_choice("recompute", recompute, RECOMPUTE)
+    if spectral_bound is None:
+        spectral_bound = "initial" if init == "dense" and spectrum == "learned" else 1.0
+    _check_bound(spectral_bound)
+    found = select_layers(model, exclude)
+    layers = {name: twins[0] for name, twins in found.items()}
+    roots = _roots(model, layers, moments or {}, init)
+    dimensions = {
+        name: Dimensions(*LAYERS[kind_of(layer)].matrix_shape(layer), method, spectrum == "identity", kernel_modes)
+        for name, layer in layers.items()
+    }
+    if budget is None:
+        assert rank is not None
+        ranks = given_ranks(dimensions, rank, done=list(spectral_names(model)))
+    else:
+        other = other_numbers(model) - sum(d.numbers for d in dimensions.values())
+        weights = (
+            {name: _weighed(_matrix(layer), roots.get(name)) for name, layer in layers.items()}
+            if init == "dense"
+            else None
+        )
+        ranks = budget_ranks(dimensions, budget, other, weights)
+    shapes = [dimensions[name].shape(rank) for name, rank in ranks.items()]
+    cores = _start(layers, shapes, roots, init, seed)
+    bounds = _bounds(layers, cores, spectral_bound, spectrum)
+    room = sum(shape.saving for shape in shapes) / len(shapes)
+    made = []
+    for name, shape, own, bound in zip(layers, shapes, cores, bounds, strict=True):
+        options = Options(method, spectrum, bound, spectral_bound == "initial", kernel_modes, init)
+        new = _make(layers[name], shape, own.fix_gauge(shape), options, FRAMES[frames])
+        error = _relative_error(shape, own, options, layers[name], roots.get(name)) if init == "dense" else None
+        made.append({**new, "options": options, "recompute": recompute, "room": room, "dense_error": error})
+    # All that can fail is done
+    for twins, new in zip(found.values(), made, strict=True):
+        for layer in twins:
+            LAYERS[kind_of(layer)].adopt(layer, **new)
+    share(model)
+    return model
+
+
+def decompress(model: nn.Module, factored: bool = False) -> nn.Module:
+    """Copy a model with ordinary layers in place of the reparameterized ones.
+
+    Parameters
+    ----------
+    model : nn.Module
+        A reparameterized model; stays as it is.
+    factored : bool
+        For inference: where two thin layers one after the other (V^T, then U diag(s)) have fewer numbers than the dense
+        one, put an `nn.Sequential` of them in its place. Nothing is then built per call.
+
+    Returns
+    -------
+    nn.Module
+        A new model that computes the same and no longer knows this package.
+
+    Raises
+    ------
+    ValueError
+        If the model has no reparameterized layer.
+
+    Notes
+    -----
+    W = U diag(s) V^T, Obukhov et al. 2021, Section 3.
+
+    Examples
+    --------
+    >>> import torch, sttp_riemann as sr
+    >>> model = sr.reparameterize(torch.nn.Sequential(torch.nn.Linear(64, 32)), rank=4)
+    >>> sr.decompress(model)
+    Sequential(
+      (0): Linear(in_features=64, out_features=32, bias=True)
+    )
+    >>> inputs = torch.randn(8, 64)
+    >>> torch.allclose(sr.decompress(model, factored=True)(inputs), model(inputs), atol=1e-5)
+    True
+    """
+    spectral_layers(model)
+    dense = copy.deepcopy(model)
+    layers = spectral_layers(dense)
+    thin = {name: pair for name, layer in layers.items() if factored and (pair := layer.thin_layers()) is not None}
+    weights: dict[int, nn.Parameter] = {}
+    for layer in layers.values():
+        if id(layer.left) not in weights:
+            with torch.no_grad():
+                weights[id(layer.left)] = nn.Parameter(layer.built_weight().detach().clone(), layer.trains)
+    unshare(dense)
+    for layer in layers.values():
+        layer.release(weights[id(layer.left)])
+    for name, pair in thin.items():
+        _take_hooks(pair, layers[name])
+        if not name:
+            return pair
+        parent, _, child = name.rpartition(".")
+        setattr(dense.get_submodule(parent), child, pair)
+    return dense
+
+
+HOOKS = (
+    *("_forward_hooks", "_forward_hooks_with_kwargs", "_forward_hooks_always_called", "_forward_pre_hooks"),
+    *("_forward_pre_hooks_with_kwargs", "_backward_hooks", "_backward_pre_hooks", "_is_full_backward_hook"),
+)
+
+
+def _take_hooks(new: nn.Module, old: nn.Module) -> None:
+    """Let a module that stands in another's place call its hooks."""
+    for name in HOOKS:
+        setattr(new, name, getattr(old, name))
+
+
+def _check_bound(bound: float | str) -> None:
+    known = isinstance(bound, Real) and not isinstance(bound, bool) and SMALLEST <= bound <= LARGEST
+    if bound != "initial" and not known:
+        raise ValueError(
+            f"spectral_bound must be a positive number from {SMALLEST:g} to {LARGEST:g}, or 'initial'; got {bound!r}"
+        )
+
+
+def _roots(
+    model: nn.Module, layers: dict[str, nn.Module], moments: Mapping[str, Tensor], init: str
+) -> dict[str, Tensor]:
+    if moments and init != "dense":
+        raise ValueError("moments say which part of a weight to keep: they need init='dense'")
+    known = dict(model.named_modules())
+    roots = {}
+    for name, moment in moments.items():
+        if name not in known:
+            raise ValueError(f"moments names {name!r}, and the model has no such layer")
+        if name not in layers:
+            continue
+        columns = _matrix(layers[name]).shape[1]
+        if moment.shape != (columns, columns):
+            raise ValueError(f"the moment of layer {name!r} is {tuple(moment.shape)}, not {(columns, columns)}")
+        try:
+            roots[name] = moment_root(moment.cpu())
+        except ValueError as error:
+            raise ValueError(f"layer {name!r}: {error}; measure it on other inputs, or leave it out") from error
+    return roots
+
+
+def _start(
+    layers: dict[str, nn.Module], shapes: Sequence[LayerShape], roots: Mapping[str, Tensor], init: Init, seed: int
+) -> list[LayerCores]:
+    generator = torch.Generator().manual_seed(seed)
+    if init != "dense":
+        return [draw(shape, init, generator) for shape in shapes]
+    cores = []
+    for (name, layer), shape in zip(layers.items(), shapes, strict=True):
+        try:
+            cores.append(from_weight(shape, _matrix(layer), roots.get(name)))
+        except ValueError as error:
+            raise ValueError(f"layer {name!r}: {error}; mend it, exclude it, or use another init") from error
+    return cores
+
+
+def _bounds(
+    layers: dict[str, nn.Module], cores: Sequence[LayerCores], bound: float | str, spectrum: SpectrumKind
+) -> list[float]:
+    largest = [float(core.spectrum.abs().max()) for core in cores]
+    for name, value in zip(layers, largest, strict=True):
+        if value == 0 and spectrum == "learned":
+            raise ValueError(
+                f"layer {name!r} is all zero, so a learned spectrum has no scale there; exclude it, or use "
+                "spectrum='free' or another init"
+            )
+    return largest if bound == "initial" else [float(bound)] * len(cores)
+
+
+def _make(
+    layer: nn.Module, shape: LayerShape, cores: LayerCores, options: Options, kind: type[Frames]
+) -> dict[str, Any]:
+    """What a layer is to own, on its device, in float32 or above, frozen if its weight was."""
+    weight = layer._parameters["weight"]
+    assert weight is not None
+    trained = options.spectrum != "identity"
+    values = nn.Parameter(cores.spectrum.clone()) if trained else None
+    made = nn.Module()
+    made.register_parameter("spectrum", values)
+    made.left, made.right = kind(shape.left.cores, cores.left), kind(shape.right.cores, cores.right)
+    made.to(device=weight.device, dtype=wide_dtype(weight.dtype)).requires_grad_(weight.requires_grad)
+    made.train(layer.training)
+    return {"left": made.left, "spectrum": made.spectrum, "right": made.right, "shape": shape}
+
+
+def _matrix(layer: nn.Module) -> Tensor:
+    weight = layer._parameters["weight"]
+    assert weight is not None
+    return LAYERS[kind_of(layer)].to_matrix(weight.detach())
+
+
+def _weighed(matrix: Tensor, root: Tensor | None) -> Tensor:
+    """W L, whose norm is that of the outputs of inputs with E[x x^T] = L L^T; or the weight itself."""
+    return matrix if root is None else matrix.cpu().double() @ root
+
+
+@torch.no_grad()
+def _relative_error(
+    shape: LayerShape, cores: LayerCores, options: Options, layer: nn.Module, root: Tensor | None
+) -> float:
+    left, right = (
+        contract(train, [core.unsqueeze(0) for core in own], like=cores.spectrum)[0]
+        for train, own in ((shape.left, cores.left), (shape.right, cores.right))
+    )
+    values: Tensor | float = options.bound
+    if options.spectrum != "identity":
+        values = spectrum_values(options.spectrum, cores.spectrum.unsqueeze(0), options.bound)[0]
+    wanted = _matrix(layer).double().cpu()
+    difference = _weighed((left * values) @ right.mT - wanted, root)
+    return float(difference.norm() / _weighed(wanted, root).norm().clamp_min(torch.finfo(torch.float64).tiny))

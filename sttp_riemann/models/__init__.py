@@ -1,5 +1,0 @@
-"""Networks of the paper's studies and of the shipped digits, by name."""
-
-from sttp_riemann.models.registry import NETWORKS, build_model
-
-__all__ = ["NETWORKS", "build_model"]

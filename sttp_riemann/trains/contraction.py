@@ -1,0 +1,91 @@
+"""Tensor trains contracted to orthonormal matrices, and the way back of their gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from sttp_riemann.trains.shape import Core, Train
+
+Pull = Callable[[Tensor], Sequence[Tensor | None]]
+"""From the gradient of a result to the gradients of what it was computed from."""
+
+
+def contract(train: Train, cores: Sequence[Tensor], like: Tensor) -> Tensor:
+    """Contract a batch of equal trains to orthonormal matrices.
+
+    Parameters
+    ----------
+    train : Train
+        Their common shape.
+    cores : sequence of Tensor
+        Matricized cores (L, rows_k, inner_k), from the outer end to the spectrum.
+    like : Tensor
+        Gives dtype and device where the train has no cores.
+
+    Returns
+    -------
+    Tensor
+        (L, dim, rank), or (1, dim, rank) for a train without cores.
+
+    Notes
+    -----
+    Outer cores first: the partial product then never has more columns than the largest rank, so that every step costs
+    at most dim * r^2, and the last one is the largest.
+    """
+    if not cores:
+        return torch.eye(train.dim, train.rank, dtype=like.dtype, device=like.device).unsqueeze(0)
+    frame = cores[0]
+    for core, matrix in zip(train.cores[1:], cores[1:], strict=True):
+        frame = _extend(train, core, frame, matrix)
+    return frame
+
+
+def _extend(train: Train, core: Core, frame: Tensor, matrix: Tensor) -> Tensor:
+    """Contract what is there of a train with its next core."""
+    batch = matrix.shape[0]
+    if train.side == "left":
+        product = frame @ matrix.reshape(batch, core.outer, core.mode * core.inner)
+    else:
+        product = frame.unsqueeze(1) @ matrix.reshape(batch, core.mode, core.outer, core.inner)
+    return product.reshape(batch, -1, core.inner)
+
+
+def trace_contract(train: Train, cores: Sequence[Tensor], like: Tensor) -> tuple[Tensor, Pull]:
+    """`contract` without autograd, and what carries a gradient of its result back.
+
+    Parameters
+    ----------
+    train, cores, like
+        As there.
+
+    Returns
+    -------
+    frames : Tensor
+        As there.
+    pull : callable
+        From the gradient of the frames to those of the cores.
+    """
+    if not cores:
+        return contract(train, cores, like), lambda grad: ()
+    partial = [cores[0]]
+    for core, matrix in zip(train.cores[1:], cores[1:], strict=True):
+        partial.append(_extend(train, core, partial[-1], matrix))
+
+    def pull(grad: Tensor) -> list[Tensor | None]:
+        found: list[Tensor | None] = []
+        for core, matrix, frame in zip(train.cores[:0:-1], cores[:0:-1], partial[-2::-1], strict=True):
+            batch = len(matrix)
+            if train.side == "left":
+                flat = grad.reshape(batch, -1, core.mode * core.inner)
+                found.append((frame.mT @ flat).view(matrix.shape))
+                grad = flat @ matrix.reshape(batch, core.outer, -1).mT
+            else:
+                split = grad.reshape(batch, core.mode, -1, core.inner)
+                found.append((frame.mT.unsqueeze(1) @ split).view(matrix.shape))
+                grad = (split @ matrix.view(batch, core.mode, core.outer, core.inner).mT).sum(1)
+        return [grad, *found[::-1]]
+
+    return partial[-1], pull

@@ -1,0 +1,146 @@
+"""TT-SVD: a dense matrix as orthonormal cores around its spectrum."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from sttp_riemann.trains.shape import Core, LayerShape, Train
+
+RIDGE = 1e-3
+"""Share of the mean squared input that is added to every direction's."""
+
+
+def tt_svd(weight: Tensor, shape: LayerShape, root: Tensor | None = None) -> tuple[list[Tensor], Tensor, list[Tensor]]:
+    """Approximate a dense matrix by orthonormal cores around a diagonal spectrum.
+
+    Each inner bond is truncated optimally (to the leading singular vectors of the matrix at that bond), then the
+    matrix, projected to what the inner cores span, is cut at the spectrum. Exact where the TT-ranks are large enough.
+
+    Parameters
+    ----------
+    weight : Tensor
+        (d_out, d_in), any floating dtype; the work is done in float64.
+    shape : LayerShape
+        Modes and ranks.
+    root : Tensor, optional
+        (d_in, d_in), invertible L with L L^T = E[x x^T] for the inputs x of the layer; see `moment_root`. Given, the
+        error that is kept small is that of the layer's outputs, E |(W - U diag(s) V^T) x|^2, not that of its weight.
+
+    Returns
+    -------
+    left : list of Tensor
+        Float64 matricized cores of U, as `contract` takes them.
+    spectrum : Tensor
+        (rank,), float64, descending.
+    right : list of Tensor
+        The cores of V.
+
+    Raises
+    ------
+    ValueError
+        If the weight holds NaN or infinite values.
+
+    Notes
+    -----
+    After the TT-SVD of Oseledets 2011, "Tensor-Train Decomposition", from both ends towards the spectrum. With one core
+    a side the error of the outputs is the smallest possible, by Eckart and Young for W L; inner cores of V are found
+    from the weight of that optimum.
+    """
+    if not torch.isfinite(weight).all():
+        raise ValueError("the weight holds NaN or infinite values, so it has no singular value decomposition")
+    weight = weight.detach().double()
+    outputs = weight if root is None else weight @ root
+    u, s, _ = torch.linalg.svd(outputs, full_matrices=False)
+    u, s = u[:, : shape.rank], s[: shape.rank]
+    left = _inner_cores(shape.left, u * s)
+    right = _inner_cores(shape.right, weight.mT @ u)
+    middle = _project(shape.left, left, outputs)
+    if root is None:
+        middle = _project(shape.right, right, middle.mT).mT
+    else:
+        middle = _least_squares(_project(shape.right, right, root), middle, shape.rank)
+    u, s, vh = torch.linalg.svd(middle, full_matrices=False)
+    u, s, v = u[:, : shape.rank], s[: shape.rank], vh[: shape.rank].mT
+    if not shape.left.cores:
+        # U is the identity: its rotation moves into V, which an identity spectrum lets through.
+        return left, s, [*right, v @ u.mT]
+    left = [*left, u]
+    return (left, s, [*right, v]) if shape.right.cores else (left, s, right)
+
+
+def moment_root(moment: Tensor) -> Tensor:
+    """Cholesky factor of a layer's second moment, which is made safely positive first.
+
+    Parameters
+    ----------
+    moment : Tensor
+        (d_in, d_in), E[x x^T] of the inputs x.
+
+    Returns
+    -------
+    Tensor
+        (d_in, d_in), float64, lower triangular L with L L^T = E[x x^T] + a thousandth of its mean diagonal entry, so
+        that directions which no input had still count a little.
+
+    Raises
+    ------
+    ValueError
+        If the moment is not finite, or has negative eigenvalues.
+    """
+    if not torch.isfinite(moment).all():
+        raise ValueError("the moment holds NaN or infinite values")
+    moment = moment.detach().double()
+    mean = float(moment.diagonal().mean())
+    eye = torch.eye(len(moment), dtype=moment.dtype, device=moment.device)
+    # A layer that only ever saw zeros tells nothing of its inputs
+    if not mean > 0:
+        return eye
+    try:
+        return torch.linalg.cholesky(moment + RIDGE * mean * eye)
+    except torch.linalg.LinAlgError as error:
+        raise ValueError("the moment is no second moment: it has negative eigenvalues") from error
+
+
+def _least_squares(basis: Tensor, target: Tensor, rank: int) -> Tensor:
+    """M of this rank with M ``basis`` nearest to ``target``."""
+    q, r = torch.linalg.qr(basis.mT)
+    u, s, vh = torch.linalg.svd(target @ q, full_matrices=False)
+    nearest = (u[:, :rank] * s[:rank]) @ vh[:rank]
+    return torch.linalg.solve_triangular(r.mT, nearest, upper=False, left=False)
+
+
+def _unfold(train: Train, core: Core, matrix: Tensor) -> Tensor:
+    """Split (dims, m) into (rows of `core`, everything else): the outermost dims are the core's rows."""
+    if train.side == "left":
+        return matrix.reshape(core.rows, -1)
+    return matrix.reshape(-1, core.rows, matrix.shape[-1]).movedim(1, 0).reshape(core.rows, -1)
+
+
+def _fold(train: Train, rank: int, matrix: Tensor, columns: int) -> Tensor:
+    """Undo `_unfold` after the core's rows became one rank index."""
+    if train.side == "left":
+        return matrix.reshape(-1, columns)
+    return matrix.reshape(rank, -1, columns).movedim(0, 1).reshape(-1, columns)
+
+
+def _inner_cores(train: Train, matrix: Tensor) -> list[Tensor]:
+    cores, columns = [], matrix.shape[-1]
+    for core in train.cores[:-1]:
+        unfolded = _unfold(train, core, matrix)
+        u = torch.linalg.svd(unfolded, full_matrices=False)[0]
+        if u.shape[1] < core.inner:  # a matrix of low rank spans too little: complete its basis
+            u = torch.linalg.qr(torch.cat([u, torch.eye(core.rows, core.inner, dtype=u.dtype)], 1))[0]
+        frame = u[:, : core.inner]
+        cores.append(frame)
+        matrix = _fold(train, core.inner, frame.mT @ unfolded, columns)
+    return cores
+
+
+def _project(train: Train, cores: Sequence[Tensor], matrix: Tensor) -> Tensor:
+    columns = matrix.shape[-1]
+    for core, frame in zip(train.cores, cores, strict=False):
+        matrix = _fold(train, core.inner, frame.mT @ _unfold(train, core, matrix), columns)
+    return matrix

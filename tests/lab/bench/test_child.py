@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import os
+import time
+
+import pytest
+import torch
+
+from sttp_riemann.lab.bench.child import attempt
+from sttp_riemann.lab.bench.memory_meter import ResidentMeter, available_memory
+
+MEBIBYTES = 2**20
+
+
+def allocating():
+    """Hold 60 MiB between calls, and 200 more during one."""
+    held = torch.ones(60 * MEBIBYTES // 4)
+    return lambda: torch.ones(200 * MEBIBYTES // 4) is held
+
+
+def endless():
+    return lambda: time.sleep(600)
+
+
+def endless_to_set_up():
+    time.sleep(600)
+
+
+def failing():
+    def run() -> None:
+        raise RuntimeError("no such luck\nand more of it")
+
+    return run
+
+
+def greedy():
+    return lambda: torch.empty(2**42, dtype=torch.uint8)
+
+
+def dying():
+    return lambda: os._exit(3)
+
+
+def test_the_peak_is_that_of_the_last_call_beyond_what_an_idle_process_has():
+    tried = attempt(allocating, "cpu", 60.0, calls=2)
+    assert tried.failure == ""
+    assert tried.seconds > 0
+    assert 255 * MEBIBYTES < tried.peak < 300 * MEBIBYTES
+
+
+@pytest.mark.parametrize(
+    ("build", "failure"),
+    [
+        (endless, "> 0.5 s"),
+        (endless_to_set_up, "> 0.5 s setting up"),
+        (failing, "fails: no such luck"),
+        (greedy, "does not fit into memory"),
+        (dying, "its process was ended by the system"),
+    ],
+)
+def test_what_goes_wrong_is_told_and_ends_nothing_else(build, failure):
+    timeout = 0.5 if build in (endless, endless_to_set_up) else 60.0
+    tried = attempt(build, "cpu", timeout)
+    assert (tried.seconds, tried.peak, tried.failure) == (None, None, failure)
+
+
+def test_a_peak_is_forgotten_when_the_meter_is_reset():
+    meter = ResidentMeter()
+    before = meter.now()
+    torch.ones(100 * MEBIBYTES // 4).sum()
+    assert meter.peak() - before > 90 * MEBIBYTES
+    meter.reset()
+    assert meter.peak() - before < 50 * MEBIBYTES
+
+
+def test_some_memory_is_available():
+    assert available_memory() > MEBIBYTES

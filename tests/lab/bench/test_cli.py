@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import pytest
+
+from sttp_riemann.lab.bench import run
+from sttp_riemann.lab.bench.settings import Settings
+from sttp_riemann.lab.cli import main as cli
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """What the command line asks for, without it being done."""
+    found = []
+
+    def bench(settings, output):
+        found.append((settings, str(output)))
+        return output
+
+    monkeypatch.setattr(run, "bench", bench)
+    return found
+
+
+def test_bench_by_itself_measures_everything(asked, capsys):
+    assert cli.main(["bench"]) == 0
+    assert asked == [(Settings(), "runs/benchmarks.md")]
+    assert capsys.readouterr().out == "report: runs/benchmarks.md\n"
+
+
+def test_bench_takes_every_option(asked):
+    options = ["--device", "cpu", "--rows", "frames", "calls", "--repetitions", "3", "--budget", "1.5"]
+    assert cli.main(["bench", *options, "--output", "docs/benchmarks.md", "--quick", "--compile"]) == 0
+    wanted = Settings("cpu", ["frames", "calls"], 3, 1.5, quick=True, compile=True)
+    assert asked == [(wanted, "docs/benchmarks.md")]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--device", "tpu"], "--device: invalid choice: 'tpu' (choose from 'cpu', 'cuda')"),
+        (["--rows", "frobs"], "--rows: invalid choice: 'frobs' (choose from 'frames', 'optimizer'"),
+        (["--repetitions", "0"], "repetitions must be at least 1, not 0"),
+        (["--repetitions", "many"], "--repetitions: expected whole number, got many"),
+        (["--budget", "-1"], "budget must be a positive number of seconds, not -1.0"),
+        (["--output", "numbers.txt"], "output must be a Markdown file, such as benchmarks.md, not 'numbers.txt'"),
+        (["--frobs"], "unrecognized arguments: --frobs"),
+    ],
+)
+def test_what_cannot_be_done_is_one_clear_line_and_status_2(arguments, message, capsys):
+    assert cli.main(["bench", *arguments]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert message in err

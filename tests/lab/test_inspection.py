@@ -1,0 +1,94 @@
+"""What is told of layers, against its definitions."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+import sttp_riemann as sr
+from sttp_riemann.lab.cli import main as cli
+from sttp_riemann.lab.inspection import inspect
+from sttp_riemann.lab.training.loop import Trainer
+from tests.strategies import LAYER_KINDS, small_network
+
+
+def operator_norm(layer: nn.Module, size: tuple[int, ...]) -> float:
+    jacobian = torch.autograd.functional.jacobian(layer, torch.zeros(size))
+    return float(torch.linalg.svdvals(jacobian.reshape(-1, math.prod(size)))[0])
+
+
+@pytest.mark.parametrize("represented", [True, False])
+@pytest.mark.parametrize("kind", [k for k in LAYER_KINDS if "reflect" not in k])
+def test_the_operator_bound_holds_and_is_not_far_off(kind, represented):
+    make, size = LAYER_KINDS[kind]
+    layer = sr.reparameterize(make(), 4, init="orthogonal") if represented else make()
+    (row,) = inspect(layer).layers
+    norm = operator_norm(layer, size)
+    assert norm <= row.operator_bound * (1 + 1e-5)
+    assert norm >= row.operator_bound / 6
+
+
+def test_padding_that_repeats_values_has_no_bound():
+    make, _ = LAYER_KINDS["conv2d reflect"]
+    report = inspect(nn.Sequential(make(), nn.Conv2d(8, 8, 3)))
+    assert report.layers[0].operator_bound is None
+    assert report.operator_lipschitz is None
+    assert "none of the operator bounds" in str(report)
+
+
+def test_spectra_are_those_of_the_weights():
+    model = sr.reparameterize(small_network(), 4, init="dense", spectrum="free")
+    for row in inspect(model).layers:
+        layer = model.get_submodule(row.name)
+        values = torch.linalg.svdvals(layer.to_matrix(layer.weight.detach()).double())[: row.rank]
+        assert (row.largest, row.smallest) == pytest.approx((float(values[0]), float(values[-1])), rel=1e-4)
+        assert row.stable_rank == pytest.approx(float(values.square().sum() / values[0] ** 2), rel=1e-4)
+        assert row.median == pytest.approx(float(values.median()), rel=1e-4)
+
+
+def test_sizes_are_those_of_compression_and_errors_of_orthogonality_error():
+    model = sr.reparameterize(small_network(), 4, init="orthogonal")
+    report, sizes = inspect(model), sr.compression(model)
+    assert [(r.name, *r.shape, r.dof) for r in report.layers] == [
+        (s.name, s.d_out, s.d_in, s.dof) for s in sizes.layers
+    ]
+    assert report.ratio == sizes.ratio
+    assert max(row.orthogonality_error for row in report.layers) == sr.orthogonality_error(model)
+    assert report.layers[0].ranks == model[0].shape.ranks
+
+
+def test_layers_that_stay_dense_are_told_of_and_count_once():
+    model = small_network()
+    total = sum(t.numel() for t in (*model.parameters(), *model.buffers()) if t.is_floating_point())
+    dense = inspect(model)
+    assert (dense.ratio, dense.dof + dense.other) == (100, total)
+    sr.reparameterize(model, 4, exclude=("11",))
+    report = inspect(model)
+    assert [row.ranks is None for row in report.layers] == [False] * 6 + [True]
+    assert report.other + sum(math.prod(row.shape) for row in report.layers) == total
+
+
+def test_the_product_bounds_a_network_of_lipschitz_functions():
+    model = sr.reparameterize(nn.Sequential(nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 8)), 8, spectral_bound=0.5)
+    report = inspect(model)
+    assert report.lipschitz == report.operator_lipschitz == pytest.approx(0.25, rel=1e-5)
+    assert operator_norm(model, (1, 8)) <= report.lipschitz
+
+
+def test_a_model_without_layers_is_refused():
+    with pytest.raises(ValueError, match="no linear layer, convolution or embedding to inspect"):
+        inspect(nn.ReLU())
+
+
+def test_the_command_line_tells_of_every_layer(tiny, tmp_path, capsys):
+    Trainer(tiny(), tmp_path / "run").run()
+    assert cli.main(["inspect", str(tmp_path / "run")]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("classifier\nlayer")
+    assert "blocks.0.conv1  8 x 72  1-2-4-4-4-4-4-1 " in out
+    assert "Of a convolution it bounds the map from one patch" in out
+    assert cli.main(["inspect", str(tmp_path)]) == 2
+    assert "has no checkpoint of a run: name a file" in capsys.readouterr().err

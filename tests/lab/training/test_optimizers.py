@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from torch import nn
+
+import sttp_riemann as sr
+from sttp_riemann.lab.training.optimizers import build_optimizer, join_state, set_lr, split_state
+
+KINDS = [
+    ("adam", "riemannian", sr.RiemannianAdam),
+    ("adam", "householder", torch.optim.Adam),
+    ("sgd", "riemannian", sr.RiemannianSGD),
+    ("sgd", "householder", torch.optim.SGD),
+]
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return nn.Linear(8, 6)
+
+
+def trained(model, recipe, steps=3):
+    if recipe.method != "dense":
+        sr.reparameterize(model, rank=3, frames=recipe.frames)
+    optimizer = build_optimizer(model, recipe)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        model(torch.ones(2, 8)).square().sum().backward()
+        optimizer.step()
+    return optimizer
+
+
+@pytest.mark.parametrize(("name", "frames", "kind"), KINDS)
+def test_frames_that_are_points_get_a_riemannian_optimizer(name, frames, kind, tiny, model):
+    recipe = tiny(optimizer=name, frames=frames, betas=[0.5, 0.9], momentum=0.3, weight_decay=0.1)
+    group = build_optimizer(model, recipe).param_groups[0]
+    assert type(build_optimizer(model, recipe)) is kind
+    assert group["weight_decay"] == 0.1
+    assert group.get("betas", (0.5, 0.9)) == (0.5, 0.9)
+    assert group.get("momentum", 0.3) == 0.3
+
+
+def test_a_dense_network_gets_torchs_own(tiny, model):
+    assert type(build_optimizer(model, tiny(method="dense", frames="riemannian"))) is torch.optim.Adam
+
+
+def test_the_learning_rate_is_set_in_every_group(model):
+    optimizer = torch.optim.SGD([{"params": [model.weight]}, {"params": [model.bias], "lr": 5}], lr=1)
+    set_lr(optimizer, 0.5)
+    assert [group["lr"] for group in optimizer.param_groups] == [0.5, 0.5]
+
+
+@pytest.mark.parametrize(("name", "frames", "kind"), KINDS)
+def test_a_state_survives_tensors_and_json(name, frames, kind, tiny, model):
+    optimizer = trained(model, tiny(optimizer=name, frames=frames))
+    tensors, values = split_state(optimizer)
+    other = build_optimizer(model, tiny(optimizer=name, frames=frames, lr=0.9))
+    join_state(other, {n: t.clone() for n, t in tensors.items()}, json.loads(json.dumps(values)))
+    found, wanted = other.state_dict(), optimizer.state_dict()
+    assert found["param_groups"] == wanted["param_groups"]
+    assert found["state"].keys() == wanted["state"].keys()
+    for index, entry in wanted["state"].items():
+        for key, value in entry.items():
+            same = torch.equal(found["state"][index][key], value) if torch.is_tensor(value) else True
+            assert same, (index, key)
+            assert type(found["state"][index][key]) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("rename", "message"),
+    [
+        (lambda n: n.replace("0.", "9."), "holds the state of parameter 9, and there are 2"),
+        (lambda n: n.replace("0.", "1."), r"of parameter 1 is \(6, 8\), and that is \(6,\)"),
+    ],
+)
+def test_a_state_of_other_parameters_is_refused(rename, message, tiny, model):
+    recipe = tiny(method="dense")
+    optimizer = trained(model, recipe)
+    tensors, values = split_state(optimizer)
+    changed = {rename(name): tensor for name, tensor in tensors.items() if name.startswith("0.")}
+    with pytest.raises(ValueError, match=message):
+        join_state(build_optimizer(model, recipe), changed, values)
+
+
+@pytest.mark.parametrize("frames", ["riemannian", "householder"])
+def test_a_state_that_lacks_a_tensor_is_refused(frames, tiny, model):
+    recipe = tiny(optimizer="adam", frames=frames)
+    tensors, values = split_state(trained(model, recipe))
+    plain = next(n for n, t in tensors.items() if t.ndim == 1)
+    del tensors[plain]
+    with pytest.raises(ValueError, match="is there for some of its parameters, and not for others"):
+        join_state(build_optimizer(model, recipe), tensors, values)
+
+
+def test_a_count_of_steps_that_is_no_number_is_refused(tiny, model):
+    recipe = tiny(method="dense")
+    tensors, values = split_state(trained(model, recipe))
+    with pytest.raises(ValueError, match=r"'step' of parameter 0 is \(6, 8\), and that is \(\)"):
+        join_state(build_optimizer(model, recipe), {**tensors, "0.step": torch.zeros(6, 8)}, values)

@@ -1,0 +1,132 @@
+"""Spectra and their penalties."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+import sttp_riemann as sr
+from sttp_riemann.trains.spectrum import d_optimal, divergence, spectrum_values, trace_values
+
+VALUES = [[2.0, -4.0, 1.0], [3.0, 3.0, -3.0]]
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [("learned", [[0.5, -1.0, 0.25], [2.0, 2.0, -2.0]]), ("free", VALUES)],
+)
+def test_values_are_the_definition(kind: str, expected: list[list[float]]) -> None:
+    values, bounds = (torch.tensor(x, dtype=torch.float64) for x in (VALUES, [[1.0], [2.0]]))
+    torch.testing.assert_close(spectrum_values(kind, values, bounds), torch.tensor(expected, dtype=torch.float64))
+
+
+def test_one_bound_serves_all() -> None:
+    values = torch.tensor(VALUES)
+    torch.testing.assert_close(spectrum_values("learned", values, 2.0), 2 * spectrum_values("learned", values, 1.0))
+
+
+def test_an_identity_spectrum_is_the_bound_and_has_no_parameter() -> None:
+    layer = sr.reparameterize(nn.Linear(6, 4), 3, spectrum="identity", spectral_bound=2.0)
+    assert layer.spectrum is None
+    torch.testing.assert_close(layer.core_frames()[1], torch.full((3,), 2.0))
+
+
+def test_d_optimal_is_the_mean_of_minus_log() -> None:
+    model = sr.reparameterize(nn.Sequential(nn.Linear(6, 4), nn.Linear(8, 12)), 4, "svdp")
+    with torch.no_grad():
+        model[0].spectrum.copy_(torch.tensor([1.0, 0.5, 0.25, 0.125]))
+        model[1].spectrum.copy_(torch.tensor([2.0, 1.0, 0.5, 0.5]))
+    expected = (math.log(2) * (0 + 1 + 2 + 3) + math.log(2) * (0 + 1 + 2 + 2)) / 8
+    assert sr.spectral_penalty(model).item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_d_optimal_spreads_collapsed_values_and_is_least_for_equal_ones() -> None:
+    s = torch.tensor([1.0, 0.1], requires_grad=True)
+    d_optimal([s], torch.ones(1)).backward()
+    assert s.grad[1] < 0
+    assert d_optimal([torch.ones(4)], torch.ones(1)).item() == 0
+
+
+def test_d_optimal_of_a_vanishing_value_is_finite() -> None:
+    s = torch.tensor([1.0, 0.0], requires_grad=True)
+    loss = d_optimal([s], torch.ones(1))
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert torch.isfinite(s.grad).all()
+
+
+def test_divergence_prefers_the_reference_density_to_a_collapsed_and_to_a_flat_spectrum() -> None:
+    """Quantiles of the half-normal with mode 1 are the best; a collapsed spectrum is the worst."""
+    n, width = 64, 0.1
+    quantiles = 1 - torch.special.erfinv(torch.linspace(0.01, 0.9, n, dtype=torch.float64)) * math.sqrt(2 * width)
+    bounds = torch.ones(1, dtype=torch.float64)
+    best = divergence([quantiles], bounds)
+    assert best < divergence([torch.linspace(1, 0.02, n, dtype=torch.float64)], bounds)
+    assert best < divergence([torch.linspace(1, 0.02, n, dtype=torch.float64) ** 8], bounds)
+
+
+def test_divergence_is_relative_to_the_bound_and_has_a_finite_gradient_at_equal_values() -> None:
+    s = torch.tensor([1.0, 0.7, 0.2])
+    torch.testing.assert_close(divergence([s], torch.ones(1)), divergence([3 * s], torch.full((1,), 3.0)))
+    ones = torch.ones(4, requires_grad=True)
+    divergence([ones], torch.ones(1)).backward()
+    assert torch.isfinite(ones.grad).all()
+    assert ones.grad.abs().max() > 0
+
+
+@pytest.mark.parametrize("kind", ["d_optimal", "divergence"])
+def test_training_on_the_penalty_alone_lowers_it(kind: str) -> None:
+    torch.manual_seed(0)
+    model = sr.reparameterize(nn.Linear(32, 32), 16, init="dense")
+    optimizer = sr.RiemannianAdam(model.parameters(), lr=2e-2)
+    losses = []
+    for _ in range(40):
+        optimizer.zero_grad()
+        loss = sr.spectral_penalty(model, kind)
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < losses[0] - 0.05
+
+
+def test_values_that_rounding_tells_apart_share_the_gradient_of_their_maximum() -> None:
+    """Otherwise machines, and numbers of processes, part as soon as values that start equal have taken a step."""
+    weights = torch.tensor([3.0, 1.0, 2.0], dtype=torch.float64)
+    gradients = []
+    for nudge in (0.0, 1e-9, -1e-9):
+        stored = torch.tensor([[2.0 + nudge, 2.0, 1.0]], dtype=torch.float64, requires_grad=True)
+        values = spectrum_values("learned", stored, 1.0)
+        assert values.max() == 1
+        (gradient,) = torch.autograd.grad((weights * values).sum(), stored)
+        gradients.append(gradient[0])
+    # d (w . S / m): w / m, less (w . S / m^2) shared by the two largest
+    share = (3 * 2 + 1 * 2 + 2 * 1) / 4 / 2
+    expected = weights / 2 - torch.tensor([share, share, 0.0], dtype=torch.float64)
+    for gradient in gradients:
+        torch.testing.assert_close(gradient, expected, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("kind", ["learned", "free"])
+@pytest.mark.parametrize(
+    "bounds", [1.0, 2.5, torch.tensor([[1.0], [3.0]], dtype=torch.float64)], ids=["1", "2.5", "own"]
+)
+def test_the_written_way_back_is_autograds_and_the_values_are_the_same_bits(kind: str, bounds) -> None:
+    stored = torch.tensor([[2.0, -4.0, 1.0], [3.0, 3.0, -3.0]], dtype=torch.float64, requires_grad=True)
+    grad = torch.randn(2, 3, dtype=torch.float64)
+    expected = spectrum_values(kind, stored, bounds)
+    (gradient,) = torch.autograd.grad(expected, stored, grad)
+    values, pull = trace_values(kind, stored.detach(), bounds)
+    assert torch.equal(values, expected.detach())
+    torch.testing.assert_close(pull(grad)[0], gradient)
+
+
+def test_a_spectrum_of_zeros_is_zero_and_spoils_nothing() -> None:
+    stored = torch.zeros(1, 3, requires_grad=True)
+    values = spectrum_values("learned", stored, 1.0)
+    assert values.tolist() == [[0.0, 0.0, 0.0]]
+    traced, pull = trace_values("learned", stored.detach(), 1.0)
+    assert traced.tolist() == [[0.0, 0.0, 0.0]]
+    assert torch.isfinite(pull(torch.zeros(1, 3))[0]).all()
