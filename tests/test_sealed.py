@@ -31,7 +31,7 @@ def path(tmp_path) -> Path:
 def trained(tmp_path_factory) -> Path:
     """The last checkpoint of a real run, moments and average among its tensors."""
     folder = tmp_path_factory.mktemp("run")
-    Trainer(Recipe.from_dict({**TINY, "ema": 0.5}), folder).run()
+    Trainer(Recipe().changed(**{**TINY, "ema": 0.5}), folder).run()
     return checkpoints(folder)[-1]
 
 

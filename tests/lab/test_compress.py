@@ -31,7 +31,7 @@ def dense(tmp_path_factory):
     """A run folder with a dense network that was trained on the digits."""
     folder = tmp_path_factory.mktemp("dense") / "run"
     fields = {**TINY, "method": "dense", "name": "small", "steps": 60, "evaluate_every": 60, "checkpoint_every": 60}
-    Trainer(Recipe.from_dict({**fields, "network_options": {"width": 16, "depth": 1}}), folder).run()
+    Trainer(Recipe().changed(**{**fields, "network_options": {"width": 16, "depth": 1}}), folder).run()
     return folder
 
 
@@ -219,7 +219,7 @@ def trained_on_digits(tmp_path_factory):
         folder = tmp_path_factory.mktemp(name)
         study = {**recipes.read(name), "ranks": {}, "method": "dense", "device": "cpu"}
         for seed in study["seeds"]:
-            Trainer(Recipe.from_dict({**study, "seed": seed}), folder / f"seed{seed}").run()
+            Trainer(Recipe().changed(**{**study, "seed": seed}), folder / f"seed{seed}").run()
         return sorted(folder.iterdir())
 
     return train

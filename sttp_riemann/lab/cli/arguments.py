@@ -3,35 +3,133 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import math
 import re
-from collections.abc import Sequence
-from contextlib import suppress
-from typing import Any, get_args, get_origin, get_type_hints
+from collections.abc import Iterable
+from typing import Annotated, Any
 
-import yaml
 from jsonargparse import ArgumentParser, Namespace
 
 from sttp_riemann.errors import RecipeError
 from sttp_riemann.lab.bench.settings import DEVICES, ROWS
-from sttp_riemann.lab.training.checks import PATHS, check_path
-from sttp_riemann.lab.training.recipe import Recipe
-from sttp_riemann.lab.training.typecheck import LARGEST_WHOLE, check_text, shown
+from sttp_riemann.lab.training.fields import Count, Every, Field, FilePath, Range, Steps
+from sttp_riemann.lab.training.plain import check_text, shown
+from sttp_riemann.lab.training.recipe import FIELDS
 
 # The rest of a long one repeats the value that was given
 MOST_OF_A_MESSAGE = 4000
-FIELDS = tuple(field.name for field in dataclasses.fields(Recipe))
-CHECKPOINT_HELP = "the folder of a run, or a checkpoint"
-# Fields of a recipe that say what is trained from the start, or compared
-NOT_OF_COMPRESS = (
-    *("name", "summary", "task", "network", "network_options", "conditional", "image_size", "channels", "init"),
-    *("methods", "paths", "spectra", "ranks", "seeds", "paper", "steps", "evaluate_every"),
-    *("gan_loss", "discriminator_steps"),
-    *("metrics", "extractor", "extractor_weights", "metric_samples", "is_splits", "kid_subsets", "kid_subset_size"),
-    *("operator_norms",),
-    *(field.name for field in dataclasses.fields(Recipe) if field.name.startswith("generator")),
-)
+Positive = Annotated[float, Range(above=0, most=10**9)]
+
+
+def _own(hint: Any, help: str, **more: Any) -> tuple[Field, dict[str, Any]]:
+    """Describe an option that is no field of a recipe."""
+    return Field((), hint, None, {"help": help}), more
+
+
+RECIPE = "name of a shipped recipe, or a .yaml file"
+CHECKPOINT = _own(FilePath, "the folder of a run, or a checkpoint")
+WORKERS = _own(Count, "runs under way at a time, each in a process; 1 by default")
+COMMANDS: dict[str, tuple[str, str, str | None, dict[str, Any]]] = {
+    # In a line of the list of commands, and as a whole; fields of a recipe that it has no use for; its own options
+    "compare": (
+        "compare methods, frames and seeds, and write a report",
+        "Compare methods, frames and seeds; write results.csv, figures and a report.",
+        "run",
+        {"--recipe": _own(FilePath, RECIPE, default="digits"), "--workers": WORKERS},
+    ),
+    "report": (
+        "write the report of runs that are there",
+        "Write results.csv, figures and a report of finished runs, whichever commands made them.",
+        None,
+        {
+            "runs": _own(list[FilePath], "folders of runs, or folders that hold such", metavar="RUN"),
+            "--output": _own(FilePath, "folder to write to; runs/report by default"),
+        },
+    ),
+    "ablate": (
+        "compare both paths over ranks and learning rates",
+        "Compare the Riemannian with the Householder path: accuracy over ranks and learning rates, conditioning, "
+        "gradients, drift in float32.",
+        None,
+        {
+            "--recipe": _own(FilePath, f"{RECIPE}; digits-ablation by default"),
+            "--ranks": _own(list[Steps], "ranks of all layers"),
+            "--rates": _own(list[Positive], "learning rates"),
+            "--seeds": _own(FIELDS["seeds"].hint, "seeds; the recipe's by default"),
+            "--steps": _own(Steps, "steps of a run; the recipe's by default"),
+            "--target": _own(Positive, "test accuracy in percent, the steps to which are told"),
+            "--drift_steps": _own(Steps, "steps of the drift in float32"),
+            "--workers": WORKERS,
+            "--output": _own(FilePath, "the page, a .md file; runs/comparison.md by default"),
+        },
+    ),
+    "train": (
+        "train one network",
+        "Train one network as a recipe says.",
+        "study",
+        {"recipe": _own(FilePath, RECIPE)},
+    ),
+    "compress": (
+        "compress a trained network",
+        "Write a trained network with low-rank weights, as near to its own as ranks allow; fine-tune it if asked.",
+        "study gan start",
+        {
+            "model": _own(FilePath, "torchvision:NAME, or the folder or a checkpoint of a dense run"),
+            "--epochs": _own(Every, "passes over the training images to fine-tune by; 0 by default"),
+            "--calibrate": _own(
+                Every,
+                "training images on which layers' inputs are measured, to keep outputs, not weights; 2048 with epochs",
+            ),
+            "--weights": _own(FilePath, "state_dict of a torchvision network, .safetensors or .pth"),
+        },
+    ),
+    "inspect": (
+        "tell of every layer of a run's networks",
+        "Tell of every layer of a run's networks.",
+        None,
+        {"checkpoint": CHECKPOINT},
+    ),
+    "export": (
+        "write a dense network for other programs",
+        "Write a classifier with ordinary dense layers.",
+        None,
+        {
+            "checkpoint": CHECKPOINT,
+            "--to": _own(FilePath, "a .safetensors, .onnx or .pt2 file to write", required=True),
+        },
+    ),
+    "recipes": ("list the shipped recipes", "List the shipped recipes.", None, {}),
+    "bench": (
+        "measure speed and memory against the peers",
+        "Measure frames, optimizer and training steps against the peers; write a table and figures.",
+        None,
+        {
+            "--device": _own(str, "where to compute", choices=DEVICES),
+            "--rows": _own(list[str], "what to measure; all by default", choices=ROWS),
+            "--repetitions": _own(Count, "rounds in which the contestants take turns; 15 by default"),
+            "--budget": _own(Positive, "seconds for one contestant in a row; 30 by default"),
+            "--output": _own(FilePath, "the report, a .md file; runs/benchmarks.md by default"),
+            "--quick": _own(bool, "tiny shapes, to see that everything runs", default=False),
+            "--compile": _own(bool, "pass networks through torch.compile", default=False),
+        },
+    ),
+}
+
+
+def fields_for(command: str) -> dict[str, Field]:
+    """Give the fields of a recipe that are options of a command.
+
+    Parameters
+    ----------
+    command : str
+        Its name.
+
+    Returns
+    -------
+    dict[str, Field]
+        By the options' names, without dashes.
+    """
+    unused = COMMANDS[command][2]
+    return {} if unused is None else {n: f for n, f in FIELDS.items() if not f.scope & set(unused.split())}
 
 
 def parse(argv: list[str]) -> Namespace:
@@ -44,38 +142,13 @@ def parse(argv: list[str]) -> Namespace:
     """
     for text in argv:
         check_text("an argument", text)
-        _check_anchors(text)
     try:
-        found = build_parser().parse_args(argv, defaults=False)
+        return build_parser().parse_args(argv, defaults=False)
     except argparse.ArgumentError as error:
-        raise RecipeError(_readable(str(error)[:MOST_OF_A_MESSAGE])) from error
+        raise RecipeError(_readable(str(error)[:MOST_OF_A_MESSAGE], argv[:1])) from error
     except Exception as error:
         # What the parser of others makes of text that it has no answer to, such as brackets nested 1,500 deep
         raise RecipeError(f"the command line cannot be read: {shown(str(error))}; see --help") from error
-    _check(found)
-    return found
-
-
-def _check_anchors(text: str) -> None:
-    """Refuse a value that YAML would repeat: a few lines can make millions."""
-    with suppress(yaml.YAMLError, RecursionError):
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
-            raise RecipeError(f"an argument must not refer to parts of itself: {shown(text)}")
-
-
-def _check(found: Namespace) -> None:
-    """Refuse what no option has a use for; fields of a recipe are checked with it, so that one rule holds for both."""
-    for name, value in vars(found).items():
-        of_recipe = name in FIELDS and name not in PATHS
-        for item in value if isinstance(value, list) else [value]:
-            if isinstance(item, Namespace):
-                _check(item)
-            elif isinstance(item, str) and not of_recipe:
-                check_path(f"--{name}", item)
-            elif isinstance(item, float) and not math.isfinite(item):
-                raise RecipeError(f"--{name} must be a finite number, not {item}")
-            elif isinstance(item, int) and not of_recipe and abs(item) > LARGEST_WHOLE:
-                raise RecipeError(f"--{name} must be at most {LARGEST_WHOLE}, not {shown(item)}")
 
 
 def build_parser() -> ArgumentParser:
@@ -87,124 +160,29 @@ def build_parser() -> ArgumentParser:
         allow_abbrev=False,
     )
     commands = parser.add_subcommands(required=True, metavar="COMMAND")
-    compare = _recipe_parser(
-        "Compare methods, frames and seeds; write results.csv, figures and a report.", ("method", "frames", "seed")
-    )
-    compare.add_argument("--recipe", type=str, default="digits", help="name of a shipped recipe, or a .yaml file")
-    compare.add_argument("--workers", type=int, help="runs under way at a time, each in a process; 1 by default")
-    commands.add_subcommand("compare", compare, help="compare methods, frames and seeds, and write a report")
-    commands.add_subcommand("report", _report_parser(), help="write the report of runs that are there")
-    commands.add_subcommand("ablate", _ablate_parser(), help="compare both paths over ranks and learning rates")
-    train = _recipe_parser("Train one network as a recipe says.", ("methods", "paths", "ranks", "seeds"))
-    train.add_argument("recipe", type=str, help="name of a shipped recipe, or a .yaml file")
-    commands.add_subcommand("train", train, help="train one network")
-    commands.add_subcommand("compress", _compress_parser(), help="compress a trained network")
-    read = ArgumentParser(description="Tell of every layer of a run's networks.", exit_on_error=False)
-    read.add_argument("checkpoint", type=str, help=CHECKPOINT_HELP)
-    commands.add_subcommand("inspect", read, help="tell of every layer of a run's networks")
-    export = ArgumentParser(description="Write a classifier with ordinary dense layers.", exit_on_error=False)
-    export.add_argument("checkpoint", type=str, help=CHECKPOINT_HELP)
-    export.add_argument("--to", type=str, required=True, help="a .safetensors, .onnx or .pt2 file to write")
-    commands.add_subcommand("export", export, help="write a dense network for other programs")
-    commands.add_subcommand(
-        "recipes",
-        ArgumentParser(description="List the shipped recipes.", exit_on_error=False),
-        help="list the shipped recipes",
-    )
-    commands.add_subcommand("bench", _bench_parser(), help="measure speed and memory against the peers")
+    for command, (line, description, _, own) in COMMANDS.items():
+        inner = ArgumentParser(description=description, exit_on_error=False)
+        for name, (field, more) in own.items():
+            field.add_to(inner, name, **more)
+        groups: dict[str, Any] = {}
+        for name, field in fields_for(command).items():
+            section = field.path[0] if len(field.path) > 1 else "recipe"
+            if section not in groups:
+                groups[section] = inner.add_argument_group(section)
+            field.add_to(groups[section], f"--{name}")
+        commands.add_subcommand(command, inner, help=line)
     return parser
 
 
-def _recipe_parser(description: str, unused: Sequence[str]) -> ArgumentParser:
-    """Parser with an option for every field of a recipe but those that the command has no use for."""
-    parser = ArgumentParser(description=description, exit_on_error=False)
-    hints = get_type_hints(Recipe)
-    for field in (f for f in dataclasses.fields(Recipe) if f.name not in unused):
-        hint: Any = hints[field.name]
-        many = get_origin(hint) is list
-        extra: dict[str, Any] = {"nargs": "+"} if many else {}
-        kind = get_args(hint)[0] if many else hint
-        parser.add_argument(f"--{field.name}", type=kind, help=field.metadata["help"], **extra)
-    return parser
-
-
-def _report_parser() -> ArgumentParser:
-    parser = ArgumentParser(
-        description="Write results.csv, figures and a report of finished runs, whichever commands made them.",
-        exit_on_error=False,
-    )
-    parser.add_argument("runs", type=str, nargs="+", metavar="RUN", help="folders of runs, or folders that hold such")
-    parser.add_argument("--output", type=str, help="folder to write to; runs/report by default")
-    return parser
-
-
-def _ablate_parser() -> ArgumentParser:
-    parser = ArgumentParser(
-        description="Compare the Riemannian with the Householder path: accuracy over ranks and learning rates, "
-        "conditioning, gradients, drift in float32.",
-        exit_on_error=False,
-    )
-    parser.add_argument(
-        "--recipe", type=str, help="name of a shipped recipe, or a .yaml file; digits-ablation by default"
-    )
-    parser.add_argument("--ranks", type=int, nargs="+", help="ranks of all layers")
-    parser.add_argument("--rates", type=float, nargs="+", help="learning rates")
-    parser.add_argument("--seeds", type=int, nargs="+", help="seeds; the recipe's by default")
-    parser.add_argument("--steps", type=int, help="steps of a run; the recipe's by default")
-    parser.add_argument("--target", type=float, help="test accuracy in percent, the steps to which are told")
-    parser.add_argument("--drift_steps", type=int, help="steps of the drift in float32")
-    parser.add_argument("--workers", type=int, help="runs under way at a time, each in a process; 1 by default")
-    parser.add_argument("--output", type=str, help="the page, a .md file; runs/comparison.md by default")
-    return parser
-
-
-def _compress_parser() -> ArgumentParser:
-    parser = _recipe_parser(
-        "Write a trained network with low-rank weights, as near to its own as ranks allow; fine-tune it if asked.",
-        NOT_OF_COMPRESS,
-    )
-    parser.add_argument("model", type=str, help="torchvision:NAME, or the folder or a checkpoint of a dense run")
-    parser.add_argument("--epochs", type=int, help="passes over the training images to fine-tune by; 0 by default")
-    parser.add_argument(
-        "--calibrate",
-        type=int,
-        help="training images on which layers' inputs are measured, to keep outputs, not weights; 2048 with epochs",
-    )
-    parser.add_argument("--weights", type=str, help="state_dict of a torchvision network, .safetensors or .pth")
-    return parser
-
-
-def _bench_parser() -> ArgumentParser:
-    parser = ArgumentParser(
-        description="Measure frames, optimizer and training steps against the peers; write a table and figures.",
-        exit_on_error=False,
-    )
-    parser.add_argument("--device", choices=DEVICES, help="where to compute")
-    parser.add_argument("--rows", nargs="+", choices=ROWS, help="what to measure; all by default")
-    parser.add_argument("--repetitions", type=int, help="rounds in which the contestants take turns; 15 by default")
-    parser.add_argument("--budget", type=float, help="seconds for one contestant in a row; 30 by default")
-    parser.add_argument("--output", type=str, help="the report, a .md file; runs/benchmarks.md by default")
-    parser.add_argument("--quick", action="store_true", help="tiny shapes, to see that everything runs")
-    parser.add_argument("--compile", action="store_true", help="pass networks through torch.compile")
-    return parser
-
-
-def _readable(message: str) -> str:
+def _readable(message: str, command: Iterable[str]) -> str:
     """Say what jsonargparse says in words of a reader who knows no Python types."""
-    message = re.sub(r'Parser key "([^"]*)"(?: element \d+)?:\s*', r"--\1: ", message)
-    message = re.sub(
-        r"Does not validate against any.*?Subtypes: \[(.*)\]\s+Errors:.*Given value: (.*)", _union, message, flags=re.S
-    )
-    message = re.sub(r"typing\.Literal\[(.*?)\]", r"one of \1", message)
-    for kind, words in {"int": "whole number", "float": "number", "dict": "mapping", "bool": "true or false"}.items():
-        message = message.replace(f"<class '{kind}'>", words)
-    message = message.replace("Expected a ", "expected ").replace(". Got value: ", ", got ")
-    message = (
-        message.replace("train.recipe", "RECIPE").replace("report.runs", "RUN").replace('"subcommand"', "the command")
-    )
+    found = re.search(r'Parser key "([^"]*)".*?(?:Got value|Given value): ([^\n]*)', message, flags=re.S)
+    for name in command if found else ():
+        own = {option.strip("-"): field for option, (field, _) in COMMANDS[name][3].items()}
+        field = (fields_for(name) | own).get(found[1])  # type: ignore[index]
+        if field is not None:
+            return f"--{found[1]} must be {field.words}, not {shown(found[2])}; see --help"  # type: ignore[index]
+    words = {"train.recipe": "RECIPE", "report.runs": "RUN", '"subcommand"': "the command", "Expected": "expected"}
+    for theirs, ours in words.items():
+        message = message.replace(theirs, ours)
     return f"{message.rstrip('.')}; see --help"
-
-
-def _union(found: re.Match[str]) -> str:
-    kinds = found[1].replace(", <class 'NoneType'>", "").replace("dict[str, typing.Any]", "<class 'dict'>")
-    return f"Expected a {kinds.replace(', ', ' or ')}. Got value: {found[2]}"

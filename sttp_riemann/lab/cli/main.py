@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 from jsonargparse import Namespace
 
@@ -16,7 +16,7 @@ from sttp_riemann.files import child
 from sttp_riemann.lab import recipes
 from sttp_riemann.lab.bench.settings import Settings
 from sttp_riemann.lab.cli.arguments import parse
-from sttp_riemann.lab.training.recipe import Recipe
+from sttp_riemann.lab.training.recipe import FIELDS, Recipe, flatten, nest
 from sttp_riemann.lab.training.storage import checkpoints
 
 # What a shell says of a program whose reader has gone
@@ -79,7 +79,7 @@ def _compare(arguments: Namespace) -> None:
     given = dict(vars(arguments))
     workers = given.pop("workers", 1)
     recipe = _recipe(given)
-    if "rank" in given and recipe.rank_unused:
+    if "rank" in given and recipe.study.rank_unused:
         raise RecipeError("--rank has no effect where the recipe's ranks say every rank: give --ranks.METHOD instead")
     results, report = compare(recipe, _output(recipe), workers)
     print(f"\n{table_of(recipe, results)}\n\nreport: {report}")
@@ -183,16 +183,16 @@ COMMANDS = {
 
 def _recipe(given: Mapping[str, Any]) -> Recipe:
     """Fields of the recipe named, overridden by what the command line gives."""
-    fields = recipes.read(given.get("recipe", "digits"))
-    changes = {name: value for name, value in given.items() if name != "recipe"}
-    for name in ("network_options", "ranks"):
-        if isinstance(fields.get(name), dict) and name in changes:
-            changes[name] = {**fields[name], **changes[name]}
-    recipe = Recipe.from_dict({**fields, **changes})
-    if recipe.teacher is not None:
-        _checkpoint(recipe.teacher)
-    if recipe.extractor_weights is not None and not Path(recipe.extractor_weights).is_file():
-        raise RecipeError(f"there is no file {recipe.extractor_weights}: mend extractor_weights")
+    fields = flatten(recipes.read(given.get("recipe", "digits")))
+    for name, value in ((name, value) for name, value in given.items() if name != "recipe"):
+        # One option of a network joins the recipe's; {} is none of them
+        joins = isinstance(value, dict) and value and get_origin(FIELDS[name].hint) is dict
+        fields[name] = {**fields.get(name, {}), **value} if joins else value
+    recipe = Recipe.from_dict(nest(fields))
+    if recipe.distillation.teacher is not None:
+        _checkpoint(recipe.distillation.teacher)
+    if recipe.evaluation.extractor_weights is not None and not Path(recipe.evaluation.extractor_weights).is_file():
+        raise RecipeError(f"there is no file {recipe.evaluation.extractor_weights}: mend extractor_weights")
     return recipe
 
 

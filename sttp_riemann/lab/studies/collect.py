@@ -12,23 +12,11 @@ from typing import Any, get_args
 from sttp_riemann.errors import CheckpointError, RecipeError
 from sttp_riemann.lab.studies.results import Result, read_result
 from sttp_riemann.lab.studies.variant import Variant, title
-from sttp_riemann.lab.training.checks import LOW_RANK
 from sttp_riemann.lab.training.loop import RESULT
-from sttp_riemann.lab.training.recipe import LETTERS, Frames, Method, Recipe
+from sttp_riemann.lab.training.recipe import FIELDS, LETTERS, Recipe
+from sttp_riemann.lab.training.sections import Frames, Method
 from sttp_riemann.lab.training.storage import checkpoints
 
-# What a table has one of: Z is relative to one dense network, and metrics are compared only where they are the same
-SHARED = (
-    *("task", "data", "image_size", "channels", "network", "network_options", "conditional"),
-    *("generator", "generator_options", "metrics", "extractor", "metric_samples"),
-    *("is_splits", "kid_subsets", "kid_subset_size"),
-)
-# What changes nothing where weights are dense
-OF_LOW_RANK = (
-    *("frames", "rank", "budget", "spectrum", "init", "kernel_modes", "penalty", "penalty_weight", "gauge_fix_every"),
-    *("generator_frames", "generator_rank", "generator_spectrum", "generator_penalty", "generator_penalty_weight"),
-    "generator_exclude",
-)
 # What a label says
 OF_VARIANT = ("method", "frames", "rank", "seed")
 
@@ -127,12 +115,12 @@ def _recipe(result: Result) -> Recipe:
 def _check_shared(results: Sequence[Result]) -> None:
     first = results[0]
     for result in results[1:]:
-        for name in SHARED:
-            ours, theirs = getattr(_recipe(first), name), getattr(_recipe(result), name)
-            if ours != theirs:
+        ours, theirs = _recipe(first).flat(), _recipe(result).flat()
+        for name in (name for name, field in FIELDS.items() if "page" in field.scope):
+            if ours[name] != theirs[name]:
                 raise RecipeError(
                     f"{first['folder']} and {result['folder']} cannot share a page: "
-                    f"{name} is {ours!r} and {theirs!r}; report them apart"
+                    f"{name} is {ours[name]!r} and {theirs[name]!r}; report them apart"
                 )
 
 
@@ -141,30 +129,31 @@ def _ranks(results: Sequence[Result]) -> dict[str, list[int | float]]:
     found: dict[str, set[int | float]] = {}
     recipes = [_recipe(result) for result in results]
     for recipe in recipes:
-        if recipe.low_rank and recipe.budget is None and not isinstance(recipe.rank, dict):
-            found.setdefault(recipe.method, set()).add(recipe.rank)
-    compared = {method for recipe in recipes for method in recipe.ranks}
+        if recipe.network.low_rank and recipe.network.budget is None and not isinstance(recipe.network.rank, dict):
+            found.setdefault(recipe.network.method, set()).add(recipe.network.rank)
+    compared = {method for recipe in recipes for method in recipe.study.ranks}
     return {method: sorted(ranks) for method, ranks in found.items() if len(ranks) > 1 or method in compared}
 
 
 def _with_ranks(result: Result, ranks: dict[str, list[int | float]]) -> Recipe:
     """Give the recipe of a run as that of one of a comparison of these ranks."""
     recipe = _recipe(result)
-    if recipe.method in ranks and (recipe.budget is not None or isinstance(recipe.rank, dict)):
+    method, network = recipe.network.method, recipe.network
+    if method in ranks and (network.budget is not None or isinstance(network.rank, dict)):
         raise RecipeError(
-            f"{result['folder']} has a rank for each layer, and other runs of {recipe.method} are compared by their "
+            f"{result['folder']} has a rank for each layer, and other runs of {method} are compared by their "
             "one rank: report them apart"
         )
     # Only one of both may be said
-    return dataclasses.replace(recipe, ranks=ranks if recipe.budget is None else {})
+    return recipe.changed(ranks=ranks if recipe.network.budget is None else {})
 
 
 def _place(recipe: Recipe) -> tuple[Any, ...]:
     """Where a run comes in a comparison."""
-    letters = [*(LETTERS.values()), (recipe.spectrum, recipe.penalty)]
-    rank = recipe.rank if recipe.low_rank and not isinstance(recipe.rank, dict) else 0
-    method, path = get_args(Method).index(recipe.method), get_args(Frames).index(recipe.frames)
-    return method, letters.index((recipe.spectrum, recipe.penalty)), path, rank, recipe.seed
+    letters = [*(LETTERS.values()), (recipe.network.spectrum, recipe.network.penalty)]
+    rank = recipe.network.rank if recipe.network.low_rank and not isinstance(recipe.network.rank, dict) else 0
+    method, path = get_args(Method).index(recipe.network.method), get_args(Frames).index(recipe.network.frames)
+    return method, letters.index((recipe.network.spectrum, recipe.network.penalty)), path, rank, recipe.seed
 
 
 def _check_rows(runs: Sequence[Recipe], results: Sequence[Result]) -> None:
@@ -190,24 +179,23 @@ def _check_rows(runs: Sequence[Recipe], results: Sequence[Result]) -> None:
 def _bearing(recipe: Recipe) -> Mapping[str, Any]:
     """Fields that make a run what it is."""
     fields = recipe.what_matters()
-    if recipe.low_rank or (recipe.task == "gan" and recipe.generator_method in LOW_RANK):
+    if recipe.network.low_rank or (recipe.task == "gan" and recipe.of_generator().network.low_rank):
         return fields
     # Nor does it make a difference which of a dense network's layers stay dense
-    idle = (*OF_LOW_RANK, "exclude") if recipe.method == "dense" else OF_LOW_RANK
-    return {name: value for name, value in fields.items() if name not in idle}
+    idle = {"low_rank", "held"} if recipe.network.method == "dense" else {"low_rank"}
+    return {name: value for name, value in fields.items() if not idle & FIELDS[name].scope}
 
 
 def _merge(runs: Sequence[Recipe], name: str) -> Recipe:
     """Give the comparison that the runs would be of."""
-    base = next((run for run in runs if run.low_rank), runs[0])
+    base = next((run for run in runs if run.network.low_rank), runs[0])
     names = list(dict.fromkeys(run.name for run in runs))
     letters: set[Any] = {Variant.of(run.label).letter.upper() for run in runs} & set(LETTERS)
-    return dataclasses.replace(
-        base,
+    return base.changed(
         name=name if len(names) > 1 else names[0],
         summary=base.summary if len(names) == 1 else f"runs of {', '.join(names)}",
-        methods=_kinds(run.method for run in runs),
-        paths=_kinds(run.frames for run in runs if run.low_rank) or base.paths,
+        methods=_kinds(run.network.method for run in runs),
+        paths=_kinds(run.network.frames for run in runs if run.network.low_rank) or base.study.paths,
         seeds=sorted({run.seed for run in runs}),
         spectra=sorted(letters) if len(letters) > 1 else [],
         paper={key: value for run in runs for key, value in _paper(run).items()},
@@ -222,21 +210,21 @@ def _paper(run: Recipe) -> dict[str, Any]:
     """Give the paper's figures of a run's variant, under the name that it has on the page."""
     variant = Variant.of(run.label)
     alone = dataclasses.replace(variant, rank="").paper_name
-    figures = run.paper.get(variant.paper_name) or run.paper.get(alone)
+    figures = run.study.paper.get(variant.paper_name) or run.study.paper.get(alone)
     return {variant.paper_name: figures} if figures else {}
 
 
 def _remarks(runs: Sequence[Recipe]) -> list[str]:
     """Tell of the fields in which rows differ and that no label tells of."""
     told = []
-    for name in dataclasses.fields(Recipe):
+    for name in FIELDS:
         values: dict[str, list[str]] = {}
         for run in runs:
             fields = _bearing(run)
-            spectrum = name.name in ("spectrum", "penalty") and bool(Variant.of(run.label).letter)
-            if name.name in fields and name.name not in OF_VARIANT and not spectrum:
-                values.setdefault(repr(fields[name.name]), []).append(title(run.label))
+            spectrum = name in ("spectrum", "penalty") and bool(Variant.of(run.label).letter)
+            if name in fields and name not in OF_VARIANT and not spectrum:
+                values.setdefault(repr(fields[name]), []).append(title(run.label))
         if len(values) > 1:
             parts = [f"{value} in {', '.join(dict.fromkeys(rows))}" for value, rows in values.items()]
-            told.append(f"The rows differ in {name.name}: {'; '.join(parts)}.")
+            told.append(f"The rows differ in {name}: {'; '.join(parts)}.")
     return told

@@ -13,10 +13,10 @@ from sttp_riemann.lab.studies.report import check_report, write_report
 from sttp_riemann.lab.studies.results import Result, read_result
 from sttp_riemann.lab.studies.variant import title
 from sttp_riemann.lab.studies.workers import check_workers, spread
-from sttp_riemann.lab.training.checks import LOW_RANK
 from sttp_riemann.lab.training.loop import Trainer
 from sttp_riemann.lab.training.machine import build_accelerator
-from sttp_riemann.lab.training.recipe import Frames, Method, Recipe
+from sttp_riemann.lab.training.recipe import Recipe
+from sttp_riemann.lab.training.sections import LOW_RANK, Frames, Method
 from sttp_riemann.lab.training.snapshot import check_origin
 from sttp_riemann.lab.training.task import build_task
 
@@ -40,22 +40,22 @@ def plan(recipe: Recipe) -> list[Recipe]:
     --------
     >>> from sttp_riemann.lab.studies.compare import plan
     >>> from sttp_riemann.lab.training.recipe import Recipe
-    >>> [run.label for run in plan(Recipe(methods=["dense", "sttp"], seeds=[0]))]
+    >>> [run.label for run in plan(Recipe().changed(methods=["dense", "sttp"], seeds=[0]))]
     ['dense', 'sttp-riemannian', 'sttp-householder']
     """
     variants: list[tuple[Method, Frames, str | None, int | float | None]] = []
-    letters: list[str | None] = [*recipe.spectra] or [None]
-    for method in recipe.methods:
+    letters: list[str | None] = [*recipe.study.spectra] or [None]
+    for method in recipe.study.methods:
         if method in LOW_RANK:
-            ranks = recipe.ranks.get(method, [None])
-            for letter, path, rank in product(letters, recipe.paths, ranks):
+            ranks = recipe.study.ranks.get(method, [None])
+            for letter, path, rank in product(letters, recipe.study.paths, ranks):
                 variants.append((method, path, letter, rank))
         else:
             # It has no frames, spectrum or rank, so one path stands for all
-            variants.append((method, recipe.paths[0], None, None))
+            variants.append((method, recipe.study.paths[0], None, None))
     return [
         recipe.for_run(method, path, seed, letter, rank)
-        for seed in recipe.seeds
+        for seed in recipe.study.seeds
         for method, path, letter, rank in variants
     ]
 
@@ -159,7 +159,8 @@ def _rehearse(runs: Sequence[Recipe]) -> None:
 def _line(run: Recipe, result: Result) -> str:
     final, milliseconds = result["final"], result["median_step_ms"]
     if run.task == "gan":
-        told = ", ".join(f"{name} {final[name]:.4g}" for name in (*run.metrics, "diversity") if name in final)
+        names = (*run.evaluation.metrics, "diversity")
+        told = ", ".join(f"{name} {final[name]:.4g}" for name in names if name in final)
     else:
         told = f"{100 * final['test_accuracy']:.2f} % test accuracy"
     return f"{title(run.label)}, seed {run.seed}: {told}, {milliseconds:.1f} ms a step"

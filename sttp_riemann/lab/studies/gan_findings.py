@@ -114,16 +114,17 @@ def _norms(rows: Sequence[GanRow]) -> str:
 
 
 def _caution(recipe: Recipe, rows: Sequence[GanRow]) -> list[str]:
-    count, seeds = recipe.metric_samples, len(rows[0].runs)
-    if not recipe.metrics:
+    count, seeds = recipe.evaluation.metric_samples, len(rows[0].runs)
+    if not recipe.evaluation.metrics:
         return []
-    if recipe.extractor == "digits":
+    if recipe.evaluation.extractor == "digits":
         return [
             f"Metrics are of {count:,} samples seen through a small network trained on the digits, over {seeds} "
             "seed(s): they compare the rows of this table and nothing else."
         ]
-    if (count, recipe.steps) != (50_000, 100_000) and recipe.paper:
+    if (count, recipe.schedule.steps) != (50_000, 100_000) and recipe.study.paper:
         return [
-            f"The paper trains 100,000 steps and measures 50,000 samples; here it was {recipe.steps:,} and {count:,}."
+            "The paper trains 100,000 steps and measures 50,000 samples; "
+            f"here it was {recipe.schedule.steps:,} and {count:,}."
         ]
     return []

@@ -179,13 +179,13 @@ def scaled(name: str) -> Callable[[GanRow], tuple[float, float]]:
 def gan_table(recipe: Recipe, rows: Sequence[GanRow]) -> list[list[str]]:
     """Write the table as a reader sees it, the names of its columns first; the paper's figures beside ours."""
     names = [name for name in MEASURES if name in rows[0].figures]
-    printed = [name for name in names if any(name in of for of in recipe.paper.values())]
+    printed = [name for name in names if any(name in of for of in recipe.study.paper.values())]
     compressed = any(row.generator_ratio != 100 for row in rows)
     head = ["method", *(MEASURES[name][0] for name in names), *(f"paper's {MEASURES[name][0]}" for name in printed)]
     head += ["Z of D (%)", *(["Z of G (%)"] if compressed else []), "step (ms)"]
     lines = [[*head, "largest spectral norm", "orthogonality error", "collapsed"]]
     for row in rows:
-        paper = recipe.paper.get(Variant.of(row.label).paper_name, {})
+        paper = recipe.study.paper.get(Variant.of(row.label).paper_name, {})
         line = [row.title, *(_spread(name, *row.figures[name]) for name in names)]
         line += [_scaled(name, paper[name]) if name in paper else "–" for name in printed]
         line += [f"{row.ratio:.2f}", *([f"{row.generator_ratio:.2f}"] if compressed else []), f"{row.step_ms:.1f}"]
@@ -211,9 +211,9 @@ def gan_csv(rows: Sequence[GanRow]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*head, "collapse_step", "collapse_layer"])
     for run in (run for row in rows for run in row.runs):
-        result, recipe = run.result, run.result["recipe"]
+        result, network = run.result, run.result["recipe"]["network"]
         final, found = result["final"], run.collapse
-        frames = recipe["frames"] if recipe["method"] in ("svdp", "sttp") else ""
+        frames = network["frames"] if network["method"] in ("svdp", "sttp") else ""
         values = [
             *(final[name] for name in names),
             result["ratio"],
@@ -222,5 +222,5 @@ def gan_csv(rows: Sequence[GanRow]) -> str:
         ]
         values.append(max(row["largest_spectral_norm"] for row in result["history"]))
         end = ["", ""] if found is None else [found.step, found.layer or ""]
-        writer.writerow([result["label"], recipe["method"], frames, run.seed, *(f"{v:.6g}" for v in values), *end])
+        writer.writerow([result["label"], network["method"], frames, run.seed, *(f"{v:.6g}" for v in values), *end])
     return text.getvalue()

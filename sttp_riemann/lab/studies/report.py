@@ -15,7 +15,7 @@ from sttp_riemann.lab.studies.markdown import cell, fenced, markdown_table, plai
 from sttp_riemann.lab.studies.page import page
 from sttp_riemann.lab.studies.plots import figures
 from sttp_riemann.lab.studies.results import Result, table, tabulate, to_csv
-from sttp_riemann.lab.training.recipe import Recipe
+from sttp_riemann.lab.training.recipe import FIELDS, Recipe, nest
 
 FIGURES = "figures"
 CSV, MARKDOWN, HTML = "results.csv", "report.md", "report.html"
@@ -140,12 +140,13 @@ def recipe_text(recipe: Recipe) -> str:
     str
         YAML.
     """
-    hidden = {"output", "data_root", "extractor_weights", "method", "frames", "seed"}
-    if recipe.rank_unused:
+    given = recipe.flat()
+    hidden = {name for name, field in FIELDS.items() if field.local or "run" in field.scope}
+    if recipe.study.rank_unused:
         hidden.add("rank")
-    fields = {k: v for k, v in recipe.to_dict().items() if k not in hidden}
-    if fields["data"].startswith("folder:"):
-        fields["data"] = f"folder:{Path(fields['data']).name}"
+    if given["data"].startswith("folder:"):
+        given["data"] = f"folder:{Path(given['data']).name}"
+    fields = nest({name: value for name, value in given.items() if name not in hidden})
     return yaml.safe_dump(fields, sort_keys=False, default_flow_style=None, width=100)
 
 

@@ -123,19 +123,21 @@ def tabulate(results: Sequence[Result]) -> list[Row]:
 
 def only_rank(recipe: Mapping[str, Any]) -> float | None:
     """Give the one rank of all layers; None where each has its own."""
-    rank: float | None = None if isinstance(recipe["rank"], dict) else recipe["rank"]
-    return rank if recipe.get("budget") is None else None
+    network = recipe["network"]
+    rank: float | None = None if isinstance(network["rank"], dict) else network["rank"]
+    return rank if network.get("budget") is None else None
 
 
 def _row(label: str, group: Sequence[Result]) -> Row:
     first, recipe = group[0], group[0]["recipe"]
-    dense = recipe["method"] == "dense"
+    network = recipe["network"]
+    dense = network["method"] == "dense"
     accuracies = [100 * r["final"]["test_accuracy"] for r in group]
     errors = [r["largest_orthogonality_error"] for r in group]
     return Row(
         label=label,
-        method=recipe["method"],
-        frames="" if dense else recipe["frames"],
+        method=network["method"],
+        frames="" if dense else network["frames"],
         rank=None if dense else only_rank(recipe),
         seeds=len(group),
         accuracy=statistics.fmean(accuracies),

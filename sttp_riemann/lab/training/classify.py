@@ -43,14 +43,14 @@ class Classification:
         self.augment = Augmentation(recipe, self.data.num_classes, self.data.batch(torch.tensor([0]))[0][0])
         self.classifier = Player(build_network(recipe, self.data, self.data.num_classes), recipe, accelerator)
         self.players = {"classifier": self.classifier}
-        self.teacher = None if recipe.teacher is None else Teacher(recipe, self.data, accelerator)
+        self.teacher = None if recipe.distillation.teacher is None else Teacher(recipe, self.data, accelerator)
         self.size = len(self.data.train_images)
 
     def step(self, draw: Callable[[], Tensor], lr: float) -> float:
         """One optimizer step on one batch; its cross entropy."""
         self.classifier.network.train()
         batch = self._to_device(self.augment(*self.data.batch(draw())))
-        parts = list(zip(*(tensor.chunk(self.recipe.accumulate) for tensor in batch), strict=True))
+        parts = list(zip(*(tensor.chunk(self.recipe.schedule.accumulate) for tensor in batch), strict=True))
         entropies: list[Tensor] = []
         total = self.classifier.descend(parts, lambda part: self._loss(part, entropies), lr)
         # An infinite penalty ends a run as well
@@ -59,13 +59,13 @@ class Classification:
     def _loss(self, part: Sequence[Tensor], entropies: list[Tensor]) -> Tensor:
         recipe, player, (images, labels) = self.recipe, self.classifier, part
         scores = player.network(images)
-        loss = cross_entropy(scores, labels, label_smoothing=recipe.label_smoothing)
+        loss = cross_entropy(scores, labels, label_smoothing=recipe.data.label_smoothing)
         entropies.append(loss.detach())
         if self.teacher is not None:
-            loss = loss.lerp(self.teacher.distance(images, scores), recipe.distill)
-        if recipe.method == "dense" or recipe.penalty == "none":
+            loss = loss.lerp(self.teacher.distance(images, scores), recipe.distillation.distill)
+        if recipe.network.method == "dense" or recipe.network.penalty == "none":
             return loss
-        return loss + recipe.penalty_weight * sr.spectral_penalty(player.model, kind=recipe.penalty)
+        return loss + recipe.network.penalty_weight * sr.spectral_penalty(player.model, kind=recipe.network.penalty)
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
@@ -75,7 +75,7 @@ class Classification:
         totals = torch.zeros(3, dtype=torch.float64, device=self.accelerator.device)
         indices = torch.arange(rank, len(self.data.test_images), world)
         with sr.cached(model):
-            for part in indices.split(self.recipe.evaluate_batch_size):
+            for part in indices.split(self.recipe.evaluation.evaluate_batch_size):
                 images, labels = self._to_device(self.data.batch(part, train=False))
                 with self.accelerator.autocast():
                     scores = model(images).float()
@@ -86,7 +86,7 @@ class Classification:
         return {
             "test_loss": loss_sum / count,
             "test_accuracy": hits_sum / count,
-            **observe.orthogonality(model, self.recipe.method),
+            **observe.orthogonality(model, self.recipe.network.method),
         }
 
     def score(self, figures: Mapping[str, float]) -> float:
@@ -95,7 +95,7 @@ class Classification:
 
     def summary(self) -> dict[str, Any]:
         """Tell of the finished network: sizes, singular values."""
-        return observe.summary(self.classifier.result, self.recipe.method, self.recipe.exclude)
+        return observe.summary(self.classifier.result, self.recipe.network.method, self.recipe.network.exclude)
 
     def write_records(self, folder: Path, step: int) -> None:
         """Nothing is too big for the history."""

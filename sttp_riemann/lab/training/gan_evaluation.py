@@ -89,10 +89,10 @@ class Evaluator:
         self.recipe, self.accelerator, self.classes = recipe, accelerator, classes
         self.latent_dim = latent_dim
         generator = torch.Generator().manual_seed(recipe.seed)
-        self.probe = PROBES * recipe.batch_size
+        self.probe = PROBES * recipe.schedule.batch_size
         probe = torch.randperm(len(data.train_images), generator=generator)[: self.probe]
         self.real, self.real_labels = data.batch(probe)
-        if recipe.metrics:
+        if recipe.evaluation.metrics:
             self.options = self._metric_options(len(data.train_images))
             self.reference = _as_bytes(data)
         self.ends = torch.randn(2, PATHS, latent_dim, generator=generator)
@@ -101,10 +101,11 @@ class Evaluator:
     def evaluate(self, discriminator: Player, generator: Player) -> Evaluation:
         """Look at both networks; neither is changed."""
         network = generator.result.eval()
-        count = max(self.probe, self.recipe.metric_samples if self.recipe.metrics else 0)
+        measured = self.recipe.evaluation.metric_samples if self.recipe.evaluation.metrics else 0
+        count = max(self.probe, measured)
         fakes, labels = self._samples(network, count)
-        figures = self._measure(fakes[: self.recipe.metric_samples], network) if self.recipe.metrics else {}
-        plain = plain_copy(discriminator.model, discriminator.recipe.low_rank)
+        figures = self._measure(fakes[:measured], network) if measured else {}
+        plain = plain_copy(discriminator.model, discriminator.recipe.network.low_rank)
         probe = (fakes[: self.probe].float() / 127.5 - 1, labels[: self.probe])
         outputs: dict[str, list[float]] = {}
 
@@ -112,9 +113,9 @@ class Evaluator:
             real = self._judge(model, self.real, self.real_labels)
             fake = self._judge(model, *probe)
             outputs.update(real=real.tolist(), fake=fake.tolist())
-            return LOSSES[self.recipe.gan_loss].discriminator(real, fake)
+            return LOSSES[self.recipe.gan.loss].discriminator(real, fake)
 
-        layers = layer_records(plain, loss, self.recipe.operator_norms)
+        layers = layer_records(plain, loss, self.recipe.evaluation.operator_norms)
         for name, norm in trained_norms(discriminator.model).items():
             # Embeddings are held, too, and have no record
             if name in layers:
@@ -124,7 +125,7 @@ class Evaluator:
             "real_output": float(torch.tensor(outputs["real"]).mean()),
             "fake_output": float(torch.tensor(outputs["fake"]).mean()),
             "largest_spectral_norm": max(layer["spectral_norm"] for layer in layers.values()),
-            **observe.orthogonality(discriminator.model, "sttp" if discriminator.recipe.low_rank else "dense"),
+            **observe.orthogonality(discriminator.model, "sttp" if discriminator.recipe.network.low_rank else "dense"),
         }
         sheets = {"samples": png(fakes[:SHEET]), "interpolations": png(self._paths(network), columns=PATH_STEPS)}
         return Evaluation(figures, layers, outputs, sheets)
@@ -135,7 +136,7 @@ class Evaluator:
         generator = torch.Generator().manual_seed(self.seed)
         noise = torch.randn(count, self.latent_dim, generator=generator)
         labels = torch.arange(count) % (self.classes or 1)
-        size = self.recipe.evaluate_batch_size
+        size = self.recipe.evaluation.evaluate_batch_size
         parts = zip(noise.split(size), labels.split(size), strict=True)
         return torch.cat([self._draw(network, *part) for part in parts]), labels
 
@@ -164,7 +165,7 @@ class Evaluator:
         generator = (network, self.latent_dim, self.classes or 0)
         with torch.random.fork_rng(devices=[]):
             try:
-                return measure(fakes, self.reference, self.recipe.metrics, self.options, generator)
+                return measure(fakes, self.reference, self.recipe.evaluation.metrics, self.options, generator)
             except MetricError as error:
                 raise RecipeError(f"metrics: {error}") from error
 
@@ -180,17 +181,17 @@ class Evaluator:
 
         recipe = self.recipe
         options = MetricOptions(
-            recipe.extractor,
-            recipe.extractor_weights,
-            recipe.download,
-            recipe.is_splits,
-            recipe.kid_subsets,
-            recipe.kid_subset_size,
+            recipe.evaluation.extractor,
+            recipe.evaluation.extractor_weights,
+            recipe.data.download,
+            recipe.evaluation.is_splits,
+            recipe.evaluation.kid_subsets,
+            recipe.evaluation.kid_subset_size,
             cuda=self.accelerator.device.type == "cuda",
         )
         with torch.random.fork_rng(devices=[]):
             try:
-                check(recipe.metrics, options, recipe.metric_samples, real)
+                check(recipe.evaluation.metrics, options, recipe.evaluation.metric_samples, real)
             except MetricError as error:
                 raise RecipeError(f"metrics: {error}") from error
         return options

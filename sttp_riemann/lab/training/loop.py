@@ -57,7 +57,7 @@ class Trainer:
         self.accelerator = build_accelerator(recipe)
         torch.manual_seed(recipe.seed)
         self.task: Task = build_task(recipe, self.accelerator)
-        self.order = DataOrder(self.task.size, recipe.batch_size, recipe.seed)
+        self.order = DataOrder(self.task.size, recipe.schedule.batch_size, recipe.seed)
         self.progress = Progress()
         # Last, as what cannot be built is refused before anything is written
         self._lock = Lock(folder) if self.accelerator.is_main_process else None
@@ -66,7 +66,7 @@ class Trainer:
                 refuse_links(folder / name, folder)
             if last := last_checkpoint(folder):
                 restore(self, last[1], last[0])
-            logs = recipe.tensorboard and self.accelerator.is_main_process
+            logs = recipe.checkpoints.tensorboard and self.accelerator.is_main_process
             self.logbook = Logbook(folder, self.progress.step) if logs else None
         except BaseException:
             self._release()
@@ -92,9 +92,9 @@ class Trainer:
                 while not self._done():
                     self._step()
                     bar.update()
-                    if self._due(self.recipe.evaluate_every):
+                    if self._due(self.recipe.evaluation.evaluate_every):
                         bar.set_postfix(self._evaluate())
-                    if self._due(self.recipe.checkpoint_every) or self._done():
+                    if self._due(self.recipe.checkpoints.checkpoint_every) or self._done():
                         self._save()
             return self._finish()
         finally:
@@ -109,7 +109,7 @@ class Trainer:
 
     def _bar(self) -> tqdm[Any]:
         return tqdm(
-            total=self.recipe.steps,
+            total=self.recipe.schedule.steps,
             initial=self.progress.step,
             desc=f"{self.recipe.label} seed {self.recipe.seed}",
             unit="step",
@@ -119,14 +119,15 @@ class Trainer:
         )
 
     def _done(self) -> bool:
-        return self.progress.step >= self.recipe.steps or is_stuck(self._scores(), self.recipe.patience)
+        schedule = self.recipe.schedule
+        return self.progress.step >= schedule.steps or is_stuck(self._scores(), schedule.patience)
 
     def _scores(self) -> list[float]:
         return [self.task.score(row) for row in self.progress.history]
 
     def _due(self, every: int) -> bool:
         step = self.progress.step
-        return step == self.recipe.steps or bool(every and step % every == 0)
+        return step == self.recipe.schedule.steps or bool(every and step % every == 0)
 
     def _step(self) -> None:
         progress, recipe = self.progress, self.recipe
@@ -140,12 +141,12 @@ class Trainer:
         if not math.isfinite(loss):
             raise DivergedError(
                 f"the loss is {loss} at step {progress.step} of {recipe.label}, seed {recipe.seed}: "
-                f"set lr below {recipe.lr:g}, or clip to 1, and begin in another --output folder"
+                f"set lr below {recipe.optimizer.lr:g}, or clip to 1, and begin in another --output folder"
             )
         progress.losses.append(loss)
-        if recipe.gauge_fix_every and progress.step % recipe.gauge_fix_every == 0:
+        if recipe.optimizer.gauge_fix_every and progress.step % recipe.optimizer.gauge_fix_every == 0:
             for player in self.task.players.values():
-                if player.recipe.riemannian:
+                if player.recipe.network.riemannian:
                     player.fix_gauge()
 
     def _draw(self) -> torch.Tensor:
@@ -163,13 +164,13 @@ class Trainer:
             self.task.write_records(self.folder, progress.step)
         if self.logbook is not None:
             self.logbook.write(progress.step, figures)
-        if self.recipe.keep_best and is_best(self._scores()) and self.accelerator.is_main_process:
+        if self.recipe.checkpoints.keep_best and is_best(self._scores()) and self.accelerator.is_main_process:
             save_best(self.folder, take(self))
         return figures
 
     def _save(self) -> None:
         if self.accelerator.is_main_process:
-            save_and_prune(self.folder, self.progress.step, take(self), self.recipe.keep)
+            save_and_prune(self.folder, self.progress.step, take(self), self.recipe.checkpoints.keep)
         self.accelerator.wait_for_everyone()
 
     def _finish(self) -> dict[str, Any]:

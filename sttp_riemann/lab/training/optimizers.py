@@ -20,13 +20,17 @@ _VALUES = {"scalars": Each(float), "groups": [{"params": [int], "lr": float}]}
 
 def build_optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
     """Optimizer for a model: the Riemannian one where frames are points of a manifold, torch's own otherwise."""
-    options: dict[str, Any] = {"weight_decay": recipe.weight_decay, **({} if recipe.riemannian else {"fused": True})}
-    if recipe.optimizer == "adam":
-        adam = sr.RiemannianAdam if recipe.riemannian else torch.optim.Adam
-        betas = (recipe.betas[0], recipe.betas[1])
-        return adam(model.parameters(), lr=recipe.lr, betas=betas, **options)
-    sgd = sr.RiemannianSGD if recipe.riemannian else torch.optim.SGD
-    return sgd(model.parameters(), lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.nesterov, **options)
+    settings, riemannian = recipe.optimizer, recipe.network.riemannian
+    options: dict[str, Any] = {
+        "lr": settings.lr,
+        "weight_decay": settings.weight_decay,
+        **({} if riemannian else {"fused": True}),
+    }
+    if settings.name == "adam":
+        adam = sr.RiemannianAdam if riemannian else torch.optim.Adam
+        return adam(model.parameters(), betas=(settings.betas[0], settings.betas[1]), **options)
+    sgd = sr.RiemannianSGD if riemannian else torch.optim.SGD
+    return sgd(model.parameters(), momentum=settings.momentum, nesterov=settings.nesterov, **options)
 
 
 def set_lr(optimizer: Optimizer, lr: float) -> None:

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sttp_riemann.errors import CheckpointError
+from sttp_riemann.errors import CheckpointError, RecipeError
 from sttp_riemann.lab.forms import Each, check_form
 from sttp_riemann.lab.training.checkpoint import Checkpoint, load_model
 from sttp_riemann.lab.training.machine import code_version
 from sttp_riemann.lab.training.optimizers import join_state, split_state
-from sttp_riemann.lab.training.recipe import Recipe
+from sttp_riemann.lab.training.recipe import Recipe, flatten, nest
 from sttp_riemann.model.measures import layer_ranks
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def take(run: Trainer) -> Checkpoint:
     data = run.task.data
     values = {
         "code": code_version(),
-        "recipe": run.recipe.what_matters(),
+        "recipe": nest(run.recipe.what_matters()),
         # What it takes to build the networks again where the data are not at hand
         "images": {"channels": data.channels, "image_size": data.image_size, "num_classes": data.num_classes},
         "ranks": {name: layer_ranks(player.model) for name, player in run.task.players.items()},
@@ -99,12 +99,13 @@ def restore(run: Trainer, checkpoint: Checkpoint, path: Path) -> None:
 def _progress(run: Trainer, values: Any) -> Progress:
     check_form(values, PROGRESS)
     progress = Progress(**values)
-    if not 0 <= progress.step <= run.recipe.steps or len(progress.timings) < min(progress.step, 1):
-        raise ValueError(f"step {progress.step} of {run.recipe.steps}, with {len(progress.timings)} times of steps")
+    steps = run.recipe.schedule.steps
+    if not 0 <= progress.step <= steps or len(progress.timings) < min(progress.step, 1):
+        raise ValueError(f"step {progress.step} of {steps}, with {len(progress.timings)} times of steps")
     for row in progress.history:
         check_form(row, {"step": int})
         run.task.score(row)
-    if progress.step == run.recipe.steps and not progress.history:
+    if progress.step == steps and not progress.history:
         raise ValueError("the history is empty after the last step")
     return progress
 
@@ -119,7 +120,7 @@ def check_origin(recipe: Recipe, folder: Path, before: Mapping[str, Any], code: 
     folder : Path
         Where a run was found.
     before : mapping
-        The fields of its recipe.
+        Its recipe, by section.
     code : str or None
         The version of the package that it was begun with.
 
@@ -129,6 +130,13 @@ def check_origin(recipe: Recipe, folder: Path, before: Mapping[str, Any], code: 
         The message names what differs.
     """
     now = recipe.what_matters()
+    try:
+        before = flatten(before)
+    except RecipeError as error:
+        raise CheckpointError(
+            f"{folder} holds a run with a recipe of another form ({error}): choose another folder with --output, or "
+            "delete this one"
+        ) from error
     changed = [f"{name} was {before.get(name)!r} and is {now[name]!r}" for name in now if before.get(name) != now[name]]
     if changed:
         raise CheckpointError(

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import pytest
@@ -43,7 +42,7 @@ def result(
 
 def ranked(method: str, frames: str, rank: int, seed: int = 0, **changes: Any) -> Result:
     """A finished run of a comparison of the ranks 2 and 8."""
-    recipe = dataclasses.replace(Recipe(), ranks={"svdp": [2, 8], "sttp": [2, 8]}, rank=rank)
+    recipe = Recipe().changed(ranks={"svdp": [2, 8], "sttp": [2, 8]}, rank=rank)
     return result(method, frames, seed, recipe, ratio=3.0 * rank, **changes)
 
 

@@ -42,8 +42,8 @@ def test_runs_of_a_study_are_found_at_any_depth_and_in_order(write, tmp_path, cu
     ranks = [f"{m}-{f}-rank{r}" for m in ("svdp", "sttp") for f in ("riemannian", "householder") for r in (2, 8)]
     assert labels(found) == [label for label in ["dense", *ranks] for _ in range(2)]
     assert [run["recipe"]["seed"] for run in found.results[:2]] == [0, 1]
-    assert found.recipe.ranks == {"svdp": [2, 8], "sttp": [2, 8]}
-    assert (found.recipe.seeds, found.remarks, found.skipped) == ([0, 1], [], [])
+    assert found.recipe.study.ranks == {"svdp": [2, 8], "sttp": [2, 8]}
+    assert (found.recipe.study.seeds, found.remarks, found.skipped) == ([0, 1], [], [])
 
 
 def test_runs_of_one_rank_each_get_labels_that_tell_it(write):
@@ -53,7 +53,7 @@ def test_runs_of_one_rank_each_get_labels_that_tell_it(write):
     found = collect(folders, "page")
     assert labels(found) == ["dense", "sttp-riemannian-rank4", "sttp-riemannian-rank16"]
     assert (found.recipe.name, found.recipe.summary) == ("page", "runs of baseline, point")
-    assert (found.recipe.methods, found.recipe.paths) == (["dense", "sttp"], ["riemannian"])
+    assert (found.recipe.study.methods, found.recipe.study.paths) == (["dense", "sttp"], ["riemannian"])
     # What is excluded from compression, and at which rank, is nothing to a dense network
     assert found.remarks == []
 
@@ -153,4 +153,4 @@ def test_the_papers_figures_go_with_the_rank(write):
     ]
     found = collect(folders, "page")
     assert labels(found) == ["sttp-r-riemannian-rank4", "sttp-r-riemannian-rank8"]
-    assert found.recipe.paper == {"STTP-R r=4": {"is": 7.0}}
+    assert found.recipe.study.paper == {"STTP-R r=4": {"is": 7.0}}

@@ -21,7 +21,7 @@ def test_dense_runs_once_a_seed_and_the_others_on_every_path(tiny):
 
 def test_every_low_rank_method_runs_at_every_rank_on_every_path(tiny):
     runs = plan(tiny(seeds=[0], ranks={"svdp": [1, 2], "sttp": [0.5]}))
-    assert [(run.label, run.rank) for run in runs[1:]] == [
+    assert [(run.label, run.network.rank) for run in runs[1:]] == [
         ("svdp-riemannian-rank1", 1), ("svdp-riemannian-rank2", 2),
         ("svdp-householder-rank1", 1), ("svdp-householder-rank2", 2),
         ("sttp-riemannian-rank0.5", 0.5), ("sttp-householder-rank0.5", 0.5),
@@ -31,7 +31,7 @@ def test_every_low_rank_method_runs_at_every_rank_on_every_path(tiny):
 
 def test_a_method_without_ranks_runs_at_the_recipes_own(tiny):
     runs = plan(tiny(seeds=[0], paths=["riemannian"], ranks={"sttp": [2]}))
-    assert [(run.label, run.rank) for run in runs[1:]] == [("svdp-riemannian", 4), ("sttp-riemannian-rank2", 2)]
+    assert [(run.label, run.network.rank) for run in runs[1:]] == [("svdp-riemannian", 4), ("sttp-riemannian-rank2", 2)]
 
 
 def test_runs_of_every_rank_have_their_own_folders(tiny, tmp_path):

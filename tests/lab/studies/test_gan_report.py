@@ -47,15 +47,15 @@ LABELS = ["dense", "sn", *(f"sttp-{letter}-{path}" for letter in "cr" for path i
 @pytest.fixture(scope="module")
 def study(tmp_path_factory, digits_cache):
     folder = tmp_path_factory.mktemp("study")
-    recipe = Recipe.from_dict(FIELDS)
+    recipe = Recipe().changed(**FIELDS)
     results, report = compare(recipe, folder)
     return recipe, results, report.parent
 
 
 def test_every_method_spectrum_and_path_has_its_runs():
-    runs = plan(Recipe.from_dict(FIELDS))
+    runs = plan(Recipe().changed(**FIELDS))
     assert [run.label for run in runs] == 2 * LABELS
-    assert {run.label: (run.spectrum, run.penalty) for run in runs if run.low_rank} == {
+    assert {run.label: (run.network.spectrum, run.network.penalty) for run in runs if run.network.low_rank} == {
         "sttp-c-riemannian": ("identity", "none"),
         "sttp-c-householder": ("identity", "none"),
         "sttp-r-riemannian": ("learned", "d_optimal"),
@@ -128,7 +128,7 @@ def test_a_damaged_record_is_refused_by_name(tmp_path):
 
 
 def test_a_run_without_metrics_has_figures_all_the_same(tmp_path):
-    recipe = Recipe.from_dict({**FIELDS, "metrics": [], "methods": ["dense"], "spectra": [], "seeds": [0]})
+    recipe = Recipe().changed(**{**FIELDS, "metrics": [], "methods": ["dense"], "spectra": [], "seeds": [0]})
     results, report = compare(recipe, tmp_path)
     drawn = gan_figures(tabulate_gan(results))
     assert all(png.startswith(b"\x89PNG") for _, png in drawn.values())
@@ -140,7 +140,7 @@ def ranked(tmp_path_factory, digits_cache):
     folder = tmp_path_factory.mktemp("ranks")
     changes = {"methods": ["sn", "sttp"], "spectra": [], "seeds": [0], "ranks": {"sttp": [2, 4]}}
     paper = {"STTP-C r=4": {"fid": 9.0}}
-    recipe = Recipe.from_dict({**FIELDS, **changes, "steps": 2, "spectrum": "identity", "paper": paper})
+    recipe = Recipe().changed(**{**FIELDS, **changes, "steps": 2, "spectrum": "identity", "paper": paper})
     results, report = compare(recipe, folder)
     return recipe, results, report.parent
 
@@ -197,7 +197,7 @@ def test_the_papers_figure_of_a_rank_is_beside_that_rank(ranked):
 def test_finished_runs_of_a_gan_make_the_same_report(ranked, tmp_path):
     _, _, folder = ranked
     found = collect([folder], "page")
-    assert found.recipe.paper == {"STTP-C r=4": {"fid": 9.0}}
+    assert found.recipe.study.paper == {"STTP-C r=4": {"fid": 9.0}}
     report = write_report(found.recipe, found.results, tmp_path)
     assert (tmp_path / "results.csv").read_text() == (folder / "results.csv").read_text()
     assert len(list((report.parent / "figures").iterdir())) == 7

@@ -36,7 +36,7 @@ class Page(html.parser.HTMLParser):
 
 @pytest.fixture
 def folder(results, tmp_path):
-    write_report(Recipe(name="a <b> & c", summary="what it is"), results, tmp_path)
+    write_report(Recipe().changed(name="a <b> & c", summary="what it is"), results, tmp_path)
     return tmp_path
 
 
@@ -66,7 +66,7 @@ def test_the_markdown_shows_the_figures_that_are_there(folder):
 def test_no_html_of_a_recipe_or_a_machine_is_in_the_markdown(results, tmp_path):
     evil = "<img src=x onerror=alert(1)>"
     results = [{**run, "environment": {**run["environment"], evil: evil}} for run in results]
-    recipe = Recipe(name=f"a {evil}", summary=evil, network_options={"```\n<b>": "````"})
+    recipe = Recipe().changed(name=f"a {evil}", summary=evil, network_options={"```\n<b>": "````"})
     write_report(recipe, results, tmp_path, remarks=[f"a remark {evil}"])
     outside, *_ = blocks = (tmp_path / "report.md").read_text().split("\n`````")
     assert "<" not in outside + blocks[2]
@@ -97,7 +97,7 @@ def test_code_in_a_sentence_ends_where_it_is_meant_to():
 
 
 def test_the_recipe_is_told_as_yaml_without_folders_of_this_machine():
-    text = recipe_text(Recipe(output="/home/me/out", data_root="/home/me/data", data="folder:/home/me/cats"))
+    text = recipe_text(Recipe().changed(output="/home/me/out", data_root="/home/me/data", data="folder:/home/me/cats"))
     assert "/home/me" not in text
     fields = yaml.safe_load(text)
     assert fields["data"] == "folder:cats"

@@ -36,6 +36,6 @@ def test_a_curve_is_the_label_without_the_rank(label):
 
 @pytest.mark.parametrize("task", ["classify", "gan"])
 def test_a_recipes_label_can_be_taken_apart(task):
-    recipe = Recipe(task=task, ranks={"sttp": [4]}).for_run("sttp", "householder", 0, rank=4)
+    recipe = Recipe().changed(task=task, ranks={"sttp": [4]}).for_run("sttp", "householder", 0, rank=4)
     letter = "l" if task == "gan" else ""
     assert Variant.of(recipe.label) == Variant("sttp", letter, "householder", "4")

@@ -19,7 +19,7 @@ def taught(tmp_path_factory):
     from tests.conftest import TINY
 
     folder = tmp_path_factory.mktemp("teacher")
-    Trainer(Recipe.from_dict({**TINY, "method": "dense", "steps": 20}), folder).run()
+    Trainer(Recipe().changed(**{**TINY, "method": "dense", "steps": 20}), folder).run()
     return str(folder)
 
 

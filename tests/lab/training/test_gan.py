@@ -23,7 +23,7 @@ def task(recipe) -> Gan:
 
 
 def draws(recipe, gan):
-    return DataOrder(gan.size, recipe.batch_size, recipe.seed).draw
+    return DataOrder(gan.size, recipe.schedule.batch_size, recipe.seed).draw
 
 
 @pytest.mark.parametrize("loss", ["hinge", "non_saturating", "wasserstein", "wasserstein_hinge"])
@@ -103,7 +103,7 @@ def test_both_networks_are_represented_each_in_its_own_way(tiny_gan):
 
 @pytest.mark.parametrize(("method", "expected"), [("sn", "dense"), ("sttp", "sttp")])
 def test_a_generator_that_follows_takes_low_rank_methods_alone(method, expected, tiny_gan):
-    assert task(tiny_gan(method=method, generator_method="follow")).generator.recipe.method == expected
+    assert task(tiny_gan(method=method, generator_method="follow")).generator.recipe.network.method == expected
 
 
 @pytest.mark.parametrize("method", ["sn", "sr"])

@@ -24,8 +24,8 @@ def model():
 
 
 def trained(model, recipe, steps=3):
-    if recipe.method != "dense":
-        sr.reparameterize(model, rank=3, frames=recipe.frames)
+    if recipe.network.method != "dense":
+        sr.reparameterize(model, rank=3, frames=recipe.network.frames)
     optimizer = build_optimizer(model, recipe)
     for _ in range(steps):
         optimizer.zero_grad()

@@ -23,7 +23,7 @@ SMALL = {"width": 16, "depth": 2}
 @pytest.mark.parametrize("frames", ["riemannian", "householder"])
 def test_bf16_keeps_frames_orthonormal_and_the_accuracy_within_a_point(method: Any, frames: Any, tmp_path) -> None:
     study = Recipe.from_dict({**recipes.read("digits"), "network_options": SMALL})
-    study = replace(study, steps=STEPS, evaluate_every=200, device="cpu")
+    study = study.changed(steps=STEPS, evaluate_every=200, device="cpu")
     accuracies: dict[str, list[float]] = {"float32": [], "bf16": []}
     # Seeds differ by more than a point among themselves, so means are compared
     for seed in study.seeds:

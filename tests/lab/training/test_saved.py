@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import pytest
@@ -22,7 +21,7 @@ from tests.conftest import TINY
 def written(tmp_path_factory) -> Path:
     """The last checkpoint of a run."""
     folder = tmp_path_factory.mktemp("written")
-    Trainer(Recipe.from_dict(TINY), folder).run()
+    Trainer(Recipe().changed(**TINY), folder).run()
     return checkpoints(folder)[-1]
 
 
@@ -101,9 +100,9 @@ def test_values_of_wrong_types_are_refused_by_name(key, value, message, written,
 
 def test_a_classifier_that_no_run_is_of_tells_no_accuracy(tmp_path):
     model = build_model("digits_resnet", num_classes=10, in_channels=1, width=8, depth=1)
-    recipe = Recipe.from_dict(TINY)
+    recipe = Recipe().changed(**TINY)
     path = tmp_path / "dense.safetensors"
-    save_classifier(path, model, dataclasses.replace(recipe, method="dense"), Images(1, 8, 10))
+    save_classifier(path, model, recipe.changed(method="dense"), Images(1, 8, 10))
     assert load_trained(str(path)).accuracy is None
 
 

@@ -34,7 +34,7 @@ def test_a_checkpoint_of_a_restored_run_is_the_same(tiny, tmp_path):
 @pytest.fixture(scope="module")
 def ended(tmp_path_factory) -> tuple[Recipe, Checkpoint]:
     """A recipe, and the last checkpoint of its run."""
-    recipe, folder = Recipe.from_dict({**TINY, "ema": 0.5}), tmp_path_factory.mktemp("ended")
+    recipe, folder = Recipe().changed(**{**TINY, "ema": 0.5}), tmp_path_factory.mktemp("ended")
     Trainer(recipe, folder).run()
     return recipe, load_checkpoint(checkpoints(folder)[-1])
 

@@ -115,7 +115,7 @@ def run_grid(settings: Settings, folder: Path, workers: int = 1) -> list[Variant
     """
     variants = list(itertools.product(settings.methods, settings.ranks, PATHS))
     # Seeds outermost: a machine that is slower for a while slows all variants alike
-    keys = [(*v, rate, s) for s in settings.recipe.seeds for rate in settings.rates for v in variants]
+    keys = [(*v, rate, s) for s in settings.recipe.study.seeds for rate in settings.rates for v in variants]
     tasks = []
     for method, rank, frames, rate, seed in keys:
         run = settings.run(method, frames, rank, rate, seed)
@@ -147,7 +147,7 @@ def _cell(
     rate: float,
     found: dict[tuple[object, ...], Result | None],
 ) -> Cell:
-    results = [found[method, rank, frames, rate, seed] for seed in settings.recipe.seeds]
+    results = [found[method, rank, frames, rate, seed] for seed in settings.recipe.study.seeds]
     times = [r["median_step_ms"] for r in results if r is not None]
     return Cell(
         method,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from sttp_riemann.lab.studies.ablation.drift import Drift, drift
 from sttp_riemann.lab.studies.ablation.gradients import Probe, condition, probe
@@ -36,6 +36,6 @@ class Look:
 
 def measure(settings: Settings, method: str, frames: str, rank: int) -> tuple[Probe, Drift]:
     """Probe a run of a small network at the recipe's learning rate, and let a layer drift."""
-    run = settings.run(method, frames, rank, settings.recipe.lr, settings.recipe.seeds[0])
-    small = replace(run, network_options={**run.network_options, **settings.probe_options})
+    run = settings.run(method, frames, rank, settings.recipe.optimizer.lr, settings.recipe.study.seeds[0])
+    small = run.changed(network_options={**run.network.options, **settings.probe_options})
     return probe(small), drift(method, frames, rank, settings.drift_steps)

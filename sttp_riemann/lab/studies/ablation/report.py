@@ -118,10 +118,11 @@ def _introduction(settings: Settings, command: Sequence[str]) -> str:
     recipe = settings.recipe
     return (
         f"Written by {code(f'sttp-riemann {shlex.join(command)}')}. The recipe {code(recipe.name)} "
-        f"({plain(recipe.data)}, {plain(recipe.network)}, {recipe.steps} steps of {recipe.batch_size}, "
-        f"spectrum {recipe.spectrum}) with each method "
+        f"({plain(recipe.data.name)}, {plain(recipe.network.name)}, {recipe.schedule.steps} steps of "
+        f"{recipe.schedule.batch_size}, "
+        f"spectrum {recipe.network.spectrum}) with each method "
         f"on both paths, at ranks {_list(settings.ranks)} and learning rates {_list(settings.rates)}, "
-        f"{len(recipe.seeds)} seeds each. Both paths start from the same weights and see the same batches. "
+        f"{len(recipe.study.seeds)} seeds each. Both paths start from the same weights and see the same batches. "
         "Riemannian Adam scales a frame's step so that its root mean square entry is about the learning rate, as "
         "Adam's is, which makes equal rates comparable."
     )
@@ -130,8 +131,9 @@ def _introduction(settings: Settings, command: Sequence[str]) -> str:
 def _about_accuracy(settings: Settings) -> str:
     return (
         f"Test accuracy: mean over seeds ± two standard deviations, at the rate where it is highest. Steps to "
-        f"{settings.target:g} %: median over seeds, to the first evaluation (every {settings.recipe.evaluate_every} "
-        "steps) that has it, at the rate where that is soonest. Step: median of forward, backward and optimizer."
+        f"{settings.target:g} %: median over seeds, to the first evaluation (every "
+        f"{settings.recipe.evaluation.evaluate_every} steps) that has it, at the rate where that is soonest. "
+        "Step: median of forward, backward and optimizer."
     )
 
 
@@ -139,9 +141,9 @@ def _about_probes(settings: Settings) -> str:
     options = ", ".join(f"{plain(k)} {plain(v)}" for k, v in settings.probe_options.items())
     return (
         f"Condition: largest over smallest singular value of the differential of W of the last convolution but one, "
-        f"in the recipe's network with {options}, trained at {settings.recipe.lr:g}; the Riemannian one is taken on "
-        "the tangent space, without the directions of the gauge. In brackets how many directions move W at all: a "
-        "learned spectrum starts with equal values, within which U and V can turn together and leave W as it is; only "
+        f"in the recipe's network with {options}, trained at {settings.recipe.optimizer.lr:g}; the Riemannian one is "
+        "taken on the tangent space, without the directions of the gauge. In brackets how many directions move W at "
+        "all: a learned spectrum starts with equal values, within which U and V can turn together and leave W as it is; only "
         "the others are counted in the condition. Gradient spread: 95 % quantile over 5 % quantile of "
         "the norm of all frames' gradients along that run, after its first tenth. Float32 from float64: relative "
         f"distance of W after {settings.drift_steps} steps towards a fixed 64 x 64 matrix in both precisions; "

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from sttp_riemann.errors import RecipeError
-from sttp_riemann.lab.training.checks import LOW_RANK
 from sttp_riemann.lab.training.recipe import Recipe
+from sttp_riemann.lab.training.sections import LOW_RANK
 
 PATHS = ("riemannian", "householder")
 
@@ -57,8 +57,8 @@ class Settings:
     @property
     def methods(self) -> tuple[str, ...]:
         """Methods of the recipe that have frames."""
-        return tuple(m for m in self.recipe.methods if m in LOW_RANK)
+        return tuple(m for m in self.recipe.study.methods if m in LOW_RANK)
 
     def run(self, method: str, frames: str, rank: int, rate: float, seed: int) -> Recipe:
         """Give the recipe of one run."""
-        return replace(self.recipe, method=method, frames=frames, rank=rank, lr=rate, seed=seed, ranks={})  # type: ignore[arg-type]
+        return self.recipe.changed(method=method, frames=frames, rank=rank, lr=rate, seed=seed, ranks={})
