@@ -13,12 +13,12 @@ from sttp_riemann.lab.studies.report import check_report, write_report
 from sttp_riemann.lab.studies.results import Result, read_result
 from sttp_riemann.lab.studies.variant import title
 from sttp_riemann.lab.studies.workers import check_workers, spread
+from sttp_riemann.lab.training.build import build_task
 from sttp_riemann.lab.training.loop import Trainer
 from sttp_riemann.lab.training.machine import build_accelerator
 from sttp_riemann.lab.training.recipe import Recipe
 from sttp_riemann.lab.training.sections import LOW_RANK, Frames, Method
 from sttp_riemann.lab.training.snapshot import check_origin
-from sttp_riemann.lab.training.task import build_task
 
 
 def plan(recipe: Recipe) -> list[Recipe]:

@@ -113,7 +113,17 @@ Fraction = Annotated[float, Range(least=0, below=1)]
 Inside = Annotated[float, Range(above=0, below=1)]
 Share = Annotated[float, Range(least=0, most=1)]
 Weight = Annotated[float, Range(least=0, most=10**9)]
-Rank = Annotated[int, Range(least=1, most=LARGEST_WHOLE)] | Annotated[float, Range(above=0, most=1)]
+Budget = Annotated[float, Range(above=0, most=1)]
+Rank = Annotated[int, Range(least=1, most=LARGEST_WHOLE)] | Budget
+Side = Annotated[int, Range(least=1, most=4096)]
+Channels = Annotated[int, Range(least=1, most=64)]
+Few = Annotated[int, Range(least=1, most=10**4)]
+Threads = Annotated[int, Range(least=1, most=1024)]
+Mixup = Annotated[float, Range(least=0, most=1000)]
+Temperature = Annotated[float, Range(least=1e-3, most=1000)]
+LearningRate = Annotated[float, Range(above=0, most=1e30)]
+Decay = Annotated[float, Range(least=0, most=10**6)]
+Clip = Annotated[float, Range(above=0, most=10**9)]
 Seed = Annotated[int, Range(least=0, most=LARGEST_SEED)]
 
 

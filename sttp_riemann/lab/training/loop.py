@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from sttp_riemann.errors import DivergedError
 from sttp_riemann.files import Lock, refuse_links, write_atomically
+from sttp_riemann.lab.training.build import build_task
 from sttp_riemann.lab.training.logbook import Logbook
 from sttp_riemann.lab.training.machine import build_accelerator, environment
 from sttp_riemann.lab.training.order import DataOrder
@@ -24,7 +25,7 @@ from sttp_riemann.lab.training.schedule import learning_rate
 from sttp_riemann.lab.training.snapshot import Progress, restore, take
 from sttp_riemann.lab.training.stopping import is_best, is_stuck
 from sttp_riemann.lab.training.storage import BESIDE, last_checkpoint, save_and_prune, save_best
-from sttp_riemann.lab.training.task import Task, build_task
+from sttp_riemann.lab.training.task import Task
 
 RESULT = "result.json"
 # Enough for a steady median; a long run keeps its last ones

@@ -4,29 +4,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from sttp_riemann.errors import RecipeError
-from sttp_riemann.lab.training.fields import (
-    FOLLOW,
-    Count,
-    Every,
-    FilePath,
-    Fraction,
-    Inside,
-    Many,
-    Range,
-    Rank,
-    Seed,
-    Share,
-    Steps,
-    Weight,
-    option,
-)
+from sttp_riemann.lab.training import fields as kinds
+from sttp_riemann.lab.training.fields import FOLLOW, option
 from sttp_riemann.lab.training.plain import shown
 
 Method = Literal["dense", "sn", "sr", "svdp", "sttp"]
 Frames = Literal["riemannian", "householder"]
+Spectrum = Literal["identity", "learned", "free"]
+Init = Literal["noisy_identity", "orthogonal", "identity", "dense"]
+Modes = Literal["flat", "prime"]
+Recompute = Literal["auto", "always", "never"]
+Penalty = Literal["none", "d_optimal", "divergence"]
+GanLoss = Literal["hinge", "non_saturating", "wasserstein", "wasserstein_hinge"]
+Metric = Literal["is", "fid", "kid", "prc", "ppl"]
+Extractor = Literal["inception-v3-compat", "digits"]
+RANK = "largest rank of a layer and of a tensor train bond, a fraction of the full one, or either by layer name"
+BUDGET = "largest share of the network's dense numbers; ranks of layers follow from it, and rank is not used"
+RECOMPUTE = "compute V^T x again in the backward, for memory: where it is large, always or never"
+SPECTRA = "which spectra are compared: identity, learned, learned with D-optimal penalty"
 LOW_RANK = ("svdp", "sttp")
 """Methods that have frames."""
 # A covariance is of two at least; neighbours are sought among three others
@@ -40,21 +38,13 @@ class Data:
     """Images, and what is done to them before a network learns from them."""
 
     name: str = option("digits", "digits, cifar10, stl10, fake or folder:PATH", "page", qualified=True)
-    root: FilePath | None = option(None, "folder with the data", matters=False, qualified=True)
+    root: kinds.FilePath | None = option(None, "folder with the data", matters=False, qualified=True)
     download: bool = option(False, "allow the data to be downloaded", matters=False)
-    image_size: Annotated[int, Range(least=1, most=4096)] | None = option(
-        None, "side of the images that the network sees (default: as they are)", "page start"
-    )
-    channels: Annotated[int, Range(least=1, most=64)] | None = option(
-        None, "channels of the images that the network sees (default: as they are)", "page start"
-    )
-    augment: dict[str, dict[str, Any]] = option(
-        {}, "transforms of torchvision v2, each with a mapping of its options, applied in order", "classify"
-    )
-    mixup: Annotated[float, Range(least=0, most=1000)] = option(
-        0.0, "mix pairs of examples; parameter of the Beta distribution of the shares (0: off)", "classify"
-    )
-    label_smoothing: Fraction = option(0.0, "share of each label that is spread over all classes", "classify")
+    image_size: kinds.Side | None = option(None, "side of the images (default: as they are)", "page start")
+    channels: kinds.Channels | None = option(None, "channels of the images (default: as they are)", "page start")
+    augment: dict[str, dict[str, Any]] = option({}, "transforms of torchvision v2 with their options", "classify")
+    mixup: kinds.Mixup = option(0.0, "mix pairs of examples; parameter of the Beta distribution (0: off)", "classify")
+    label_smoothing: kinds.Fraction = option(0.0, "share of a label that is spread over all classes", "classify")
 
     def check(self) -> None:
         """Refuse fields that contradict each other; the message says what to change."""
@@ -66,43 +56,18 @@ class Network:
     """A network and how its weights are represented."""
 
     name: str = option("digits_resnet", "name of the network", "page start", qualified=True)
-    options: dict[str, Any] = option(
-        {}, "options of the network, such as --network_options.width 32", "page start", qualified=True
-    )
+    options: dict[str, Any] = option({}, "its options, as --network_options.width 32", "page start", qualified=True)
     method: Method = option("sttp", "how weights are represented", "run", follows=True)
     frames: Frames = option("riemannian", "how orthonormal frames are kept", "run low_rank", follows=True)
-    rank: Rank | dict[str, Rank] = option(
-        64,
-        "largest rank of a layer and of a tensor train bond, a fraction of the full one, or either by layer name",
-        "low_rank",
-        follows=True,
-    )
-    budget: Annotated[float, Range(above=0, most=1)] | None = option(
-        None,
-        "largest share of the network's dense numbers; ranks of layers follow from it, and rank is not used",
-        "low_rank",
-        follows=True,
-    )
-    spectrum: Literal["identity", "learned", "free"] = option(
-        "learned", "singular values of a layer", "low_rank", follows=True
-    )
-    init: Literal["noisy_identity", "orthogonal", "identity", "dense"] = option(
-        "noisy_identity", "where frames start", "low_rank start", follows=True
-    )
+    rank: kinds.Rank | dict[str, kinds.Rank] = option(64, RANK, "low_rank", follows=True)
+    budget: kinds.Budget | None = option(None, BUDGET, "low_rank", follows=True)
+    spectrum: Spectrum = option("learned", "singular values of a layer", "low_rank", follows=True)
+    init: Init = option("noisy_identity", "where frames start", "low_rank start", follows=True)
     exclude: list[str] = option([], "layers that stay dense", "held")
-    kernel_modes: Literal["flat", "prime"] = option(
-        "flat", "kernel positions as one mode of the train, or factorized", "low_rank", follows=True
-    )
-    recompute: Literal["auto", "always", "never"] = option(
-        "auto",
-        "compute V^T x again in the backward, for memory: where it is large, always or never",
-        matters=False,
-        follows=True,
-    )
-    penalty: Literal["none", "d_optimal", "divergence"] = option(
-        "none", "spectral penalty of low-rank methods", "low_rank", follows=True
-    )
-    penalty_weight: Weight = option(1.0, "weight of the spectral penalty", "low_rank")
+    kernel_modes: Modes = option("flat", "kernel positions: one mode, or factorized", "low_rank", follows=True)
+    recompute: Recompute = option("auto", RECOMPUTE, matters=False, follows=True)
+    penalty: Penalty = option("none", "spectral penalty of low-rank methods", "low_rank", follows=True)
+    penalty_weight: kinds.Weight = option(1.0, "weight of the spectral penalty", "low_rank")
 
     @property
     def low_rank(self) -> bool:
@@ -135,12 +100,8 @@ def generator() -> Network:
 class Adversary:
     """How a GAN's networks are set against each other."""
 
-    loss: Literal["hinge", "non_saturating", "wasserstein", "wasserstein_hinge"] = option(
-        "hinge", "what both networks minimize", "gan", qualified=True
-    )
-    discriminator_steps: Annotated[int, Range(least=1, most=10**4)] = option(
-        5, "steps of the discriminator a step of the generator", "gan"
-    )
+    loss: GanLoss = option("hinge", "what both networks minimize", "gan", qualified=True)
+    discriminator_steps: kinds.Few = option(5, "steps of the discriminator a step of the generator", "gan")
     conditional: bool = option(False, "both networks know the class of an image", "gan page")
 
 
@@ -148,15 +109,9 @@ class Adversary:
 class Distillation:
     """A trained classifier to learn from."""
 
-    teacher: FilePath | None = option(
-        None, "checkpoint of a classifier to learn from, beside the labels (distillation)", "classify"
-    )
-    distill: Share = option(
-        0.5, "share of the loss that is the distance to the teacher; not used without one", "classify"
-    )
-    temperature: Annotated[float, Range(least=1e-3, most=1000)] = option(
-        4.0, "what both networks' class scores are divided by", "classify"
-    )
+    teacher: kinds.FilePath | None = option(None, "checkpoint to learn from, beside the labels", "classify")
+    distill: kinds.Share = option(0.5, "share of the loss that is the distance to the teacher", "classify")
+    temperature: kinds.Temperature = option(4.0, "what both networks' class scores are divided by", "classify")
 
 
 @dataclass(frozen=True)
@@ -164,16 +119,14 @@ class Optimizer:
     """What a step does with a gradient."""
 
     name: Literal["adam", "sgd"] = option("adam", "optimizer; its Riemannian kin on Riemannian frames", qualified=True)
-    lr: Annotated[float, Range(above=0, most=1e30)] = option(1e-3, "learning rate")
-    betas: list[Fraction] = option([0.9, 0.999], "Adam: decay of both moments")
-    momentum: Fraction = option(0.9, "SGD: momentum")
+    lr: kinds.LearningRate = option(1e-3, "learning rate")
+    betas: list[kinds.Fraction] = option([0.9, 0.999], "Adam: decay of both moments")
+    momentum: kinds.Fraction = option(0.9, "SGD: momentum")
     nesterov: bool = option(False, "SGD: Nesterov's momentum")
-    weight_decay: Annotated[float, Range(least=0, most=10**6)] = option(0.0, "weight decay")
-    clip: Annotated[float, Range(above=0, most=10**9)] | None = option(
-        None, "largest norm of the gradient (Riemannian on Riemannian frames)"
-    )
-    gauge_fix_every: Every = option(0, "steps between gauge fixings of Riemannian frames (0: never)", "low_rank")
-    ema: Fraction = option(0.0, "decay of a running average of the network, which is then what is evaluated (0: off)")
+    weight_decay: kinds.Decay = option(0.0, "weight decay")
+    clip: kinds.Clip | None = option(None, "largest norm of the gradient (Riemannian on Riemannian frames)")
+    gauge_fix_every: kinds.Every = option(0, "steps between gauge fixings of frames (0: never)", "low_rank")
+    ema: kinds.Fraction = option(0.0, "decay of a running average of the network, which is then evaluated (0: off)")
 
     def check(self) -> None:
         """Refuse fields that contradict each other; the message says what to change."""
@@ -188,17 +141,13 @@ class Optimizer:
 class Schedule:
     """How long a run is, and its learning rate on the way."""
 
-    steps: Steps = option(1000, "optimizer steps; of a GAN's generator", "start")
-    batch_size: Count = option(128, "examples a step, all processes and parts together")
-    accumulate: Count = option(1, "parts that a step's batch is computed in, to save memory")
+    steps: kinds.Steps = option(1000, "optimizer steps; of a GAN's generator", "start")
+    batch_size: kinds.Count = option(128, "examples a step, all processes and parts together")
+    accumulate: kinds.Count = option(1, "parts that a step's batch is computed in, to save memory")
     decay: Literal["linear", "cosine", "steps", "none"] = option("linear", "learning rate over steps")
-    milestones: list[Inside] = option(
-        [0.3, 0.6, 0.8], "decay 'steps': ascending fractions of the run after which lr falls"
-    )
-    decay_factor: Annotated[float, Range(above=0, most=1)] = option(
-        0.2, "decay 'steps': what lr is multiplied with at each milestone"
-    )
-    patience: Every = option(0, "evaluations without a better score after which a run ends (0: never)")
+    milestones: list[kinds.Inside] = option([0.3, 0.6, 0.8], "decay 'steps': parts of the run after which lr falls")
+    decay_factor: kinds.Budget = option(0.2, "decay 'steps': what lr is multiplied with at each milestone")
+    patience: kinds.Every = option(0, "evaluations without a better score after which a run ends (0: never)")
 
     def check(self) -> None:
         """Refuse fields that contradict each other; the message says what to change."""
@@ -215,19 +164,15 @@ class Schedule:
 class Evaluation:
     """What is measured on the way."""
 
-    evaluate_every: Steps = option(100, "steps between evaluations", "start")
-    evaluate_batch_size: Count = option(500, "examples at a time while evaluating", matters=False)
-    metrics: list[Literal["is", "fid", "kid", "prc", "ppl"]] = option(
-        ["is", "fid", "kid"], "what torch-fidelity measures at each evaluation", "gan page"
-    )
-    extractor: Literal["inception-v3-compat", "digits"] = option(
-        "inception-v3-compat", "network that the metrics look through", "gan page"
-    )
-    extractor_weights: FilePath | None = option(None, "file with the Inception network's weights", "gan", matters=False)
-    metric_samples: Many = option(50000, "images that are made to be measured", "gan page")
-    is_splits: Many = option(10, "parts of the samples that Inception score averages over", "gan page")
-    kid_subsets: Count = option(100, "subsets that KID averages over", "gan page")
-    kid_subset_size: Many = option(1000, "images in each of them", "gan page")
+    evaluate_every: kinds.Steps = option(100, "steps between evaluations", "start")
+    evaluate_batch_size: kinds.Count = option(500, "examples at a time while evaluating", matters=False)
+    metrics: list[Metric] = option(["is", "fid", "kid"], "what torch-fidelity measures each time", "gan page")
+    extractor: Extractor = option("inception-v3-compat", "network that metrics look through", "gan page")
+    extractor_weights: kinds.FilePath | None = option(None, "file with Inception's weights", "gan", matters=False)
+    metric_samples: kinds.Many = option(50000, "images that are made to be measured", "gan page")
+    is_splits: kinds.Many = option(10, "parts of the samples that Inception score averages over", "gan page")
+    kid_subsets: kinds.Count = option(100, "subsets that KID averages over", "gan page")
+    kid_subset_size: kinds.Many = option(1000, "images in each of them", "gan page")
     operator_norms: bool = option(False, "record the spectral norm of convolutions as operators, too", "gan")
 
     def check(self) -> None:
@@ -251,8 +196,8 @@ class Evaluation:
 class Checkpoints:
     """What a run writes on the way."""
 
-    checkpoint_every: Every = option(500, "steps between checkpoints (0: only at the end)", matters=False)
-    keep: Count = option(1, "how many of the last checkpoints are kept", matters=False)
+    checkpoint_every: kinds.Every = option(500, "steps between checkpoints (0: only at the end)", matters=False)
+    keep: kinds.Count = option(1, "how many of the last checkpoints are kept", matters=False)
     keep_best: bool = option(False, "also keep the checkpoint of the best evaluation", matters=False)
     tensorboard: bool = option(False, "write the history for tensorboard, too", matters=False)
 
@@ -261,11 +206,9 @@ class Checkpoints:
 class Machine:
     """Where a run computes."""
 
-    precision: Literal["float32", "bf16", "fp16"] = option("float32", "arithmetic of the network; frames stay float32")
+    precision: Literal["float32", "bf16", "fp16"] = option("float32", "of the network; frames stay float32")
     device: Literal["auto", "cpu"] = option("auto", "auto takes an accelerator where there is one")
-    threads: Annotated[int, Range(least=1, most=1024)] | None = option(
-        None, "processor threads to compute with (default: as many as torch takes)"
-    )
+    threads: kinds.Threads | None = option(None, "processor threads to compute with (default: as torch does)")
 
     def check(self) -> None:
         """Refuse fields that contradict each other; the message says what to change."""
@@ -281,17 +224,12 @@ class Study:
 
     methods: list[Method] = option(["dense", "svdp", "sttp"], "which methods are compared", "study", False)
     paths: list[Frames] = option(["riemannian", "householder"], "which frames are compared", "study", False)
-    spectra: list[Literal["C", "L", "R"]] = option(
-        [], "which spectra are compared: identity, learned, learned with D-optimal penalty", "study gan", False
+    spectra: list[Literal["C", "L", "R"]] = option([], SPECTRA, "study gan", False)
+    ranks: dict[str, list[kinds.Rank]] = option(
+        {}, "by method, as --ranks.sttp '[4, 8]' (default: rank)", "study", False
     )
-    ranks: dict[str, list[Rank]] = option(
-        {},
-        "which ranks are compared, by method, such as --ranks.sttp '[4, 8, 16]' (default: rank)",
-        "study",
-        False,
-    )
-    seeds: list[Seed] = option([0, 1, 2], "one run a seed", "study", False)
-    paper: dict[str, Any] = option({}, "the paper's figures, by method and metric, for the report", "study", False)
+    seeds: list[kinds.Seed] = option([0, 1, 2], "one run a seed", "study", False)
+    paper: dict[str, Any] = option({}, "the paper's figures, by method and metric", "study", False)
 
     @property
     def rank_unused(self) -> bool:

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
+
+from accelerate import Accelerator
 
 from sttp_riemann.errors import CheckpointError, RecipeError
 from sttp_riemann.lab.forms import Each, check_form
 from sttp_riemann.lab.training.checkpoint import Checkpoint, load_model
 from sttp_riemann.lab.training.machine import code_version
 from sttp_riemann.lab.training.optimizers import join_state, split_state
+from sttp_riemann.lab.training.order import DataOrder
 from sttp_riemann.lab.training.recipe import Recipe, flatten, nest
+from sttp_riemann.lab.training.task import Task
 from sttp_riemann.model.measures import layer_ranks
-
-if TYPE_CHECKING:
-    from sttp_riemann.lab.training.loop import Trainer
 
 PROGRESS = {"step": int, "losses": [float], "history": [Each(float)], "timings": [float]}
 """What a checkpoint says of the progress; see `Progress`."""
@@ -44,7 +45,34 @@ class Progress:
     timings: list[float] = field(default_factory=list)
 
 
-def take(run: Trainer) -> Checkpoint:
+class Run(Protocol):
+    """What a run's state is spread over.
+
+    Attributes
+    ----------
+    recipe : Recipe
+        What is trained.
+    folder : Path
+        Where to.
+    accelerator : Accelerator
+        Device and precision.
+    task : Task
+        Networks and optimizers.
+    order : DataOrder
+        Of the examples.
+    progress : Progress
+        How far the run has come.
+    """
+
+    recipe: Recipe
+    folder: Path
+    accelerator: Accelerator
+    task: Task
+    order: DataOrder
+    progress: Progress
+
+
+def take(run: Run) -> Checkpoint:
     """Everything that the rest of a run depends on; its random numbers follow from the recipe's seed."""
     data = run.task.data
     values = {
@@ -69,7 +97,7 @@ def take(run: Trainer) -> Checkpoint:
     return checkpoint
 
 
-def restore(run: Trainer, checkpoint: Checkpoint, path: Path) -> None:
+def restore(run: Run, checkpoint: Checkpoint, path: Path) -> None:
     """Put a run where a checkpoint was taken.
 
     Raises
@@ -96,7 +124,7 @@ def restore(run: Trainer, checkpoint: Checkpoint, path: Path) -> None:
         raise CheckpointError(f"{path} does not fit this run: {error!r}") from error
 
 
-def _progress(run: Trainer, values: Any) -> Progress:
+def _progress(run: Run, values: Any) -> Progress:
     check_form(values, PROGRESS)
     progress = Progress(**values)
     steps = run.recipe.schedule.steps

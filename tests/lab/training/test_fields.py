@@ -113,9 +113,9 @@ def test_every_number_has_a_bound_that_float32_can_hold(name, value):
         FIELDS[name].check(value)
 
 
-@pytest.mark.parametrize("value", [2**63, -1, "x"])
+@pytest.mark.parametrize("value", [2**64, -1, "x"])
 def test_a_seed_is_one_that_torch_takes(value):
     for name in ("seed", "seeds"):
-        with pytest.raises(RecipeError, match=f"^{name} must be "):
+        with pytest.raises(RecipeError, match=f"{name} must be "):
             FIELDS[name].check(value if name == "seed" else [value])
     assert FIELDS["seed"].check(2**63 - 1) == 2**63 - 1
