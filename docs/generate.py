@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sttp_riemann.lab import recipes
 from sttp_riemann.lab.cli.arguments import COMMANDS
+from sttp_riemann.lab.training.fields import words
 from sttp_riemann.lab.training.recipe import FIELDS
 
 HEAD = ("field", "option", "values", "default", "meaning", "only for task", "may change when a run is resumed")
@@ -26,7 +27,7 @@ def fields() -> str:
     for name, field in FIELDS.items():
         default = json.dumps(field.default).replace('"', "")
         task = next(iter(field.scope & {"classify", "gan"}), "")
-        row = [f"`{'.'.join(field.path)}`", f"`--{name}`", field.words, f"`{default}`", field.metadata["help"]]
+        row = [f"`{'.'.join(field.path)}`", f"`--{name}`", words(field.hint), f"`{default}`", field.metadata["help"]]
         row += [task, "" if field.metadata["matters"] else "yes"]
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |")
     return "\n".join(lines) + "\n"
@@ -42,8 +43,8 @@ def shipped() -> str:
 def commands() -> str:
     """Options of every command, those that are fields of a recipe left out."""
     parts = []
-    for name, (_, description, unused, own) in COMMANDS.items():
-        lines = [f"| `{option}` | {field.metadata['help']} |" for option, (field, _) in own.items()]
+    for name, (description, unused, own) in COMMANDS.items():
+        lines = [f"| `{option}` | {help} |" for option, (_, help, *_) in own.items()]
         table = ["| option | meaning |", "|---|---|", *lines] if lines else []
         fields = "Every [field of a recipe](recipes.md#fields) that has a use here is an option as well."
         parts.append("\n".join([f"## {name}", "", description, "", *table, "", "" if unused is None else fields, ""]))

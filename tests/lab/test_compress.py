@@ -217,9 +217,9 @@ def trained_on_digits(tmp_path_factory):
     @functools.cache
     def train(name):
         folder = tmp_path_factory.mktemp(name)
-        study = {**recipes.read(name), "ranks": {}, "method": "dense", "device": "cpu"}
-        for seed in study["seeds"]:
-            Trainer(Recipe().changed(**{**study, "seed": seed}), folder / f"seed{seed}").run()
+        study = Recipe.from_dict(recipes.read(name)).changed(ranks={}, method="dense", device="cpu")
+        for seed in study.study.seeds:
+            Trainer(study.changed(seed=seed), folder / f"seed{seed}").run()
         return sorted(folder.iterdir())
 
     return train

@@ -4,112 +4,88 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Iterable
-from typing import Annotated, Any
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Any, Literal, get_args, get_origin
 
 from jsonargparse import ArgumentParser, Namespace
 
 from sttp_riemann.errors import RecipeError
 from sttp_riemann.lab.bench.settings import DEVICES, ROWS
-from sttp_riemann.lab.training.fields import Count, Every, Field, FilePath, Range, Steps
+from sttp_riemann.lab.training.fields import Count, Every, Field, FilePath, Positive, Seed, Steps, restricted, words
 from sttp_riemann.lab.training.plain import check_text, shown
 from sttp_riemann.lab.training.recipe import FIELDS
 
 # The rest of a long one repeats the value that was given
 MOST_OF_A_MESSAGE = 4000
-Positive = Annotated[float, Range(above=0, most=10**9)]
-
-
-def _own(hint: Any, help: str, **more: Any) -> tuple[Field, dict[str, Any]]:
-    """Describe an option that is no field of a recipe."""
-    return Field((), hint, None, {"help": help}), more
-
-
-RECIPE = "name of a shipped recipe, or a .yaml file"
-CHECKPOINT = _own(FilePath, "the folder of a run, or a checkpoint")
-WORKERS = _own(Count, "runs under way at a time, each in a process; 1 by default")
-COMMANDS: dict[str, tuple[str, str, str | None, dict[str, Any]]] = {
-    # In a line of the list of commands, and as a whole; fields of a recipe that it has no use for; its own options
+FLAG = {"action": "store_true"}
+RECIPE = (FilePath, "name of a shipped recipe, or a .yaml file")
+CHECKPOINT = (FilePath, "the folder of a run, or a checkpoint")
+WORKERS = (Count, "runs under way at a time, each in a process; 1 by default")
+CALIBRATE = "training images on which layers' inputs are measured, to keep outputs, not weights; 2048 with epochs"
+COMMANDS: dict[str, tuple[str, str | None, dict[str, Any]]] = {
+    # What it does; the scopes of a recipe's fields that it has no use for; type and help of its own options
     "compare": (
-        "compare methods, frames and seeds, and write a report",
         "Compare methods, frames and seeds; write results.csv, figures and a report.",
         "run",
-        {"--recipe": _own(FilePath, RECIPE, default="digits"), "--workers": WORKERS},
+        {"--recipe": RECIPE, "--workers": WORKERS},
     ),
     "report": (
-        "write the report of runs that are there",
         "Write results.csv, figures and a report of finished runs, whichever commands made them.",
         None,
         {
-            "runs": _own(list[FilePath], "folders of runs, or folders that hold such", metavar="RUN"),
-            "--output": _own(FilePath, "folder to write to; runs/report by default"),
+            "runs": (list[FilePath], "folders of runs, or folders that hold such"),
+            "--output": (FilePath, "folder to write to; runs/report by default"),
         },
     ),
     "ablate": (
-        "compare both paths over ranks and learning rates",
         "Compare the Riemannian with the Householder path: accuracy over ranks and learning rates, conditioning, "
         "gradients, drift in float32.",
         None,
         {
-            "--recipe": _own(FilePath, f"{RECIPE}; digits-ablation by default"),
-            "--ranks": _own(list[Steps], "ranks of all layers"),
-            "--rates": _own(list[Positive], "learning rates"),
-            "--seeds": _own(FIELDS["seeds"].hint, "seeds; the recipe's by default"),
-            "--steps": _own(Steps, "steps of a run; the recipe's by default"),
-            "--target": _own(Positive, "test accuracy in percent, the steps to which are told"),
-            "--drift_steps": _own(Steps, "steps of the drift in float32"),
+            "--recipe": RECIPE,
+            "--ranks": (list[Steps], "ranks of all layers"),
+            "--rates": (list[Positive], "learning rates"),
+            "--seeds": (list[Seed], "seeds; the recipe's by default"),
+            "--steps": (Steps, "steps of a run; the recipe's by default"),
+            "--target": (Positive, "test accuracy in percent, the steps to which are told"),
+            "--drift_steps": (Steps, "steps of the drift in float32"),
             "--workers": WORKERS,
-            "--output": _own(FilePath, "the page, a .md file; runs/comparison.md by default"),
+            "--output": (FilePath, "the page, a .md file; runs/comparison.md by default"),
         },
     ),
-    "train": (
-        "train one network",
-        "Train one network as a recipe says.",
-        "study",
-        {"recipe": _own(FilePath, RECIPE)},
-    ),
+    "train": ("Train one network as a recipe says.", "study", {"recipe": RECIPE}),
     "compress": (
-        "compress a trained network",
         "Write a trained network with low-rank weights, as near to its own as ranks allow; fine-tune it if asked.",
         "study gan start",
         {
-            "model": _own(FilePath, "torchvision:NAME, or the folder or a checkpoint of a dense run"),
-            "--epochs": _own(Every, "passes over the training images to fine-tune by; 0 by default"),
-            "--calibrate": _own(
-                Every,
-                "training images on which layers' inputs are measured, to keep outputs, not weights; 2048 with epochs",
-            ),
-            "--weights": _own(FilePath, "state_dict of a torchvision network, .safetensors or .pth"),
+            "model": (FilePath, "torchvision:NAME, or the folder or a checkpoint of a dense run"),
+            "--epochs": (Every, "passes over the training images to fine-tune by; 0 by default"),
+            "--calibrate": (Every, CALIBRATE),
+            "--weights": (FilePath, "state_dict of a torchvision network, .safetensors or .pth"),
         },
     ),
-    "inspect": (
-        "tell of every layer of a run's networks",
-        "Tell of every layer of a run's networks.",
-        None,
-        {"checkpoint": CHECKPOINT},
-    ),
+    "inspect": ("Tell of every layer of a run's networks.", None, {"checkpoint": CHECKPOINT}),
     "export": (
-        "write a dense network for other programs",
-        "Write a classifier with ordinary dense layers.",
+        "Write a classifier with ordinary dense layers, for other programs.",
         None,
         {
             "checkpoint": CHECKPOINT,
-            "--to": _own(FilePath, "a .safetensors, .onnx or .pt2 file to write", required=True),
+            "--to": (FilePath, "a .safetensors, .onnx or .pt2 file to write", {"required": True}),
         },
     ),
-    "recipes": ("list the shipped recipes", "List the shipped recipes.", None, {}),
+    "recipes": ("List the shipped recipes.", None, {}),
     "bench": (
-        "measure speed and memory against the peers",
         "Measure frames, optimizer and training steps against the peers; write a table and figures.",
         None,
         {
-            "--device": _own(str, "where to compute", choices=DEVICES),
-            "--rows": _own(list[str], "what to measure; all by default", choices=ROWS),
-            "--repetitions": _own(Count, "rounds in which the contestants take turns; 15 by default"),
-            "--budget": _own(Positive, "seconds for one contestant in a row; 30 by default"),
-            "--output": _own(FilePath, "the report, a .md file; runs/benchmarks.md by default"),
-            "--quick": _own(bool, "tiny shapes, to see that everything runs", default=False),
-            "--compile": _own(bool, "pass networks through torch.compile", default=False),
+            "--device": (Literal[DEVICES], "where to compute"),  # type: ignore[valid-type]
+            "--rows": (list[Literal[ROWS]], "what to measure; all by default"),  # type: ignore[valid-type]
+            "--repetitions": (Count, "rounds in which the contestants take turns; 15 by default"),
+            "--budget": (Positive, "seconds for one contestant in a row; 30 by default"),
+            "--output": (FilePath, "the report, a .md file; runs/benchmarks.md by default"),
+            "--quick": (None, "tiny shapes, to see that everything runs", FLAG),
+            "--compile": (None, "pass networks through torch.compile", FLAG),
         },
     ),
 }
@@ -128,7 +104,7 @@ def fields_for(command: str) -> dict[str, Field]:
     dict[str, Field]
         By the options' names, without dashes.
     """
-    unused = COMMANDS[command][2]
+    unused = COMMANDS[command][1]
     return {} if unused is None else {n: f for n, f in FIELDS.items() if not f.scope & set(unused.split())}
 
 
@@ -153,36 +129,37 @@ def parse(argv: list[str]) -> Namespace:
 
 def build_parser() -> ArgumentParser:
     """Parser of all commands."""
-    parser = ArgumentParser(
-        prog="sttp-riemann",
-        description="Spectral tensor train layers on both paths.",
-        exit_on_error=False,
-        allow_abbrev=False,
-    )
+    about: dict[str, Any] = {"exit_on_error": False, "allow_abbrev": False}
+    parser = ArgumentParser(prog="sttp-riemann", description="Spectral tensor train layers on both paths.", **about)
     commands = parser.add_subcommands(required=True, metavar="COMMAND")
-    for command, (line, description, _, own) in COMMANDS.items():
-        inner = ArgumentParser(description=description, exit_on_error=False)
-        for name, (field, more) in own.items():
-            field.add_to(inner, name, **more)
+    for command, (description, _, own) in COMMANDS.items():
+        inner = ArgumentParser(description=description, **about)
+        for name, (hint, help, *more) in own.items():
+            _add(inner, name, hint, help, *more)
         groups: dict[str, Any] = {}
         for name, field in fields_for(command).items():
-            section = field.path[0] if len(field.path) > 1 else "recipe"
-            if section not in groups:
-                groups[section] = inner.add_argument_group(section)
-            field.add_to(groups[section], f"--{name}")
-        commands.add_subcommand(command, inner, help=line)
+            if field.path[0] not in groups:
+                groups[field.path[0]] = inner.add_argument_group(field.path[0]) if len(field.path) > 1 else inner
+            _add(groups[field.path[0]], f"--{name}", field.hint, field.metadata["help"])
+        commands.add_subcommand(command, inner, help=description)
     return parser
+
+
+def _add(parser: Any, name: str, hint: Any, help: str, more: Mapping[str, Any] = MappingProxyType({})) -> None:
+    count = {"nargs": "+"} if get_origin(hint) is list else {}
+    kind = {} if hint is None else {"type": restricted(get_args(hint)[0] if count else hint)}
+    parser.add_argument(name, help=help, **kind, **count, **more)
 
 
 def _readable(message: str, command: Iterable[str]) -> str:
     """Say what jsonargparse says in words of a reader who knows no Python types."""
     found = re.search(r'Parser key "([^"]*)".*?(?:Got value|Given value): ([^\n]*)', message, flags=re.S)
     for name in command if found else ():
-        own = {option.strip("-"): field for option, (field, _) in COMMANDS[name][3].items()}
-        field = (fields_for(name) | own).get(found[1])  # type: ignore[index]
-        if field is not None:
-            return f"--{found[1]} must be {field.words}, not {shown(found[2])}; see --help"  # type: ignore[index]
-    words = {"train.recipe": "RECIPE", "report.runs": "RUN", '"subcommand"': "the command", "Expected": "expected"}
-    for theirs, ours in words.items():
+        hints = {option: field.hint for option, field in fields_for(name).items()}
+        hints |= {option.strip("-"): hint for option, (hint, *_) in COMMANDS[name][2].items()}
+        if found and found[1] in hints:
+            return f"--{found[1]} must be {words(hints[found[1]])}, not {shown(found[2])}; see --help"
+    texts = {"train.recipe": "RECIPE", "report.runs": "RUN", '"subcommand"': "the command", "Expected": "expected"}
+    for theirs, ours in texts.items():
         message = message.replace(theirs, ours)
     return f"{message.rstrip('.')}; see --help"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import operator
+import json
 import types
 from collections.abc import Callable, Iterator
 from functools import cache, cached_property
@@ -25,106 +25,72 @@ LONGEST_NAME = 255
 
 
 @dataclasses.dataclass(frozen=True)
-class Range:
-    """Bounds of a number; in an `Annotated` type.
-
-    Attributes
-    ----------
-    least, above, most, below : float or None
-        Inclusive, exclusive, inclusive and exclusive; at most one of each side.
-    """
-
-    least: float | None = None
-    above: float | None = None
-    most: float | None = None
-    below: float | None = None
-
-    def words(self, base: type) -> str:
-        """Say what is allowed: "a whole number from 1 to 64"."""
-        low = f"from {self.least:,}" if self.least is not None else f"above {self.above:,}"
-        if self.below is not None:
-            return f"{WORDS[base]} {low} to below {self.below:,}"
-        return f"{WORDS[base]} {low} {'to' if self.least is not None else 'and at most'} {self.most:,}"
-
-    def restrict(self, base: type) -> Any:
-        """Give jsonargparse's type of such numbers."""
-
-        def check(kind: type, value: Any) -> None:
-            # The rank 1.0 is a fraction
-            if isinstance(value, bool) or (base is int and isinstance(value, float)):
-                raise ValueError(f"Got value: {value}")
-            _check_between(base(value), self)
-
-        return extend_base_type(f"{base.__name__}_{'_'.join(map(str, vars(self).values()))}", base, check)
-
-
-def _check_between(value: float, ends: Range) -> None:
-    pairs = (ends.least, operator.ge), (ends.above, operator.gt), (ends.most, operator.le), (ends.below, operator.lt)
-    if not all(end is None or holds(value, end) for end, holds in pairs):
-        raise ValueError(f"Got value: {value}")
-
-
-@dataclasses.dataclass(frozen=True)
-class Text:
-    """A kind of text; in an `Annotated` type.
+class Kind:
+    """What numbers or texts of a type are allowed; in an `Annotated` type.
 
     Attributes
     ----------
     what : str
-        What is allowed.
+        What is said of them: "from 1 to 64".
     fits : callable
-        Whether a text is.
+        Whether a value is allowed.
     """
 
     what: str
-    fits: Callable[[str], bool]
-
-    def words(self, base: type) -> str:
-        """Say what is allowed."""
-        return self.what
+    fits: Callable[[Any], bool]
 
     def restrict(self, base: type) -> Any:
-        """Give jsonargparse's type of such text."""
+        """Give jsonargparse's type of such values."""
 
         def check(kind: type, value: Any) -> None:
-            if not (isinstance(value, str) and self.fits(value)):
+            # True is no number, and the rank 1.0 is a fraction
+            if isinstance(value, bool) or (base is int and isinstance(value, float)) or not self.fits(base(value)):
                 raise ValueError(f"Got value: {value}")
 
-        return extend_base_type(self.fits.__name__.strip("_"), base, check)
+        return extend_base_type(f"{base.__name__} {self.what}", base, check)
 
 
-def _a_path(text: str) -> bool:
+def _from(low: float, high: float) -> Kind:
+    return Kind(f"from {low:,} to {high:,}", lambda value: low <= value <= high)
+
+
+def _above(low: float, high: float) -> Kind:
+    return Kind(f"above {low:,} and at most {high:,}", lambda value: low < value <= high)
+
+
+def _is_path(text: str) -> bool:
     return "\0" not in text and all(len(part.encode()) <= LONGEST_NAME for part in Path(text).parts)
 
 
-def _a_folder(text: str) -> bool:
+def _is_folder(text: str) -> bool:
     # A run's folder is named after it, and so is the partial file that a result is first written to
     return text not in ("", ".", "..") and "/" not in text and text.isprintable() and len(text.encode()) <= 200
 
 
-FilePath = Annotated[str, Text(f"a path whose parts have at most {LONGEST_NAME} bytes", _a_path)]
-FolderName = Annotated[str, Text("the name of a folder of at most 200 bytes", _a_folder)]
+FilePath = Annotated[str, Kind(f"that is a path with parts of at most {LONGEST_NAME} bytes", _is_path)]
+FolderName = Annotated[str, Kind("that names one folder, in at most 200 bytes", _is_folder)]
 # Far beyond what anyone trains with, and within what the machine's numbers and memory can hold
-Steps = Annotated[int, Range(least=1, most=10**9)]
-Every = Annotated[int, Range(least=0, most=10**9)]
-Count = Annotated[int, Range(least=1, most=10**6)]
-Many = Annotated[int, Range(least=1, most=10**7)]
-Fraction = Annotated[float, Range(least=0, below=1)]
-Inside = Annotated[float, Range(above=0, below=1)]
-Share = Annotated[float, Range(least=0, most=1)]
-Weight = Annotated[float, Range(least=0, most=10**9)]
-Budget = Annotated[float, Range(above=0, most=1)]
-Rank = Annotated[int, Range(least=1, most=LARGEST_WHOLE)] | Budget
-Side = Annotated[int, Range(least=1, most=4096)]
-Channels = Annotated[int, Range(least=1, most=64)]
-Few = Annotated[int, Range(least=1, most=10**4)]
-Threads = Annotated[int, Range(least=1, most=1024)]
-Mixup = Annotated[float, Range(least=0, most=1000)]
-Temperature = Annotated[float, Range(least=1e-3, most=1000)]
-LearningRate = Annotated[float, Range(above=0, most=1e30)]
-Decay = Annotated[float, Range(least=0, most=10**6)]
-Clip = Annotated[float, Range(above=0, most=10**9)]
-Seed = Annotated[int, Range(least=0, most=LARGEST_SEED)]
+Steps = Annotated[int, _from(1, 10**9)]
+Every = Annotated[int, _from(0, 10**9)]
+Count = Annotated[int, _from(1, 10**6)]
+Many = Annotated[int, _from(1, 10**7)]
+Few = Annotated[int, _from(1, 10**4)]
+Side = Annotated[int, _from(1, 4096)]
+Channels = Annotated[int, _from(1, 64)]
+Threads = Annotated[int, _from(1, 1024)]
+Seed = Annotated[int, _from(0, LARGEST_SEED)]
+Fraction = Annotated[float, Kind("from 0 to below 1", lambda value: 0 <= value < 1)]
+Inside = Annotated[float, Kind("between 0 and 1", lambda value: 0 < value < 1)]
+Share = Annotated[float, _from(0, 1)]
+Part = Annotated[float, _above(0, 1)]
+Weight = Annotated[float, _from(0, 10**9)]
+Decay = Annotated[float, _from(0, 10**6)]
+# Smaller ones leave nothing but rounding
+Mixup = Annotated[float, Kind("from 0.001 to 1,000, or 0", lambda value: value == 0 or 1e-3 <= value <= 1000)]
+Temperature = Annotated[float, _from(1e-3, 1000)]
+LearningRate = Annotated[float, _above(0, 1e30)]
+Positive = Annotated[float, _above(0, 10**9)]
+Rank = Annotated[int, _from(1, LARGEST_WHOLE)] | Part
 
 
 def option(
@@ -171,7 +137,7 @@ class Field:
     path : tuple of str
         Section, where it is in one, and name.
     hint : Any
-        Its type, `Range` and `Text` among it.
+        Its type, `Kind` among it.
     default : Any
         Its value where the recipe is silent.
     metadata : mapping
@@ -201,36 +167,10 @@ class Field:
         """Whether it is a place on this machine, and nothing that a run depends on."""
         return FilePath in (self.hint, *get_args(self.hint)) and not self.metadata["matters"]
 
-    @property
-    def words(self) -> str:
-        """What values it may have."""
-        return _words(self.hint)
-
-    @cached_property
-    def kind(self) -> Any:
-        """The type by which jsonargparse checks it."""
-        return _restricted(self.hint)
-
-    def add_to(self, parser: Any, name: str, **more: Any) -> None:
-        """Let it be given on a command line.
-
-        Parameters
-        ----------
-        parser : ArgumentParser or group of one
-            Of the command.
-        name : str
-            With the two dashes of an option.
-        **more : Any
-            For ``add_argument``.
-        """
-        many = get_origin(self.hint) is list
-        kind, count = (get_args(self.kind)[0], {"nargs": "+"}) if many else (self.kind, {})
-        parser.add_argument(name, type=kind, help=self.metadata["help"], **count, **more)
-
     @cached_property
     def _parser(self) -> ArgumentParser:
         parser = ArgumentParser(exit_on_error=False)
-        parser.add_argument("--value", type=self.kind)
+        parser.add_argument("--value", type=restricted(self.hint))
         return parser
 
     def check(self, value: Any) -> Any:
@@ -245,11 +185,13 @@ class Field:
         parser = self._parser
         try:
             if value is None and type(None) not in get_args(self.hint):
-                raise ValueError
-            found = _plain(parser.parse_object({"value": copy.deepcopy(value)}, defaults=False)["value"])
+                raise ValueError("it is there")
+            found = parser.parse_object({"value": copy.deepcopy(value)}, defaults=False)["value"]
+            # Without jsonargparse's types
+            found = json.loads(json.dumps(found))
         # What a parser makes of text that it has no answer to, such as brackets nested 1,500 deep
         except Exception as error:
-            raise RecipeError(f"{self.short} must be {self.words}, not {shown(value)}") from error
+            raise RecipeError(f"{self.short} must be {words(self.hint)}, not {shown(value)}") from error
         check_plain(self.short, found)
         return found
 
@@ -284,40 +226,52 @@ def fields_of(cls: type) -> Iterator[Field]:
             yield Field((outer.name, inner.name), hint, getattr(section, inner.name), metadata)
 
 
-def _words(hint: Any) -> str:
+def words(hint: Any) -> str:
+    """Say what values a type allows.
+
+    Parameters
+    ----------
+    hint : Any
+        bool, int, float, str, dict, list[...], Literal[...], a union of these, or one of this module's.
+
+    Returns
+    -------
+    str
+        As it goes on after "must be".
+    """
     origin, inner = get_origin(hint), get_args(hint)
     if origin is Annotated:
-        return str(inner[1].words(inner[0]))
+        return f"{WORDS[inner[0]]} {inner[1].what}"
     if origin in (Union, types.UnionType):
-        return ", or ".join(_words(one) for one in inner if one is not type(None))
+        return ", or ".join(words(one) for one in inner if one is not type(None))
     if origin is Literal:
         return ("one of " if len(inner) > 1 else "") + ", ".join(map(str, inner))
     if origin is list:
-        return f"a list, each {_words(inner[0])}"
-    more = f", each {_words(inner[1])}" if inner and inner[1] is not Any else ""
+        return f"a list, each {words(inner[0])}"
+    more = f", each {words(inner[1])}" if inner and inner[1] is not Any else ""
     return WORDS[origin or hint] + more
 
 
 @cache
-def _restricted(hint: Any) -> Any:
+def restricted(hint: Any) -> Any:
+    """Give jsonargparse's type of the values that a type allows.
+
+    Parameters
+    ----------
+    hint : Any
+        As `words` takes it.
+
+    Returns
+    -------
+    type
+        What ``add_argument`` takes.
+    """
     origin, inner = get_origin(hint), get_args(hint)
     if origin is Annotated:
         return inner[1].restrict(inner[0])
     if origin in (Union, types.UnionType):
-        return Union[tuple(map(_restricted, inner))]  # noqa: UP007 - of as many as there are
+        return Union[tuple(map(restricted, inner))]  # noqa: UP007 - of as many as there are
     if origin is dict and inner[1] is Any:
         # Texts in a mapping stay what they are
         return dict
-    return origin[tuple(map(_restricted, inner))] if origin in (list, dict) else hint
-
-
-def _plain(value: Any) -> Any:
-    """Give numbers and text without jsonargparse's types."""
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    for kind in (bool, int, float, str):
-        if isinstance(value, kind):
-            return kind(value)
-    return value
+    return origin[tuple(map(restricted, inner))] if origin in (list, dict) else hint

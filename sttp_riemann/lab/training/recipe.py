@@ -74,7 +74,7 @@ class Recipe:
         for name, value in checked.items():
             object.__setattr__(self, name, SECTIONS[name](**value) if name in SECTIONS else value)
         self._check_scope()
-        for section in (self.data, self.network, self.optimizer, self.schedule, self.machine, self.study):
+        for section in (self.network, self.optimizer, self.schedule, self.machine, self.study):
             section.check()
         if self.task == "gan":
             self.evaluation.check()

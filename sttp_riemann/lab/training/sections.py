@@ -29,8 +29,6 @@ LOW_RANK = ("svdp", "sttp")
 """Methods that have frames."""
 # A covariance is of two at least; neighbours are sought among three others
 FEWEST_SAMPLES = {"fid": 2, "prc": 4}
-SMALLEST_MIXUP = 1e-3
-"""Smaller ones leave nothing but rounding."""
 
 
 @dataclass(frozen=True)
@@ -46,10 +44,6 @@ class Data:
     mixup: kinds.Mixup = option(0.0, "mix pairs of examples; parameter of the Beta distribution (0: off)", "classify")
     label_smoothing: kinds.Fraction = option(0.0, "share of a label that is spread over all classes", "classify")
 
-    def check(self) -> None:
-        """Refuse fields that contradict each other; the message says what to change."""
-        require(not 0 < self.mixup < SMALLEST_MIXUP, f"mixup must be at least {SMALLEST_MIXUP}, not {self.mixup}")
-
 
 @dataclass(frozen=True)
 class Network:
@@ -60,7 +54,7 @@ class Network:
     method: Method = option("sttp", "how weights are represented", "run", follows=True)
     frames: Frames = option("riemannian", "how orthonormal frames are kept", "run low_rank", follows=True)
     rank: kinds.Rank | dict[str, kinds.Rank] = option(64, RANK, "low_rank", follows=True)
-    budget: kinds.Budget | None = option(None, BUDGET, "low_rank", follows=True)
+    budget: kinds.Part | None = option(None, BUDGET, "low_rank", follows=True)
     spectrum: Spectrum = option("learned", "singular values of a layer", "low_rank", follows=True)
     init: Init = option("noisy_identity", "where frames start", "low_rank start", follows=True)
     exclude: list[str] = option([], "layers that stay dense", "held")
@@ -124,7 +118,7 @@ class Optimizer:
     momentum: kinds.Fraction = option(0.9, "SGD: momentum")
     nesterov: bool = option(False, "SGD: Nesterov's momentum")
     weight_decay: kinds.Decay = option(0.0, "weight decay")
-    clip: kinds.Clip | None = option(None, "largest norm of the gradient (Riemannian on Riemannian frames)")
+    clip: kinds.Positive | None = option(None, "largest norm of the gradient (Riemannian on Riemannian frames)")
     gauge_fix_every: kinds.Every = option(0, "steps between gauge fixings of frames (0: never)", "low_rank")
     ema: kinds.Fraction = option(0.0, "decay of a running average of the network, which is then evaluated (0: off)")
 
@@ -146,7 +140,7 @@ class Schedule:
     accumulate: kinds.Count = option(1, "parts that a step's batch is computed in, to save memory")
     decay: Literal["linear", "cosine", "steps", "none"] = option("linear", "learning rate over steps")
     milestones: list[kinds.Inside] = option([0.3, 0.6, 0.8], "decay 'steps': parts of the run after which lr falls")
-    decay_factor: kinds.Budget = option(0.2, "decay 'steps': what lr is multiplied with at each milestone")
+    decay_factor: kinds.Part = option(0.2, "decay 'steps': what lr is multiplied with at each milestone")
     patience: kinds.Every = option(0, "evaluations without a better score after which a run ends (0: never)")
 
     def check(self) -> None:

@@ -162,8 +162,7 @@ def check_origin(recipe: Recipe, folder: Path, before: Mapping[str, Any], code: 
         before = flatten(before)
     except RecipeError as error:
         raise CheckpointError(
-            f"{folder} holds a run with a recipe of another form ({error}): choose another folder with --output, or "
-            "delete this one"
+            f"{folder} holds a run of another recipe ({error}): choose another folder with --output, or delete this one"
         ) from error
     changed = [f"{name} was {before.get(name)!r} and is {now[name]!r}" for name in now if before.get(name) != now[name]]
     if changed:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 import json
 
 import pytest
@@ -21,7 +20,7 @@ def write(tmp_path):
     def write(where, run, **fields):
         folder = tmp_path / where
         folder.mkdir(parents=True)
-        recipe = dataclasses.replace(Recipe.from_dict(run["recipe"]), **fields)
+        recipe = Recipe.from_dict(run["recipe"]).changed(**fields)
         if recipe.task == "gan":
             history = [{**row, "diversity": 1.0, "largest_spectral_norm": 1.0} for row in run["history"]]
             run = {**run, "history": history, "final": history[-1], "generator_ratio": 100.0}
@@ -61,7 +60,7 @@ def test_runs_of_one_rank_each_get_labels_that_tell_it(write):
 def test_a_recipe_that_lacks_fields_has_them_at_their_defaults(write, tmp_path):
     folder = write("a", result("sttp"))
     run = json.loads((folder / RESULT).read_text())
-    del run["recipe"]["frames"], run["recipe"]["method"]
+    del run["recipe"]["network"]["frames"], run["recipe"]["network"]["method"]
     (folder / RESULT).write_text(json.dumps(run))
     (found,) = tabulate(collect([folder], "page").results)
     assert (found.method, found.frames) == ("sttp", "riemannian")
@@ -83,6 +82,7 @@ def test_what_is_no_finished_run_is_left_out_by_name(write, tmp_path):
         ("foreign", RESULT, "{}"),
         ("broken", RESULT, "{"),
         ("newer", RESULT, json.dumps({**result("dense"), "recipe": {"warp": 9}})),
+        ("older", RESULT, json.dumps({**result("dense"), "recipe": {"lr": 0.1}})),
     ]:
         (tmp_path / "study" / name).mkdir()
         (tmp_path / "study" / name / file).write_text(text)
@@ -94,6 +94,7 @@ def test_what_is_no_finished_run_is_left_out_by_name(write, tmp_path):
     assert "study/foreign/result.json is not of a run: it has no environment" in told
     assert "study/broken/result.json cannot be read" in told
     assert "study/newer is of a recipe that is not valid here: unknown recipe field 'warp'" in told
+    assert "study/older is of a recipe that is not valid here: a recipe has 'lr' elsewhere" in told
     assert told.endswith("empty holds no run | nowhere is no folder")
 
 

@@ -100,8 +100,8 @@ def test_the_recipe_is_told_as_yaml_without_folders_of_this_machine():
     text = recipe_text(Recipe().changed(output="/home/me/out", data_root="/home/me/data", data="folder:/home/me/cats"))
     assert "/home/me" not in text
     fields = yaml.safe_load(text)
-    assert fields["data"] == "folder:cats"
-    assert Recipe.from_dict(fields).lr == Recipe().lr
+    assert fields["data"]["name"] == "folder:cats"
+    assert Recipe.from_dict(fields).optimizer == Recipe().optimizer
 
 
 def test_the_columns_of_a_table_are_aligned(results):

@@ -45,7 +45,7 @@ def test_what_a_dense_network_has_not_is_empty(results):
 @pytest.mark.parametrize("fields", [{"budget": 0.1}, {"rank": {"*": 3}}])
 def test_layers_of_several_ranks_have_no_one_rank(fields):
     run = result("sttp")
-    run["recipe"].update(fields)
+    run["recipe"]["network"].update(fields)
     (row,) = tabulate([run])
     assert row.rank is None
     assert next(csv.DictReader(io.StringIO(to_csv([row]))))["rank"] == ""

@@ -18,7 +18,7 @@ import yaml
 from sttp_riemann.lab import recipes
 from sttp_riemann.lab.training.checkpoint import load_checkpoint
 from sttp_riemann.lab.training.loop import Trainer
-from sttp_riemann.lab.training.recipe import Recipe
+from sttp_riemann.lab.training.recipe import Recipe, nest
 from sttp_riemann.lab.training.storage import checkpoints
 from tests.conftest import TINY
 
@@ -104,7 +104,7 @@ def test_a_run_cut_off_anywhere_ends_with_the_same_bits(method, frames, optimize
 def digits(**changes: Any) -> Recipe:
     """The shipped comparison's own networks, for a few steps."""
     fields = {"steps": 10, "checkpoint_every": 1, "evaluate_every": 5, "gauge_fix_every": 4, "device": "cpu"}
-    return Recipe.from_dict({**recipes.read("digits"), **fields, **changes})
+    return Recipe.from_dict(recipes.read("digits")).changed(**fields, **changes)
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
@@ -214,7 +214,7 @@ def test_a_gan_killed_at_random_moments_ends_with_the_same_bits(frames, tiny_gan
 
 def compare_in_a_process(fields: dict[str, Any], folder: Path) -> subprocess.Popen[bytes]:
     path = folder.with_suffix(".yaml")
-    path.write_text(yaml.safe_dump(fields))
+    path.write_text(yaml.safe_dump(nest(fields)))
     program = "import sys; from sttp_riemann.lab.cli.main import main; sys.exit(main())"
     command = [sys.executable, "-c", program, "compare", "--recipe", str(path), "--workers", "2"]
     return subprocess.Popen([*command, "--output", str(folder)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)

@@ -51,7 +51,7 @@ def test_a_gan_has_two_networks_and_no_classifier(tmp_path):
     from sttp_riemann.lab import recipes
 
     changes = {"steps": 1, "batch_size": 4, "metrics": [], "discriminator_steps": 1, "device": "cpu", "threads": 1}
-    recipe = Recipe.from_dict({**recipes.read("gan-digits"), **changes, "method": "sttp", "generator_method": "follow"})
+    recipe = Recipe.from_dict(recipes.read("gan-digits")).changed(**changes, method="sttp", generator_method="follow")
     Trainer(recipe, tmp_path).run()
     saved = load_saved(tmp_path)
     assert list(saved.players) == ["discriminator", "generator"]
@@ -77,7 +77,7 @@ def test_what_is_no_checkpoint_of_a_network_is_refused_by_name(tiny, tmp_path):
     ("key", "value", "message"),
     [
         ("recipe", [], "recipe is not a mapping"),
-        ("recipe", {"lr": {}}, "lr must be a number"),
+        ("recipe", {"optimizer": {"lr": {}}}, "lr must be a number"),
         ("recipe", {"warp": 9}, "write it again"),
         ("images", {}, "images has no channels"),
         ("images", {"channels": "1", "image_size": 8, "num_classes": 10}, "channels is not a whole number"),
