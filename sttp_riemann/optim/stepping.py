@@ -14,13 +14,12 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from sttp_riemann.frames import PolarStiefel
+from sttp_riemann.optim.gradients import check_gradients
 
 LARGE = 2**16
 """Entries from which a frame is stepped alone and in place: to stack it with others would cost a copy of it."""
 CACHED = 2**19
 """Entries of frames that are stepped together at most."""
-MOST = 1e15
-"""Largest norm of a gradient whose square is safely finite in float32."""
 
 State = dict[str, Any]
 
@@ -164,26 +163,7 @@ class FrameStepper:
         for number, group in enumerate(self.param_groups):
             if not math.isfinite(group["lr"]):
                 raise ValueError(f"the learning rate of parameter group {number} is {group['lr']}; nothing was changed")
-        places = [
-            (number, place, parameter)
-            for number, group in enumerate(self.param_groups)
-            for place, parameter in enumerate(group["params"])
-            if parameter.grad is not None
-        ]
-        if not places:
-            return
-        gradients = [_wide_values(parameter.grad) for _, _, parameter in places]  # type: ignore[arg-type]
-        norms = torch._foreach_norm(gradients, 2)
-        device = norms[0].device
-        if bool((torch.stack([n.to(device, torch.float32) for n in norms]) <= MOST).all()):
-            return
-        number, place, parameter = next(at for at, n in zip(places, norms, strict=True) if not float(n) <= MOST)
-        known = self.param_groups[number].get("param_names")
-        name = known[place] if known else f"number {place} of group {number}, of shape {tuple(parameter.shape)},"
-        raise ValueError(
-            f"the gradient of parameter {name} holds NaN, infinite or huge values; nothing was changed: leave this "
-            "step out, or lower the learning rate"
-        )
+        check_gradients(self.param_groups)
 
     def _step_plain(self) -> None:
         """Let torch's own optimizer step what is no frame, with our groups and our state."""
@@ -210,12 +190,6 @@ def check_numbers(**numbers: float) -> None:
     for name, value in numbers.items():
         if not 0 <= value < math.inf:
             raise ValueError(f"{name} must be a finite number of at least 0, got {value!r}")
-
-
-def _wide_values(gradient: Tensor) -> Tensor:
-    """Entries whose norm is finite if they are."""
-    values = gradient.coalesce().values() if gradient.is_sparse else gradient
-    return values if values.dtype.itemsize >= torch.float32.itemsize else values.float()
 
 
 def _is_frame(parameter: Tensor) -> bool:

@@ -18,7 +18,7 @@ from sttp_riemann.model.measures import layer_ranks
 if TYPE_CHECKING:
     from sttp_riemann.lab.training.loop import Trainer
 
-PROGRESS = {"step": int, "losses": [float], "history": [Each(float)], "timings": [float]}
+PROGRESS = {"step": int, "losses": [float], "history": [Each(float)], "timings": [float], "skipped": int}
 """What a checkpoint says of the progress; see `Progress`."""
 
 
@@ -36,12 +36,15 @@ class Progress:
         One row an evaluation.
     timings : list of float
         Seconds of the last steps.
+    skipped : int
+        Steps that were left out, as their loss or a gradient was not finite; they count as done.
     """
 
     step: int = 0
     losses: list[float] = field(default_factory=list)
     history: list[dict[str, Any]] = field(default_factory=list)
     timings: list[float] = field(default_factory=list)
+    skipped: int = 0
 
 
 def take(run: Trainer) -> Checkpoint:
@@ -101,6 +104,8 @@ def _progress(run: Trainer, values: Any) -> Progress:
     progress = Progress(**values)
     if not 0 <= progress.step <= run.recipe.steps or len(progress.timings) < min(progress.step, 1):
         raise ValueError(f"step {progress.step} of {run.recipe.steps}, with {len(progress.timings)} times of steps")
+    if not 0 <= progress.skipped <= progress.step:
+        raise ValueError(f"{progress.skipped} of {progress.step} steps were left out")
     for row in progress.history:
         check_form(row, {"step": int})
         run.task.score(row)
