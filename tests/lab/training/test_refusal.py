@@ -9,9 +9,10 @@ from torch import nn
 
 from sttp_riemann.errors import LONGEST, DivergedError
 from sttp_riemann.lab.cli.main import main
-from sttp_riemann.lab.training import recipe, refusal
+from sttp_riemann.lab.training import refusal
 from sttp_riemann.lab.training.loop import Trainer
 from sttp_riemann.lab.training.optimizers import split_state
+from sttp_riemann.lab.training.recipe import Recipe
 from sttp_riemann.lab.training.storage import checkpoints
 from tests.lab.training.test_resume import assert_same_bits, run_cut
 
@@ -128,7 +129,7 @@ class Poisoned(Trainer):
 
     player = "classifier"
 
-    def __init__(self, recipe: recipe.Recipe, folder: Path) -> None:
+    def __init__(self, recipe: Recipe, folder: Path) -> None:
         super().__init__(recipe, folder)
         poison(self, {1, 4, 5, 9}, self.player, place=0)
 
@@ -184,7 +185,7 @@ def test_a_rate_that_is_far_too_high_is_told_in_one_line(path, tmp_path, capsys)
     paths = ["--frames", *path[1:]] if path[1:] else []
     narrow = ["--network_options", "{width: 8, depth: 1}", "--steps", "60", "--device", "cpu", "--threads", "1"]
     rate = ["--optimizer", "sgd", "--lr", "1e25", "--evaluate_every", "60", "--decay", "none"]
-    arguments = ["train", "--recipe", "digits", "--method", path[0], *paths, *rate, *narrow]
+    arguments = ["train", "digits", "--method", path[0], *paths, *rate, *narrow]
     assert main([*arguments, "--output", str(tmp_path)]) == 1
     (line,) = capsys.readouterr().err.strip().split("\r")[-1].splitlines()
     assert line.startswith("sttp-riemann: step ")
