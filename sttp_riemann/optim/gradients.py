@@ -55,17 +55,34 @@ def check_gradients(param_groups: Sequence[dict[str, Any]]) -> None:
         for place, parameter in enumerate(group["params"])
         if parameter.grad is not None
     ]
-    if not places:
+    if all_small([parameter.grad for _, _, parameter in places]):
         return
-    # One wait for the device, whatever the number of parameters
-    norms = torch._foreach_norm([_wide_values(parameter.grad) for _, _, parameter in places], 2)
-    device = norms[0].device
-    if bool((torch.stack([n.to(device, torch.float32) for n in norms]) <= MOST).all()):
-        return
-    number, place, parameter = next(at for at, n in zip(places, norms, strict=True) if not float(n) <= MOST)
-    known = param_groups[number].get("param_names")
-    name = known[place] if known else f"number {place} of group {number}, of shape {tuple(parameter.shape)},"
-    raise GradientError(parameter, name)
+    for number, place, parameter in places:
+        if not all_small([parameter.grad]):
+            known = param_groups[number].get("param_names")
+            name = known[place] if known else f"number {place} of group {number}, of shape {tuple(parameter.shape)},"
+            raise GradientError(parameter, name)
+
+
+def all_small(gradients: Sequence[Tensor]) -> bool:
+    """Tell whether no norm is NaN, infinite or beyond 1e15; one wait a device, whatever their number.
+
+    Parameters
+    ----------
+    gradients : sequence of Tensor
+        Of any shapes, dtypes and devices.
+
+    Returns
+    -------
+    bool
+        True where there are none.
+    """
+    if not gradients:
+        return True
+    found: dict[torch.device, list[Tensor]] = {}
+    for norm in torch._foreach_norm([_wide_values(gradient) for gradient in gradients], 2):
+        found.setdefault(norm.device, []).append(norm.to(torch.float32))
+    return all(bool((torch.stack(norms) <= MOST).all()) for norms in found.values())
 
 
 def _wide_values(gradient: Tensor) -> Tensor:
