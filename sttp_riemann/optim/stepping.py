@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from sttp_riemann.checks import check_kind
 from sttp_riemann.frames import PolarStiefel
 from sttp_riemann.optim.gradients import all_small, check_gradients
 
@@ -61,12 +62,15 @@ class FrameStepper:
 
         Raises
         ------
+        TypeError
+            The closure cannot be called.
         ValueError
             A gradient or a learning rate is not finite, or a gradient is beyond 1e15; parameters and state are then as
             they were.
         """
         loss = None
         if closure is not None:
+            check_kind("closure", closure, Callable, "a function without arguments")
             with torch.enable_grad():
                 loss = closure()
         self._settle()
@@ -188,24 +192,16 @@ class FrameStepper:
             plain = [p for p in group["params"] if not _is_frame(p)]
             if plain:
                 groups.append({**self._plain.defaults, **group, "params": plain})
-                if groups[-1]["foreach"] is None and all(p.device.type == "cpu" and p.numel() < LARGE for p in plain):
+                rate_is_number = not isinstance(group["lr"], Tensor)
+                if (
+                    groups[-1]["foreach"] is None
+                    and rate_is_number
+                    and all(p.device.type == "cpu" and p.numel() < LARGE for p in plain)
+                ):
                     groups[-1]["foreach"] = True  # fewer calls on what is small, the same to the bit
         self._plain.state, self._plain.param_groups = self.state, groups
         if groups:
             self._plain.step()
-
-
-def check_numbers(**numbers: float) -> None:
-    """Refuse options that are no finite numbers of at least 0.
-
-    Raises
-    ------
-    ValueError
-        The message names the option.
-    """
-    for name, value in numbers.items():
-        if not 0 <= value < math.inf:
-            raise ValueError(f"{name} must be a finite number of at least 0, got {value!r}")
 
 
 def _is_frame(parameter: Tensor) -> bool:
