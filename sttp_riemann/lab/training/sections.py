@@ -120,6 +120,7 @@ class Optimizer:
     weight_decay: kinds.Decay = option(0.0, "weight decay")
     clip: kinds.Positive | None = option(None, "largest norm of the gradient (Riemannian on Riemannian frames)")
     gauge_fix_every: kinds.Every = option(0, "steps between gauge fixings of frames (0: never)", "low_rank")
+    skip_bad_steps: kinds.Every = option(0, "steps without a finite gradient that a run leaves out", matters=False)
     ema: kinds.Fraction = option(0.0, "decay of a running average of the network, which is then evaluated (0: off)")
 
     def check(self) -> None:
