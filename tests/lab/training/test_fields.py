@@ -1,14 +1,12 @@
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 import pytest
 
 from sttp_riemann.errors import RecipeError
-from sttp_riemann.lab.training.fields import Count, Field, FilePath, FolderName, Fraction, Range, Rank
+from sttp_riemann.lab.training.fields import Count, Field, FilePath, FolderName, Fraction, LearningRate, Rank
 from sttp_riemann.lab.training.recipe import FIELDS
-
-Positive = Annotated[float, Range(above=0, most=1e30)]
 
 
 def field(hint: Any) -> Field:
@@ -20,13 +18,13 @@ def field(hint: Any) -> Field:
     [
         (3, Count, 3),
         ("3", Count, 3),
-        (3, Positive, 3.0),
-        ("1e-3", Positive, 1e-3),
+        (3, LearningRate, 3.0),
+        ("1e-3", LearningRate, 1e-3),
         (None, Count | None, None),
         (5, Count | None, 5),
         ("a", Literal["a", "b"], "a"),
         ((1, 2), list[Count], [1, 2]),
-        ([1, "2e0"], list[Positive], [1.0, 2.0]),
+        ([1, "2e0"], list[LearningRate], [1.0, 2.0]),
         ({"a": "1e-3"}, dict[str, Any], {"a": "1e-3"}),
         (True, bool, True),
         (1, Rank, 1),
@@ -54,9 +52,9 @@ def test_a_value_becomes_what_the_type_wants(value, hint, wanted):
         (2.0, Count, "a whole number from 1 to 1,000,000, not 2.0"),
         (True, Count, "a whole number from 1 to 1,000,000, not True"),
         (1, bool, "true or false, not 1"),
-        ("many", Positive, "a number above 0 and at most 1e+30, not 'many'"),
-        (True, Positive, "a number above 0 and at most 1e+30, not True"),
-        ("inf", Positive, "a number above 0 and at most 1e+30, not 'inf'"),
+        ("many", LearningRate, "a number above 0 and at most 1e+30, not 'many'"),
+        (True, LearningRate, "a number above 0 and at most 1e+30, not True"),
+        ("inf", LearningRate, "a number above 0 and at most 1e+30, not 'inf'"),
         (1.0, Fraction, "a number from 0 to below 1, not 1.0"),
         (None, str, "text, not None"),
         (5, str, "text, not 5"),
@@ -66,11 +64,11 @@ def test_a_value_becomes_what_the_type_wants(value, hint, wanted):
         ([1], dict[str, Any], "a mapping, not [1]"),
         ([2.5], list[Count], "a list, each a whole number from 1 to 1,000,000, not [2.5]"),
         ({"a": 4}, dict[str, dict[str, Any]], "a mapping, each a mapping, not {'a': 4}"),
-        ("", FolderName, "the name of a folder of at most 200 bytes, not ''"),
-        ("../x", FolderName, "the name of a folder of at most 200 bytes, not '../x'"),
-        ("..", FolderName, "the name of a folder of at most 200 bytes, not '..'"),
-        ("é" * 60 + "x" * 81, FolderName, "the name of a folder of at most 200 bytes, not"),
-        ("a/" + "x" * 256, FilePath, "a path whose parts have at most 255 bytes, not"),
+        ("", FolderName, "text that names one folder, in at most 200 bytes, not ''"),
+        ("../x", FolderName, "text that names one folder, in at most 200 bytes, not '../x'"),
+        ("..", FolderName, "text that names one folder, in at most 200 bytes, not '..'"),
+        ("é" * 60 + "x" * 81, FolderName, "text that names one folder, in at most 200 bytes, not"),
+        ("a/" + "x" * 256, FilePath, "text that is a path with parts of at most 255 bytes, not"),
     ],
 )
 def test_another_value_is_refused_in_words(value, hint, words):
