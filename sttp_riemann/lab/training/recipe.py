@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
 
 from sttp_riemann.errors import RecipeError
 from sttp_riemann.lab.training import sections
@@ -130,8 +130,7 @@ class Recipe:
         >>> Recipe.from_dict({"optimizer": {"lr": 1}, "network": {"rank": 8}}).optimizer.lr
         1.0
         """
-        given = nest({name: field.default for name, field in FIELDS.items()} | flatten(fields))
-        return cls(**{k: SECTIONS[k](**v) if k in SECTIONS else v for k, v in given.items()})
+        return cls(**nest({name: field.default for name, field in FIELDS.items()} | flatten(fields)))
 
     def changed(self, **fields: Any) -> Recipe:
         """Give this recipe with some fields changed.
@@ -248,9 +247,7 @@ class Recipe:
 FIELDS = {field.short: field for field in fields_of(Recipe)}
 """Every field of a recipe by its name on the command line."""
 SECTIONS: dict[str, Any] = {
-    field.name: type(field.default_factory())
-    for field in dataclasses.fields(Recipe)
-    if field.default_factory is not dataclasses.MISSING
+    name: hint for name, hint in get_type_hints(Recipe).items() if dataclasses.is_dataclass(hint)
 }
 """The class of each section."""
 
@@ -333,5 +330,6 @@ def _near(name: Any, known: Any) -> str:
 def _at(recipe: Recipe, field: Field) -> Any:
     value: Any = recipe
     for name in field.path:
-        value = getattr(value, name)
+        # A section that is not checked yet may be a mapping
+        value = value[name] if isinstance(value, dict) else getattr(value, name)
     return value

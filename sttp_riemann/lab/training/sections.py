@@ -3,7 +3,7 @@
 # ruff: noqa: RUF009 - option() gives dataclass fields, each with a factory of its own
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from sttp_riemann.errors import RecipeError
@@ -84,10 +84,8 @@ class Network:
 
 def generator() -> Network:
     """Give what a GAN's generator is where the recipe is silent: dense; of low rank as the discriminator is."""
-    following: dict[str, Any] = dict.fromkeys(
-        ("frames", "rank", "budget", "spectrum", "init", "kernel_modes", "recompute", "penalty"), FOLLOW
-    )
-    return Network("sngan32_generator", method="dense", penalty_weight=0.75, **following)
+    following: dict[str, Any] = {field.name: FOLLOW for field in fields(Network) if field.metadata["follows"]}
+    return Network(**{**following, "name": "sngan32_generator", "method": "dense", "penalty_weight": 0.75})
 
 
 @dataclass(frozen=True)
