@@ -39,6 +39,7 @@ class Kind:
     what: str
     fits: Callable[[Any], bool]
 
+    @cache  # noqa: B019 - of a few, that live as long as the program
     def restrict(self, base: type) -> Any:
         """Give jsonargparse's type of such values."""
 
@@ -50,10 +51,12 @@ class Kind:
         return extend_base_type(f"{base.__name__} {self.what}", base, check)
 
 
+@cache
 def _from(low: float, high: float) -> Kind:
     return Kind(f"from {low:,} to {high:,}", lambda value: low <= value <= high)
 
 
+@cache
 def _above(low: float, high: float) -> Kind:
     return Kind(f"above {low:,} and at most {high:,}", lambda value: low < value <= high)
 
@@ -170,7 +173,7 @@ class Field:
     @cached_property
     def _parser(self) -> ArgumentParser:
         parser = ArgumentParser(exit_on_error=False)
-        parser.add_argument("--value", type=restricted(self.hint))
+        parser.add_argument("--value", type=restricted(self.hint, dict))
         return parser
 
     def check(self, value: Any) -> Any:
@@ -252,14 +255,15 @@ def words(hint: Any) -> str:
     return WORDS[origin or hint] + more
 
 
-@cache
-def restricted(hint: Any) -> Any:
+def restricted(hint: Any, mapping: Any = dict[str, Any]) -> Any:
     """Give jsonargparse's type of the values that a type allows.
 
     Parameters
     ----------
     hint : Any
         As `words` takes it.
+    mapping : type
+        What is taken for ``dict[str, Any]``: by default one whose texts are read as YAML.
 
     Returns
     -------
@@ -270,8 +274,7 @@ def restricted(hint: Any) -> Any:
     if origin is Annotated:
         return inner[1].restrict(inner[0])
     if origin in (Union, types.UnionType):
-        return Union[tuple(map(restricted, inner))]  # noqa: UP007 - of as many as there are
+        return Union[tuple(restricted(one, mapping) for one in inner)]  # noqa: UP007 - of as many as there are
     if origin is dict and inner[1] is Any:
-        # Texts in a mapping stay what they are
-        return dict
-    return origin[tuple(map(restricted, inner))] if origin in (list, dict) else hint
+        return mapping
+    return origin[tuple(restricted(one, mapping) for one in inner)] if origin in (list, dict) else hint

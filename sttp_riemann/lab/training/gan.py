@@ -45,7 +45,8 @@ class Gan:
         self.data = load_data(recipe)
         self.classes = self.data.num_classes if recipe.gan.conditional else None
         if self.classes == 0:
-            raise RecipeError(f"data {recipe.data.name!r} have no labels: set conditional to false")
+            name = recipe.data.name
+            raise RecipeError(f"data {name!r} have no labels to be conditional on: set conditional to false")
         ours, theirs = recipe.of_discriminator(), recipe.of_generator()
         # First, as spectral normalization draws random numbers: all methods begin with the same generator
         self.generator = Player(build_network(theirs, self.data, self.classes), theirs, accelerator)
