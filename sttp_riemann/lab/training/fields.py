@@ -45,7 +45,12 @@ class Kind:
 
         def check(kind: type, value: Any) -> None:
             # True is no number, and the rank 1.0 is a fraction
-            if isinstance(value, bool) or (base is int and isinstance(value, float)) or not self.fits(base(value)):
+            other = isinstance(value, bool) or (base is int and isinstance(value, float))
+            try:
+                fits = not other and self.fits(base(value))
+            except (ValueError, TypeError, OverflowError):
+                fits = False
+            if not fits:
                 raise ValueError(f"Got value: {value}")
 
         return extend_base_type(f"{base.__name__} {self.what}", base, check)
