@@ -12,7 +12,7 @@ from numbers import Integral, Real
 import torch
 from torch import Tensor
 
-from sttp_riemann.model.selection import matching
+from sttp_riemann.model.weights import matching
 from sttp_riemann.trains.shape import KernelModes, LayerShape, Method, layer_shape
 
 Rank = int | float

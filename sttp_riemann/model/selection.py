@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import warnings
 from collections.abc import Sequence
-from fnmatch import fnmatchcase
 from typing import Any
 
 from torch import nn
@@ -14,6 +12,7 @@ from sttp_riemann.layers import LAYERS, SpectralLayer, kind_of
 from sttp_riemann.layers.base import OWN
 from sttp_riemann.layers.state import Parameterized
 from sttp_riemann.layers.writing import Weighted
+from sttp_riemann.model.weights import matching
 
 NAMES = tuple(
     name
@@ -82,21 +81,6 @@ def untied_layers(model: nn.Module, exclude: str | Sequence[str]) -> list[nn.Mod
 def spectral_names(model: nn.Module) -> list[str]:
     """Names of the layers that are reparameterized."""
     return [name for name, layer in model.named_modules() if isinstance(layer, SpectralLayer)]
-
-
-def matching(option: str, entry: str, names: list[str]) -> list[str]:
-    """Layers that an entry of an option means: a name, the name of a module that holds some, or a pattern.
-
-    Raises
-    ------
-    ValueError
-        It means none.
-    """
-    found = [n for n in names if n == entry or n.startswith(f"{entry}.") or fnmatchcase(n, entry)]
-    if not found:
-        close = difflib.get_close_matches(entry, names, n=3) or names[:6]
-        raise ValueError(f"{option} names {entry!r}, which matches no layer that can be changed; such as {close}")
-    return found
 
 
 def _warn_of_subclasses(model: nn.Module) -> None:
