@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,13 +104,11 @@ class NetworkReport:
         return math.prod(bounds) if len(bounds) == len(self.layers) else None
 
     def __str__(self) -> str:
-        rows = [HEADER, *(_cells(layer) for layer in self.layers)]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+        table = _aligned([HEADER, *(_cells(layer) for layer in self.layers)])
         numbers = f"{self.dof:,} degrees of freedom and {self.other:,} other numbers, Z = {self.ratio:.2f} %"
         operators = _number(self.operator_lipschitz)
         bounds = f"product over the layers: {self.lipschitz:.4g} of sigma, {operators} of the operator bounds"
-        return "\n".join([*lines, "", numbers, bounds])
+        return "\n".join([table, "", numbers, bounds])
 
 
 def inspect(model: nn.Module) -> NetworkReport:
@@ -182,6 +181,45 @@ def _operator_bound(layer: Any, largest: float) -> float | None:
     # Of a kernel's positions, dilation apart, those that meet one value are stride apart
     counts = [math.ceil(size * math.gcd(stride, dilation) / stride) for size, stride, dilation in places]
     return largest * math.sqrt(math.prod(counts))
+
+
+def survey(networks: Mapping[str, NetworkReport]) -> str:
+    """Table of several networks, a row each.
+
+    Parameters
+    ----------
+    networks : mapping
+        Reports by the name of the run and network.
+
+    Returns
+    -------
+    str
+        Sizes, extremes over the layers of singular values, stable ranks and errors, and the products that bound.
+    """
+    header = ["network", "layers", "dof", "Z", "largest sigma", "smallest sigma", "least stable rank", "orthogonality"]
+    rows = [[*header, "product of sigma"], *([name, *_extremes(report)] for name, report in networks.items())]
+    return _aligned(rows)
+
+
+def _extremes(report: NetworkReport) -> list[str]:
+    layers = report.layers
+    errors = [layer.orthogonality_error for layer in layers if layer.orthogonality_error is not None]
+    return [
+        str(len(layers)),
+        f"{report.dof:,}",
+        f"{report.ratio:.2f} %",
+        f"{max(layer.largest for layer in layers):.4g}",
+        f"{min(layer.smallest for layer in layers):.4g}",
+        f"{min(layer.stable_rank for layer in layers):.4g}",
+        f"{max(errors):.1e}" if errors else "",
+        f"{report.lipschitz:.4g}",
+    ]
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+    return "\n".join(lines)
 
 
 HEADER = [

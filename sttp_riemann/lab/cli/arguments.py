@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Sequence
 from contextlib import suppress
+from importlib.metadata import version
 from typing import Any, get_args, get_origin, get_type_hints
 
 import yaml
@@ -83,8 +84,17 @@ def build_parser() -> ArgumentParser:
     parser = ArgumentParser(
         prog="sttp-riemann",
         description="Spectral tensor train layers on both paths.",
+        version=version("sttp-riemann"),
         exit_on_error=False,
         allow_abbrev=False,
+    )
+    # Taken before anything else is read, in any place: see `sttp_riemann.lab.plugins`
+    parser.add_argument(
+        "--import",
+        metavar="MODULE",
+        type=str,
+        help="import a module of your own first, which adds data sets, networks, frames, optimizers or penalties; may "
+        "be given several times, to every command",
     )
     commands = parser.add_subcommands(required=True, metavar="COMMAND")
     compare = _recipe_parser(

@@ -12,6 +12,7 @@ from multiprocessing import active_children, get_context, parent_process
 from typing import Any, TypeVar
 
 from sttp_riemann.errors import RecipeError, ReportedError
+from sttp_riemann.lab.plugins import import_installed, import_modules, imported
 
 T = TypeVar("T")
 
@@ -53,7 +54,7 @@ def spread(function: Callable[..., T], tasks: Sequence[tuple[Any, ...]], workers
         yield from ((index, function(*task)) for index, task in enumerate(tasks))
         return
     others = set(active_children())
-    pool = ProcessPoolExecutor(min(workers, len(tasks)), mp_context=get_context("spawn"), initializer=_begin)
+    pool = ProcessPoolExecutor(min(workers, len(tasks)), get_context("spawn"), _begin, (imported(),))
     try:
         futures = {pool.submit(function, *task): index for index, task in enumerate(tasks)}
         for future in as_completed(futures):
@@ -84,10 +85,12 @@ def check_workers(workers: int) -> None:
         raise RecipeError("workers are for one process at a time: give no --workers where accelerate starts several")
 
 
-def _begin() -> None:
-    """Leave an interruption to the parent, and end with it however it ends."""
+def _begin(modules: Sequence[str]) -> None:
+    """Leave an interruption to the parent, end with it however it ends, and know what it knows."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    import_installed()
+    import_modules(modules)
 
 
 def _end_with_parent() -> None:
