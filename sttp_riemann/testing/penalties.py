@@ -51,8 +51,11 @@ def check_penalty(penalty: Penalty) -> None:
         equal = [torch.ones(4, dtype=dtype, requires_grad=True)]
         start = _value(penalty, equal, torch.ones(1, dtype=dtype), name)
         require(start.dtype == dtype, f"{name} of {dtype} is {start.dtype}")
-        (gradient,) = torch.autograd.grad(start, equal)
-        require(bool(gradient.isfinite().all()), f"{name} has a gradient that is not finite where all values are equal")
+        gradient = torch.autograd.grad(start, equal, allow_unused=True)[0] if start.requires_grad else None
+        if gradient is None:
+            raise AssertionError(f"{name} has no gradient")
+        finite = bool(gradient.isfinite().all())
+        require(finite, f"{name} has a gradient that is not finite where all values are equal")
     leaves = [v.clone().requires_grad_() for v in values]
     try:
         torch.autograd.gradcheck(lambda *own: penalty(own, bounds), tuple(leaves))

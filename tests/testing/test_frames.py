@@ -10,7 +10,7 @@ from torch import Tensor
 
 import sttp_riemann as sr
 import sttp_riemann.testing
-from sttp_riemann.frames import FRAMES, HouseholderFrames, RiemannianFrames
+from sttp_riemann.frames import FRAMES, Frames, HouseholderFrames, RiemannianFrames
 
 
 @pytest.mark.parametrize("kind", FRAMES)
@@ -89,6 +89,8 @@ def test_a_parameter_without_effect_is_found() -> None:
         @staticmethod
         def materialize(core: Any, *stacks: Tensor) -> Tensor:
             return stacks[0].detach() + 0 * stacks[0]
+
+        trace = classmethod(Frames.trace.__func__)
 
     with pytest.raises(AssertionError, match=r"the Jacobian has rank 0, and the frame has \d+ degrees of freedom"):
         sr.testing.check_frame(Idle)
