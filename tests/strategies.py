@@ -11,15 +11,17 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import sttp_riemann as sr
+from sttp_riemann import frames
 from sttp_riemann.model.measures import spectral_layers
+from sttp_riemann.trains import shape, spectrum
 
 # The same examples in every run, and no clock: shared machines stall.
 settings.register_profile("sttp_riemann", deadline=None, derandomize=True, max_examples=30)
 settings.load_profile("sttp_riemann")
 
-METHODS = st.sampled_from(["sttp", "svdp"])
-FRAMES = st.sampled_from(["riemannian", "householder"])
-SPECTRA = st.sampled_from(["learned", "identity", "free"])
+METHODS = st.sampled_from(shape.METHODS)
+FRAMES = st.sampled_from([*frames.FRAMES])
+SPECTRA = st.sampled_from(spectrum.SPECTRA)
 SEEDS = st.integers(0, 2**16)
 DTYPES = st.sampled_from([torch.float32, torch.float64])
 
@@ -170,16 +172,16 @@ class Drawn:
 def reparameterized(draw: st.DrawFn, spectra: st.SearchStrategy[str] = SPECTRA) -> Drawn:
     """Models of one to three layers, any kind of frame, spectrum and dtype."""
     drawn = draw(st.lists(layers(), min_size=1, max_size=3))
-    method, frames, spectrum, dtype = draw(METHODS), draw(FRAMES), draw(spectra), draw(DTYPES)
+    method, kind, values, dtype = draw(METHODS), draw(FRAMES), draw(spectra), draw(DTYPES)
     rank, seed = draw(st.integers(1, 14)), draw(SEEDS)
 
     def make(seed: int) -> nn.ModuleList:
         dense = nn.ModuleList(make() for make, _ in drawn).to(dtype)
-        return disturb(sr.reparameterize(dense, rank, method, frames, spectrum, "orthogonal", seed=seed), seed)
+        return disturb(sr.reparameterize(dense, rank, method, kind, values, "orthogonal", seed=seed), seed)
 
     inputs = [x.to(dtype) if x.is_floating_point() else x for _, x in drawn]
     tolerance = 2e-5 if dtype == torch.float32 else 1e-11
-    return Drawn(make(seed), lambda: make(seed + 1), inputs, method, spectrum, rank, tolerance)
+    return Drawn(make(seed), lambda: make(seed + 1), inputs, method, values, rank, tolerance)
 
 
 def weights_of(model: nn.Module) -> list[torch.Tensor]:
