@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import entry_points
@@ -36,9 +37,9 @@ def import_modules(names: Sequence[str]) -> None:
     for name in names:
         if not all(part.isidentifier() for part in name.split(".")):
             raise RecipeError(one_line(f"{OPTION} takes the name of a module, such as mymodule, not {name!r}"))
-        # Last, so that nothing there stands in for what is installed
-        if "" not in sys.path:
-            sys.path.append("")
+        # Last, so that nothing there stands in for what is installed; in full, for workers, which begin elsewhere
+        if (here := os.getcwd()) not in sys.path:
+            sys.path.append(here)
         try:
             importlib.import_module(name)
         except (Exception, SystemExit) as error:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -17,6 +15,7 @@ from sttp_riemann.lab import plugins
 from sttp_riemann.lab.cli import main as cli
 from sttp_riemann.lab.data.registry import DATASETS
 from sttp_riemann.lab.networks.registry import NETWORKS
+from sttp_riemann.lab.studies.workers import spread
 from sttp_riemann.lab.training.optimizer_registry import OPTIMIZERS
 from sttp_riemann.trains.spectrum import PENALTIES
 
@@ -38,6 +37,7 @@ FILES = {
     "my_network": """
         from torch import nn
         from sttp_riemann.lab.networks.registry import NETWORKS
+from sttp_riemann.lab.studies.workers import spread
 
         def mlp(num_classes=10, in_channels=3, width=32):
             first, last = nn.Linear(64 * in_channels, width), nn.Linear(width, num_classes)
@@ -131,23 +131,39 @@ def test_a_data_set_a_network_a_frame_an_optimizer_a_penalty_and_a_study_are_a_f
     assert cli.main(["compress", "dense", "--rank", "2", "--frames", "plain", *IMPORTS]) == 0
 
 
-def test_worker_processes_import_it_too(outside: Path) -> None:
+def rows() -> list[str]:
+    return [name for registry in (DATASETS, NETWORKS, FRAMES, OPTIMIZERS, PENALTIES) for name in registry]
+
+
+def test_worker_processes_import_it_too_and_tell_where_they_cannot(outside: Path) -> None:
+    plugins.import_modules([*FILES])
+    assert {"stripes", "mlp", "plain", "amsgrad", "flat"} <= set(rows())
+    ((_, found),) = spread(rows, [()], 2)
+    assert found == rows()
+    (outside / "my_data.py").write_text("raise ValueError('only once')")
+    with pytest.raises(RecipeError, match="--import my_data: ValueError: only once"):
+        list(spread(rows, [()], 2))
+
+
+@pytest.mark.slow
+def test_a_study_of_what_is_added_is_compared_by_several_workers(outside: Path) -> None:
     assert cli.main(["compare", "--recipe", "own.yaml", "--workers", "2", *IMPORTS, "--output", "study"]) == 0
     assert len(list((outside / "study").rglob("result.json"))) == 2
 
 
-def test_a_run_names_what_it_needs_and_nothing_is_imported_because_a_file_names_it(outside: Path) -> None:
-    environment = {**os.environ, "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
-    command = [sys.executable, "-m", "sttp_riemann"]
-
-    def call(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([*command, *arguments], cwd=outside, env=environment, capture_output=True, text=True)
-
+def test_a_run_names_what_it_needs_and_nothing_is_imported_because_a_file_names_it(
+    outside: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert cli.main(["train", "own.yaml", *IMPORTS, "--output", "run"]) == 0
-    refused = call("inspect", "run")
-    assert refused.returncode == 2
-    assert "was made with modules that were not imported: add --import my_data --import my_network" in refused.stderr
-    assert call("inspect", "run", *IMPORTS).returncode == 0
+    monkeypatch.setattr(plugins, "_imported", [])
+    for name in FILES:
+        del sys.modules[name]
+    for command in (["inspect", "run"], ["export", "run", "--to", "dense.safetensors"], ["compress", "run"]):
+        assert cli.main(command) == 2
+        said = capsys.readouterr().err
+        assert "was made with modules that were not imported: add --import my_data --import my_network" in said
+    assert not any(name in sys.modules for name in FILES)
+    assert cli.main(["inspect", "run", *IMPORTS]) == 0
 
 
 @pytest.mark.parametrize(
@@ -178,7 +194,7 @@ def test_what_is_no_name_of_a_module_is_refused(outside: Path, arguments, capsys
 def test_entry_points_of_installed_packages_are_imported(outside: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     points = [EntryPoint("mine", "my_network", plugins.GROUP)]
     monkeypatch.setattr(plugins, "entry_points", lambda group: [p for p in points if p.group == group])
-    sys.path.append("")
+    sys.path.append(str(outside))
     assert plugins.take_from(["recipes"]) == ["recipes"]
     assert "mlp" in NETWORKS
     points.append(EntryPoint("faulty", "no_such_module", plugins.GROUP))

@@ -54,9 +54,9 @@ def spread(function: Callable[..., T], tasks: Sequence[tuple[Any, ...]], workers
         yield from ((index, function(*task)) for index, task in enumerate(tasks))
         return
     others = set(active_children())
-    pool = ProcessPoolExecutor(min(workers, len(tasks)), get_context("spawn"), _begin, (imported(),))
+    pool = ProcessPoolExecutor(min(workers, len(tasks)), mp_context=get_context("spawn"), initializer=_begin)
     try:
-        futures = {pool.submit(function, *task): index for index, task in enumerate(tasks)}
+        futures = {pool.submit(_call, imported(), function, *task): index for index, task in enumerate(tasks)}
         for future in as_completed(futures):
             yield futures[future], future.result()
         pool.shutdown()
@@ -85,12 +85,17 @@ def check_workers(workers: int) -> None:
         raise RecipeError("workers are for one process at a time: give no --workers where accelerate starts several")
 
 
-def _begin(modules: Sequence[str]) -> None:
-    """Leave an interruption to the parent, end with it however it ends, and know what it knows."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+def _call(modules: Sequence[str], function: Callable[..., T], *task: Any) -> T:
+    """Call a function in a worker that has the rows which the parent has."""
     import_installed()
     import_modules(modules)
+    return function(*task)
+
+
+def _begin() -> None:
+    """Leave an interruption to the parent, and end with it however it ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:
