@@ -12,7 +12,7 @@ from sttp_riemann.layers import LAYERS, SpectralLayer, kind_of
 from sttp_riemann.layers.base import OWN
 from sttp_riemann.layers.state import Parameterized
 from sttp_riemann.layers.writing import Weighted
-from sttp_riemann.model.weights import matching
+from sttp_riemann.model.weights import matching, names_in
 
 NAMES = tuple(
     name
@@ -45,7 +45,7 @@ def select_layers(model: nn.Module, exclude: str | Sequence[str]) -> dict[str, l
     """
     done = spectral_names(model)
     found = {name: layer for name, layer in model.named_modules() if kind_of(layer) in LAYERS}
-    names = (exclude,) if isinstance(exclude, str) else tuple(exclude)
+    names = names_in(exclude)
     kept_dense = {name for entry in names for name in matching("exclude", entry, [*found, *done])}
     chosen = {name: layer for name, layer in found.items() if name not in kept_dense}
     if not chosen and done:
@@ -55,7 +55,7 @@ def select_layers(model: nn.Module, exclude: str | Sequence[str]) -> dict[str, l
         )
     if not chosen:
         kinds = ", ".join(kind.__name__ for kind in LAYERS if kind.__name__ in vars(nn))
-        excluded = ", all of them excluded" if found else ""
+        excluded = ", as exclude leaves all of them" if found else ""
         raise ValueError(f"the model has no layers to change{excluded}; reparameterize reaches {kinds}")
     _warn_of_subclasses(model)
     for name, layer in chosen.items():

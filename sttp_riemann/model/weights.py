@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from sttp_riemann.checks import is_iterable, shown
 from sttp_riemann.frames.frame import orthogonality_error as orthogonality
 from sttp_riemann.frames.frame import wide_dtype
 from sttp_riemann.layers import LAYERS, SpectralLayer
@@ -60,8 +61,7 @@ def weighted_layers(model: nn.Module, exclude: str | Sequence[str] = ()) -> dict
         A name in `exclude` matches none.
     """
     found = {name: layer for name, layer in model.named_modules() if layer_kind(layer) is not None}
-    names = (exclude,) if isinstance(exclude, str) else tuple(exclude)
-    left = {name for entry in names for name in matching("exclude", entry, list(found))}
+    left = {name for entry in names_in(exclude) for name in matching("exclude", entry, list(found))}
     return {name: layer for name, layer in found.items() if name not in left}
 
 
@@ -270,8 +270,38 @@ def matching(option: str, entry: str, names: list[str]) -> list[str]:
     found = [n for n in names if n == entry or n.startswith(f"{entry}.") or fnmatchcase(n, entry)]
     if not found:
         close = difflib.get_close_matches(entry, names, n=3) or names[:6]
-        raise ValueError(f"{option} names {entry!r}, which matches no layer that can be changed; such as {close}")
+        raise ValueError(
+            f"{option} names {shown(entry)}, which matches no layer that can be changed; such as {shown(close)}"
+        )
     return found
+
+
+def names_in(exclude: Any) -> tuple[str, ...]:
+    """Entries of `exclude`, one name or several.
+
+    Parameters
+    ----------
+    exclude : str or sequence of str
+        As it was given.
+
+    Returns
+    -------
+    tuple of str
+
+    Raises
+    ------
+    ValueError
+        It is something else.
+    """
+    if isinstance(exclude, str):
+        return (exclude,)
+    if not is_iterable(exclude):
+        raise ValueError(f"exclude must be a name or a sequence of names, got {shown(exclude)}")
+    names: tuple[Any, ...] = tuple(exclude)
+    for name in names:
+        if not isinstance(name, str):
+            raise ValueError(f"exclude must be a name or a sequence of names, and one of them is {shown(name)}")
+    return names
 
 
 def _row(layer: Any) -> type[SpectralLayer]:

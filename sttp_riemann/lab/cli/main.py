@@ -117,6 +117,8 @@ def _train(arguments: Namespace) -> None:
     folder = _output(recipe) / f"train-{recipe.label}-seed{recipe.seed}" if recipe.output is None else _output(recipe)
     result = finish(recipe, folder)
     print(told_all({name: value for name, value in result["final"].items() if name != "step"}))
+    if skipped := result.get("skipped_steps"):
+        print(f"left out: {skipped} of {recipe.steps} steps, as a loss or gradient was not finite")
     print(f"run: {folder}")
 
 
