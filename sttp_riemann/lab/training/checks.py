@@ -99,8 +99,8 @@ def _check_rows(recipe: Recipe) -> None:
         "frames": ([recipe.frames], FRAMES),
         "paths": (recipe.paths, FRAMES),
         "penalty": ([recipe.penalty], penalties),
-        "generator_frames": ([recipe.generator_frames or recipe.frames], FRAMES),
-        "generator_penalty": ([recipe.generator_penalty or recipe.penalty], penalties),
+        "generator_frames": ([v for v in [recipe.generator_frames] if v is not None], FRAMES),
+        "generator_penalty": ([v for v in [recipe.generator_penalty] if v is not None], penalties),
     }
     for name, (values, rows) in given.items():
         known = list(rows)
