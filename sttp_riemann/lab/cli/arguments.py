@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Iterable, Mapping
+from importlib.metadata import version
 from types import MappingProxyType
 from typing import Any, Literal, get_args, get_origin
 
@@ -12,6 +13,7 @@ from jsonargparse import ArgumentParser, Namespace
 
 from sttp_riemann.errors import RecipeError
 from sttp_riemann.lab.bench.settings import DEVICES, ROWS
+from sttp_riemann.lab.cli.help import HelpFormatter
 from sttp_riemann.lab.training.fields import Count, Every, Field, FilePath, Positive, Seed, Steps, restricted, words
 from sttp_riemann.lab.training.plain import check_text, shown
 from sttp_riemann.lab.training.recipe import FIELDS
@@ -23,6 +25,10 @@ RECIPE = (FilePath, "name of a shipped recipe, or a .yaml file")
 CHECKPOINT = (FilePath, "the folder of a run, or a checkpoint")
 WORKERS = (Count, "runs under way at a time, each in a process; 1 by default")
 CALIBRATE = "training images on which layers' inputs are measured, to keep outputs, not weights; 2048 with epochs"
+IMPORT = (
+    "import a module of your own first, which adds data sets, networks, frames, optimizers or penalties; may be given "
+    "several times, to every command"
+)
 COMMANDS: dict[str, tuple[str, str | None, dict[str, Any]]] = {
     # What it does; the scopes of a recipe's fields that it has no use for; type and help of its own options
     "compare": (
@@ -129,8 +135,11 @@ def parse(argv: list[str]) -> Namespace:
 
 def build_parser() -> ArgumentParser:
     """Parser of all commands."""
-    about: dict[str, Any] = {"exit_on_error": False, "allow_abbrev": False}
-    parser = ArgumentParser(prog="sttp-riemann", description="Spectral tensor train layers on both paths.", **about)
+    about: dict[str, Any] = {"exit_on_error": False, "allow_abbrev": False, "formatter_class": HelpFormatter}
+    what = "Spectral tensor train layers on both paths."
+    parser = ArgumentParser(prog="sttp-riemann", description=what, version=version("sttp-riemann"), **about)
+    # Taken before anything else is read, in any place: see `sttp_riemann.lab.plugins`
+    parser.add_argument("--import", metavar="MODULE", type=str, help=IMPORT)
     commands = parser.add_subcommands(required=True, metavar="COMMAND")
     for command, (description, _, own) in COMMANDS.items():
         inner = ArgumentParser(description=description, **about)
@@ -140,7 +149,9 @@ def build_parser() -> ArgumentParser:
         for name, field in fields_for(command).items():
             if field.path[0] not in groups:
                 groups[field.path[0]] = inner.add_argument_group(field.path[0]) if len(field.path) > 1 else inner
-            _add(groups[field.path[0]], f"--{name}", field.hint, field.metadata["help"])
+            # Told by --help alone: what the command line does not give is left to the recipe
+            told = {"default": field.default}
+            _add(groups[field.path[0]], f"--{name}", field.hint, field.metadata["help"], told)
         commands.add_subcommand(command, inner, help=description)
     return parser
 

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any, get_args
 
 from sttp_riemann.errors import CheckpointError, RecipeError
+from sttp_riemann.frames import FRAMES
 from sttp_riemann.lab.studies.results import Result, read_result
 from sttp_riemann.lab.studies.variant import Variant, title
 from sttp_riemann.lab.training.loop import RESULT
 from sttp_riemann.lab.training.recipe import FIELDS, LETTERS, Recipe
-from sttp_riemann.lab.training.sections import Frames, Method
+from sttp_riemann.lab.training.sections import Method
 from sttp_riemann.lab.training.storage import checkpoints
 
 # What a label says
@@ -152,7 +153,7 @@ def _place(recipe: Recipe) -> tuple[Any, ...]:
     """Where a run comes in a comparison."""
     letters = [*(LETTERS.values()), (recipe.network.spectrum, recipe.network.penalty)]
     rank = recipe.network.rank if recipe.network.low_rank and not isinstance(recipe.network.rank, dict) else 0
-    method, path = get_args(Method).index(recipe.network.method), get_args(Frames).index(recipe.network.frames)
+    method, path = get_args(Method).index(recipe.network.method), [*FRAMES].index(recipe.network.frames)
     return method, letters.index((recipe.network.spectrum, recipe.network.penalty)), path, rank, recipe.seed
 
 

@@ -19,6 +19,7 @@ from sttp_riemann.lab.training.machine import build_accelerator
 from sttp_riemann.lab.training.recipe import Recipe
 from sttp_riemann.lab.training.sections import LOW_RANK, Frames, Method
 from sttp_riemann.lab.training.snapshot import check_origin
+from sttp_riemann.lab.units import told_all
 
 
 def plan(recipe: Recipe) -> list[Recipe]:
@@ -158,9 +159,7 @@ def _rehearse(runs: Sequence[Recipe]) -> None:
 
 def _line(run: Recipe, result: Result) -> str:
     final, milliseconds = result["final"], result["median_step_ms"]
-    if run.task == "gan":
-        names = (*run.evaluation.metrics, "diversity")
-        told = ", ".join(f"{name} {final[name]:.4g}" for name in names if name in final)
-    else:
-        told = f"{100 * final['test_accuracy']:.2f} % test accuracy"
-    return f"{title(run.label)}, seed {run.seed}: {told}, {milliseconds:.1f} ms a step"
+    measured = (*run.evaluation.metrics, "diversity")
+    names = [name for name in measured if name in final] if run.task == "gan" else ["test_accuracy"]
+    figures = told_all({name: final[name] for name in names})
+    return f"{title(run.label)}, seed {run.seed}: {figures}, {milliseconds:.1f} ms a step"

@@ -6,7 +6,7 @@ import copy
 import dataclasses
 import json
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -39,6 +39,10 @@ class Kind:
     what: str
     fits: Callable[[Any], bool]
 
+    def words(self, base: type) -> str:
+        """Say what is allowed, as it goes on after "must be"."""
+        return f"{WORDS[base]} {self.what}"
+
     @cache  # noqa: B019 - of a few, that live as long as the program
     def restrict(self, base: type) -> Any:
         """Give jsonargparse's type of such values."""
@@ -54,6 +58,26 @@ class Kind:
                 raise ValueError(f"Got value: {value}")
 
         return extend_base_type(f"{base.__name__} {self.what}", base, check)
+
+
+class Row(Kind):
+    """Names of a registry's rows, those among them that modules add which are imported later.
+
+    Parameters
+    ----------
+    what : str
+        What they are rows of.
+    registry : mapping or collection
+        The registry itself.
+    """
+
+    def __init__(self, what: str, registry: Collection[str]) -> None:
+        super().__init__(f"that names {what}", registry.__contains__)
+        object.__setattr__(self, "registry", registry)
+
+    def words(self, base: type) -> str:
+        """List the rows that are there."""
+        return f"one of {', '.join(self.registry)}"  # type: ignore[attr-defined]
 
 
 @cache
@@ -249,7 +273,8 @@ def words(hint: Any) -> str:
     """
     origin, inner = get_origin(hint), get_args(hint)
     if origin is Annotated:
-        return f"{WORDS[inner[0]]} {inner[1].what}"
+        told: str = inner[1].words(inner[0])
+        return told
     if origin in (Union, types.UnionType):
         return ", or ".join(words(one) for one in inner if one is not type(None))
     if origin is Literal:

@@ -151,9 +151,9 @@ class Gan:
     def summary(self) -> dict[str, Any]:
         """Tell of the finished networks: sizes of both, the discriminator's singular values."""
         generator = self.generator.recipe
-        sizes = observe.sizes(self.generator.result, _kind(generator), generator.network.exclude)
+        sizes = observe.sizes(self.generator.result, generator.network.exclude)
         return {
-            **observe.summary(self.discriminator.model.eval(), _kind(self.recipe), self.recipe.network.exclude),
+            **observe.summary(self.discriminator.model.eval(), self.recipe.network.exclude),
             **{f"generator_{name}": value for name, value in sizes.items()},
         }
 
@@ -174,11 +174,6 @@ def _penalty(player: Player) -> Tensor | float:
     if not recipe.network.low_rank or recipe.network.penalty == "none":
         return 0.0
     return recipe.network.penalty_weight * sr.spectral_penalty(player.model, kind=recipe.network.penalty)
-
-
-def _kind(recipe: Recipe) -> str:
-    """Tell `observe` whether to look for frames."""
-    return recipe.network.method if recipe.network.low_rank else "dense"
 
 
 def _latent_dim(generator: Player, recipe: Recipe) -> int:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-import sttp_riemann as sr
 from sttp_riemann.lab.forms import Each, check_form
+from sttp_riemann.lab.training.optimizer_registry import OPTIMIZERS
 from sttp_riemann.lab.training.recipe import Recipe
 
 # What `split_state` gives beside tensors
@@ -20,17 +20,11 @@ _VALUES = {"scalars": Each(float), "without": [int], "groups": [{"params": [int]
 
 def build_optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
     """Optimizer for a model: the Riemannian one where frames are points of a manifold, torch's own otherwise."""
-    settings, riemannian = recipe.optimizer, recipe.network.riemannian
-    options: dict[str, Any] = {
-        "lr": settings.lr,
-        "weight_decay": settings.weight_decay,
-        **({} if riemannian else {"fused": True}),
-    }
-    if settings.name == "adam":
-        adam = sr.RiemannianAdam if riemannian else torch.optim.Adam
-        return adam(model.parameters(), betas=(settings.betas[0], settings.betas[1]), **options)
-    sgd = sr.RiemannianSGD if riemannian else torch.optim.SGD
-    return sgd(model.parameters(), momentum=settings.momentum, nesterov=settings.nesterov, **options)
+    row = OPTIMIZERS[recipe.optimizer.name]
+    options = {"lr": recipe.optimizer.lr, **row.options(recipe.optimizer)}
+    if recipe.network.riemannian:
+        return row.riemannian(model.parameters(), **options)
+    return row.plain(model.parameters(), **options, **row.plain_options)
 
 
 def set_lr(optimizer: Optimizer, lr: float) -> None:

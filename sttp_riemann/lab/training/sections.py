@@ -4,20 +4,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from sttp_riemann.errors import RecipeError
+from sttp_riemann.frames import FRAMES
 from sttp_riemann.lab.training import fields as kinds
-from sttp_riemann.lab.training.fields import FOLLOW, option
+from sttp_riemann.lab.training.fields import FOLLOW, Row, option
+from sttp_riemann.lab.training.optimizer_registry import OPTIMIZERS
 from sttp_riemann.lab.training.plain import shown
+from sttp_riemann.trains.spectrum import PENALTIES
 
 Method = Literal["dense", "sn", "sr", "svdp", "sttp"]
-Frames = Literal["riemannian", "householder"]
+Frames = Annotated[str, Row("a kind of frames", FRAMES)]
 Spectrum = Literal["identity", "learned", "free"]
 Init = Literal["noisy_identity", "orthogonal", "identity", "dense"]
 Modes = Literal["flat", "prime"]
 Recompute = Literal["auto", "always", "never"]
-Penalty = Literal["none", "d_optimal", "divergence"]
+OptimizerName = Annotated[str, Row("an optimizer", OPTIMIZERS)]
+Penalty = Literal["none"] | Annotated[str, Row("a penalty", PENALTIES)]
 GanLoss = Literal["hinge", "non_saturating", "wasserstein", "wasserstein_hinge"]
 Metric = Literal["is", "fid", "kid", "prc", "ppl"]
 Extractor = Literal["inception-v3-compat", "digits"]
@@ -71,7 +75,7 @@ class Network:
     @property
     def riemannian(self) -> bool:
         """Whether it trains points of the Stiefel manifold."""
-        return self.low_rank and self.frames == "riemannian"
+        return self.low_rank and FRAMES[self.frames].direct
 
     def check(self, whose: str = "") -> None:
         """Refuse fields that contradict each other; the message says what to change."""
@@ -110,7 +114,7 @@ class Distillation:
 class Optimizer:
     """What a step does with a gradient."""
 
-    name: Literal["adam", "sgd"] = option("adam", "optimizer; its Riemannian kin on Riemannian frames", qualified=True)
+    name: OptimizerName = option("adam", "optimizer; its Riemannian kin on Riemannian frames", qualified=True)
     lr: kinds.LearningRate = option(1e-3, "learning rate")
     betas: list[kinds.Fraction] = option([0.9, 0.999], "Adam: decay of both moments")
     momentum: kinds.Fraction = option(0.9, "SGD: momentum")
