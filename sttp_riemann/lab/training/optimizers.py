@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from typing import Any
 
-import geoopt
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -60,7 +60,7 @@ def join_state(optimizer: Optimizer, tensors: dict[str, Tensor], values: dict[st
     for name, value in {**tensors, **values["scalars"]}.items():
         index, _, key = name.partition(".")
         entries.setdefault(int(index), {})[key] = value
-    _check_entries(entries, [p for group in optimizer.param_groups for p in group["params"]])
+    _check_entries(entries, _usual_state(optimizer))
     groups = [{**group} for group in optimizer.state_dict()["param_groups"]]
     for group, now, saved in zip(groups, _groups(optimizer), values["groups"], strict=True):
         # As text, for JSON has no tuples, and Adam's betas are one
@@ -76,27 +76,37 @@ def _groups(optimizer: Optimizer) -> list[dict[str, Any]]:
     return [{key: _plain(value) for key, value in group.items()} for group in groups]
 
 
-def _check_entries(entries: dict[int, dict[str, Any]], parameters: list[Tensor]) -> None:
-    kinds: dict[bool, set[str]] = {}
+def _usual_state(optimizer: Optimizer) -> dict[int, dict[str, Any]]:
+    """Give the state that an optimizer of this kind has of these parameters after a step."""
+    groups = [{**group, "params": copy.deepcopy(group["params"])} for group in optimizer.param_groups]
+    for p in (p for group in groups for p in group["params"]):
+        p.grad = torch.zeros_like(p)
+    twin = type(optimizer)(groups, lr=0.0)  # type: ignore[call-arg]
+    twin.step()
+    found: dict[int, dict[str, Any]] = twin.state_dict()["state"]
+    return found
+
+
+def _check_entries(entries: dict[int, dict[str, Any]], usual: dict[int, dict[str, Any]]) -> None:
+    """Refuse what is not of the usual form: fused kernels trust it, and write where there is no memory of theirs."""
     for index, entry in entries.items():
-        if not 0 <= index < len(parameters):
-            raise ValueError(f"it holds the state of parameter {index}, and there are {len(parameters)}")
-        parameter = parameters[index]
-        # Frames have a state of their own, and plain parameters have torch's
-        usual = kinds.setdefault(isinstance(parameter, geoopt.ManifoldParameter), set(entry))
-        if usual != entry.keys():
-            name = min(usual ^ entry.keys())
-            raise ValueError(f"{name!r} is there for some of its parameters, and not for others such as {index}")
-        for key, value in entry.items():
-            wanted = torch.Size() if key == "step" else parameter.shape
-            if isinstance(value, Tensor) and not _fits(value.shape, wanted):
-                raise ValueError(f"{key!r} of parameter {index} is {tuple(value.shape)}, and that is {tuple(wanted)}")
+        if index not in usual:
+            raise ValueError(f"it holds the state of parameter {index}, and there are {len(usual)}")
+        wanted = {key: _form(value) for key, value in usual[index].items() if value is not None}
+        if wanted.keys() != entry.keys():
+            name = min(wanted.keys() ^ entry.keys())
+            raise ValueError(f"{name!r} of parameter {index} is {'missing' if name in wanted else 'not of its kind'}")
+        for key, form in wanted.items():
+            if _form(entry[key]) != form:
+                raise ValueError(f"{key!r} of parameter {index} is {_form(entry[key])}, and not {form}")
 
 
-def _fits(shape: torch.Size, wanted: torch.Size) -> bool:
-    """Whether it broadcasts: some states are kept once a matrix, or once a parameter."""
-    pairs = zip(reversed(shape), reversed(wanted), strict=False)
-    return len(shape) <= len(wanted) and all(a in (1, b) for a, b in pairs)
+def _form(value: Any) -> str:
+    return (
+        f"{tuple(value.shape)} {str(value.dtype).removeprefix('torch.')}"
+        if isinstance(value, Tensor)
+        else type(value).__name__
+    )
 
 
 def _plain(value: Any) -> Any:
