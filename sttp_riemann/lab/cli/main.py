@@ -117,6 +117,8 @@ def _train(arguments: Namespace) -> None:
     result = finish(recipe, folder)
     figures = {k: v for k, v in result["final"].items() if v is not None and k != "step"}
     print(", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in figures.items()))
+    if skipped := result.get("skipped_steps"):
+        print(f"left out: {skipped} of {recipe.steps} steps, as a loss or gradient was not finite")
     print(f"run: {folder}")
 
 

@@ -59,7 +59,7 @@ def test_a_state_survives_tensors_and_json(name, frames, kind, tiny, model):
     optimizer = trained(model, tiny(optimizer=name, frames=frames))
     tensors, values = split_state(optimizer)
     other = build_optimizer(model, tiny(optimizer=name, frames=frames, lr=0.9))
-    join_state(other, {n: t.clone() for n, t in tensors.items()}, json.loads(json.dumps(values)))
+    join_state(other, model, {n: t.clone() for n, t in tensors.items()}, json.loads(json.dumps(values)))
     found, wanted = other.state_dict(), optimizer.state_dict()
     assert found["param_groups"] == wanted["param_groups"]
     assert found["state"].keys() == wanted["state"].keys()
@@ -74,7 +74,7 @@ def test_a_state_survives_tensors_and_json(name, frames, kind, tiny, model):
     ("rename", "message"),
     [
         (lambda n: n.replace("0.", "9."), "holds the state of parameter 9, and there are 2"),
-        (lambda n: n.replace("0.", "1."), r"of parameter 1 is \(6, 8\) float32, and not \(6,\) float32"),
+        (lambda n: n.replace("0.", "1."), "the optimizer's 'step' of weight is missing"),
     ],
 )
 def test_a_state_of_other_parameters_is_refused(rename, message, tiny, model):
@@ -83,7 +83,7 @@ def test_a_state_of_other_parameters_is_refused(rename, message, tiny, model):
     tensors, values = split_state(optimizer)
     changed = {rename(name): tensor for name, tensor in tensors.items() if name.startswith("0.")}
     with pytest.raises(ValueError, match=message):
-        join_state(build_optimizer(model, recipe), changed, values)
+        join_state(build_optimizer(model, recipe), model, changed, values)
 
 
 @pytest.mark.parametrize("frames", ["riemannian", "householder"])
@@ -92,8 +92,15 @@ def test_a_state_that_lacks_a_tensor_is_refused(frames, tiny, model):
     tensors, values = split_state(trained(model, recipe))
     plain = next(n for n, t in tensors.items() if t.ndim == 1)
     del tensors[plain]
-    with pytest.raises(ValueError, match=r"'\w+' of parameter \d is missing"):
-        join_state(build_optimizer(model, recipe), tensors, values)
+    with pytest.raises(ValueError, match=r"the optimizer's .* of .* is missing"):
+        join_state(build_optimizer(model, recipe), model, tensors, values)
+
+
+def test_a_count_of_steps_that_is_no_number_is_refused(tiny, model):
+    recipe = tiny(method="dense")
+    tensors, values = split_state(trained(model, recipe))
+    with pytest.raises(ValueError, match=r"the optimizer's 'step' of weight is \(6, 8\), not \(\)"):
+        join_state(build_optimizer(model, recipe), model, {**tensors, "0.step": torch.zeros(6, 8)}, values)
 
 
 OTHER_FORMS = [torch.Tensor.double, torch.Tensor.bool, lambda t: t[..., None], lambda t: t.new_zeros(7)]
@@ -102,13 +109,26 @@ OTHER_FORMS = [torch.Tensor.double, torch.Tensor.bool, lambda t: t[..., None], l
 # Fused kernels write past the end of what is smaller than they expect
 @pytest.mark.parametrize("change", OTHER_FORMS)
 @pytest.mark.parametrize(("name", "frames", "kind"), KINDS)
-def test_a_state_of_another_form_is_refused(name, frames, kind, change, tiny, model):
+def test_a_state_of_another_shape_or_type_is_refused(name, frames, kind, change, tiny, model):
     recipe = tiny(optimizer=name, frames=frames)
     tensors, values = split_state(trained(model, recipe))
     other = build_optimizer(model, recipe)
     for key, tensor in tensors.items():
-        index, _, word = key.partition(".")
-        with pytest.raises(ValueError, match=rf"'{word}' of parameter {index} is .*, and not "):
-            join_state(other, {**tensors, key: change(tensor)}, values)
+        with pytest.raises(ValueError, match=f"the optimizer's '{key.partition('.')[2]}' of .* is .*, (and )?not "):
+            join_state(other, model, {**tensors, key: change(tensor)}, values)
     assert tensors
     assert not other.state
+
+
+@pytest.mark.parametrize(("name", "frames", "kind"), KINDS)
+def test_what_no_step_has_used_needs_no_state(name, frames, kind, tiny):
+    model = nn.ModuleDict({"used": nn.Linear(8, 6), "unused": nn.Linear(8, 6)})
+    sr.reparameterize(model, rank=3, frames=frames)
+    recipe = tiny(optimizer=name, frames=frames)
+    optimizer = build_optimizer(model, recipe)
+    model["used"](torch.ones(2, 8)).square().sum().backward()
+    optimizer.step()
+    tensors, values = split_state(optimizer)
+    other = build_optimizer(model, recipe)
+    join_state(other, model, tensors, values)
+    assert len(other.state) == len(optimizer.state) == len(list(model["used"].parameters()))
