@@ -13,11 +13,12 @@ from jsonargparse import Namespace
 from sttp_riemann import interruption
 from sttp_riemann.errors import RecipeError, ReportedError
 from sttp_riemann.files import child
-from sttp_riemann.lab import recipes
+from sttp_riemann.lab import plugins, recipes
 from sttp_riemann.lab.bench.settings import Settings
 from sttp_riemann.lab.cli.arguments import parse
 from sttp_riemann.lab.training.recipe import Recipe
-from sttp_riemann.lab.training.storage import checkpoints
+from sttp_riemann.lab.training.storage import checkpoints, run_folders
+from sttp_riemann.lab.units import told_all
 
 # What a shell says of a program whose reader has gone
 UNREAD = 141
@@ -40,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     interruption.raise_from_now_on()
     try:
-        arguments = parse(list(sys.argv[1:] if argv is None else argv))
+        arguments = parse(plugins.take_from(sys.argv[1:] if argv is None else argv))
         COMMANDS[arguments.subcommand](arguments[arguments.subcommand])
         sys.stdout.flush()
     except ReportedError as error:
@@ -115,8 +116,7 @@ def _train(arguments: Namespace) -> None:
     recipe = _recipe(vars(arguments))
     folder = _output(recipe) / f"train-{recipe.label}-seed{recipe.seed}" if recipe.output is None else _output(recipe)
     result = finish(recipe, folder)
-    figures = {k: v for k, v in result["final"].items() if v is not None and k != "step"}
-    print(", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in figures.items()))
+    print(told_all({name: value for name, value in result["final"].items() if name != "step"}))
     if skipped := result.get("skipped_steps"):
         print(f"left out: {skipped} of {recipe.steps} steps, as a loss or gradient was not finite")
     print(f"run: {folder}")
@@ -154,9 +154,19 @@ def _compress(arguments: Namespace) -> None:
 
 
 def _inspect(arguments: Namespace) -> None:
-    from sttp_riemann.lab.inspection import NOTE, inspect
+    from sttp_riemann.lab.inspection import NOTE, inspect, survey
     from sttp_riemann.lab.training.saved import load_saved
 
+    given = Path(arguments.checkpoint)
+    runs = run_folders(given) if given.is_dir() and not checkpoints(given) else []
+    if runs:
+        networks = {
+            f"{run.relative_to(given)} {name}": inspect(model)
+            for run in runs
+            for name, model in load_saved(run).players.items()
+        }
+        print(survey(networks))
+        return
     for name, model in load_saved(_checkpoint(arguments.checkpoint)).players.items():
         print(f"{name}\n{inspect(model)}\n")
     print(NOTE)

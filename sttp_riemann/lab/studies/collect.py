@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any, get_args
 
 from sttp_riemann.errors import CheckpointError, RecipeError
+from sttp_riemann.frames import FRAMES
 from sttp_riemann.lab.studies.results import Result, read_result
 from sttp_riemann.lab.studies.variant import Variant, title
 from sttp_riemann.lab.training.checks import LOW_RANK
 from sttp_riemann.lab.training.loop import RESULT
-from sttp_riemann.lab.training.recipe import LETTERS, Frames, Method, Recipe
+from sttp_riemann.lab.training.recipe import LETTERS, Method, Recipe
 from sttp_riemann.lab.training.storage import checkpoints
 
 # What a table has one of: Z is relative to one dense network, and metrics are compared only where they are the same
@@ -163,7 +164,7 @@ def _place(recipe: Recipe) -> tuple[Any, ...]:
     """Where a run comes in a comparison."""
     letters = [*(LETTERS.values()), (recipe.spectrum, recipe.penalty)]
     rank = recipe.rank if recipe.low_rank and not isinstance(recipe.rank, dict) else 0
-    method, path = get_args(Method).index(recipe.method), get_args(Frames).index(recipe.frames)
+    method, path = get_args(Method).index(recipe.method), [*FRAMES].index(recipe.frames)
     return method, letters.index((recipe.spectrum, recipe.penalty)), path, rank, recipe.seed
 
 

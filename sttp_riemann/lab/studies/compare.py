@@ -19,6 +19,7 @@ from sttp_riemann.lab.training.machine import build_accelerator
 from sttp_riemann.lab.training.recipe import Frames, Method, Recipe
 from sttp_riemann.lab.training.snapshot import check_origin
 from sttp_riemann.lab.training.task import build_task
+from sttp_riemann.lab.units import told_all
 
 
 def plan(recipe: Recipe) -> list[Recipe]:
@@ -158,8 +159,6 @@ def _rehearse(runs: Sequence[Recipe]) -> None:
 
 def _line(run: Recipe, result: Result) -> str:
     final, milliseconds = result["final"], result["median_step_ms"]
-    if run.task == "gan":
-        told = ", ".join(f"{name} {final[name]:.4g}" for name in (*run.metrics, "diversity") if name in final)
-    else:
-        told = f"{100 * final['test_accuracy']:.2f} % test accuracy"
-    return f"{title(run.label)}, seed {run.seed}: {told}, {milliseconds:.1f} ms a step"
+    names = [name for name in (*run.metrics, "diversity") if name in final] if run.task == "gan" else ["test_accuracy"]
+    figures = told_all({name: final[name] for name in names})
+    return f"{title(run.label)}, seed {run.seed}: {figures}, {milliseconds:.1f} ms a step"

@@ -86,7 +86,7 @@ class Classification:
         return {
             "test_loss": loss_sum / count,
             "test_accuracy": hits_sum / count,
-            **observe.orthogonality(model, self.recipe.method),
+            **observe.orthogonality(model),
         }
 
     def score(self, figures: Mapping[str, float]) -> float:
@@ -95,7 +95,7 @@ class Classification:
 
     def summary(self) -> dict[str, Any]:
         """Tell of the finished network: sizes, singular values."""
-        return observe.summary(self.classifier.result, self.recipe.method, self.recipe.exclude)
+        return observe.summary(self.classifier.result, self.recipe.exclude)
 
     def write_records(self, folder: Path, step: int) -> None:
         """Nothing is too big for the history."""
