@@ -14,7 +14,7 @@ from sttp_riemann.lab.training.recipe import Recipe
 def test_the_detector_tells_collapsed_discriminators_from_constrained_ones(tmp_path, digits_cache):
     changes = {"methods": ["dense", "sn", "svdp", "sttp"], "seeds": [1], "steps": 150, "metrics": [], "device": "cpu"}
     results, _ = compare(Recipe.from_dict(recipes.read("gan-stress")).changed(**changes), tmp_path)
-    found = {row.label: [run.collapse for run in row.runs] for row in tabulate_gan(results, tmp_path)}
+    found = {row.label: [run.collapse for run in row.runs] for row in tabulate_gan(results)}
     healthy = [label for label, (collapse,) in found.items() if collapse is None]
     assert healthy == [f"{method}-c-{path}" for method in ("svdp", "sttp") for path in ("riemannian", "householder")]
     for label in ("dense", "sn"):

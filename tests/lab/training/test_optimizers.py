@@ -103,6 +103,23 @@ def test_a_count_of_steps_that_is_no_number_is_refused(tiny, model):
         join_state(build_optimizer(model, recipe), model, {**tensors, "0.step": torch.zeros(6, 8)}, values)
 
 
+OTHER_FORMS = [torch.Tensor.double, torch.Tensor.bool, lambda t: t[..., None], lambda t: t.new_zeros(7)]
+
+
+# Fused kernels write past the end of what is smaller than they expect
+@pytest.mark.parametrize("change", OTHER_FORMS)
+@pytest.mark.parametrize(("name", "frames", "kind"), KINDS)
+def test_a_state_of_another_shape_or_type_is_refused(name, frames, kind, change, tiny, model):
+    recipe = tiny(optimizer=name, frames=frames)
+    tensors, values = split_state(trained(model, recipe))
+    other = build_optimizer(model, recipe)
+    for key, tensor in tensors.items():
+        with pytest.raises(ValueError, match=f"the optimizer's '{key.partition('.')[2]}' of .* is .*, (and )?not "):
+            join_state(other, model, {**tensors, key: change(tensor)}, values)
+    assert tensors
+    assert not other.state
+
+
 @pytest.mark.parametrize(("name", "frames", "kind"), KINDS)
 def test_what_no_step_has_used_needs_no_state(name, frames, kind, tiny):
     model = nn.ModuleDict({"used": nn.Linear(8, 6), "unused": nn.Linear(8, 6)})
