@@ -93,7 +93,7 @@ def test_a_run_cut_off_anywhere_ends_with_the_same_bits(method, frames, optimize
 def digits(**changes: Any) -> Recipe:
     """The shipped comparison's own networks, for a few steps."""
     fields = {"steps": 10, "checkpoint_every": 1, "evaluate_every": 5, "gauge_fix_every": 4, "device": "cpu"}
-    return Recipe.from_dict(recipes.read("digits")).changed(**fields, **changes)
+    return Recipe.from_dict(recipes.read("digits")).changed(**{**fields, **changes})
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
