@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from sttp_riemann.trains.contraction import Pull
 from sttp_riemann.trains.shape import Core
@@ -214,6 +215,7 @@ class Frames(nn.Module, ABC):
     def restore(self) -> None:
         """Make parameters again what copies and loaders may have turned them into plain ones from."""
 
+    @override
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Frames:
         """Cast and move, but never below float32: the arithmetic of frames needs it."""
 
@@ -227,6 +229,7 @@ class Frames(nn.Module, ABC):
         self.restore()
         return self
 
+    @override
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
         for tensor in (*self.parameters(recurse=False), *self.buffers(recurse=False)):

@@ -6,6 +6,7 @@ import geoopt
 import torch
 from geoopt.manifolds.stiefel import EuclideanStiefel
 from torch import Tensor, nn
+from typing_extensions import override
 
 from sttp_riemann.checks import check_flag, shown
 from sttp_riemann.frames.frame import Frames
@@ -26,6 +27,9 @@ class PolarStiefel(EuclideanStiefel):
     vector transport is the projection to the new tangent space, Section 8.1 there. The manifold of a
     `geoopt.ManifoldParameter` (..., n, r) with n >= r.
 
+    Every method takes floating-point tensors (..., n, r) and raises a TypeError for anything else. The retractions and
+    `projx` raise a ValueError for NaN and infinite entries.
+
     Examples
     --------
     >>> import torch
@@ -41,60 +45,21 @@ class PolarStiefel(EuclideanStiefel):
     name = "Stiefel(polar)"
     reversible = False
 
+    @override
     def retr(self, x: Tensor, u: Tensor) -> Tensor:
         """Polar retraction (X + U) ((X + U)^T (X + U))^{-1/2}.
 
         The Gram matrix is computed, not taken as I + U^T U, so rounding errors of X do not build up. A step of any
         length ends within 1e-6 of orthonormal in float32: long ones are summed and computed in float64.
-
-        Parameters
-        ----------
-        x : Tensor
-            (..., n, r), the point.
-        u : Tensor
-            (..., n, r), tangent at `x`.
-
-        Returns
-        -------
-        Tensor
-            (..., n, r), on the manifold.
-
-        Raises
-        ------
-        TypeError
-            An argument is no such tensor.
-        ValueError
-            An entry is NaN or infinite.
         """
         _check(x, u=u)
         return _retracted(x, u)
 
     expmap = retr
 
+    @override
     def retr_transp(self, x: Tensor, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Retraction, and a vector's projection to the tangent space there.
-
-        Parameters
-        ----------
-        x : Tensor
-            (..., n, r), the point.
-        u : Tensor
-            (..., n, r), tangent at `x`.
-        v : Tensor
-            (..., n, r), the vector to transport.
-
-        Returns
-        -------
-        tuple of Tensor
-            The new point and the vector there, (..., n, r) each.
-
-        Raises
-        ------
-        TypeError
-            An argument is no such tensor.
-        ValueError
-            An entry is NaN or infinite.
-        """
+        """Retract, and project `v` to the tangent space at the new point."""
         _check(x, u=u, v=v)
         y = _retracted(x, u)
         return y, _projected(y, v)
@@ -137,104 +102,37 @@ class PolarStiefel(EuclideanStiefel):
             xtv = x.mT @ carried
             carried.baddbmm_(x, xtv + xtv.mT, alpha=-0.5)
 
+    @override
     def transp_follow_retr(self, x: Tensor, u: Tensor, v: Tensor) -> Tensor:
-        """Projection of `v` to the tangent space at ``retr(x, u)``.
-
-        Parameters
-        ----------
-        x : Tensor
-            (..., n, r), the point.
-        u : Tensor
-            (..., n, r), tangent at `x`.
-        v : Tensor
-            (..., n, r), the vector to transport.
-
-        Returns
-        -------
-        Tensor
-            (..., n, r), tangent at ``retr(x, u)``.
-
-        Raises
-        ------
-        TypeError
-            An argument is no such tensor.
-        ValueError
-            An entry is NaN or infinite.
-        """
+        """Projection of `v` to the tangent space at ``retr(x, u)``."""
         _check(x, u=u, v=v)
         return _projected(_retracted(x, u), v)
 
     transp_follow_expmap = transp_follow_retr
 
+    @override
     def proju(self, x: Tensor, u: Tensor) -> Tensor:
         """Orthogonal projection U - X sym(X^T U) to the tangent space at X.
 
-        Parameters
-        ----------
-        x : Tensor
-            (..., n, r), the point.
-        u : Tensor
-            (..., n, r), any direction.
-
-        Returns
-        -------
-        Tensor
-            (..., n, r), tangent at `x`.
-
-        Notes
-        -----
-        Also the Riemannian gradient, of a Euclidean one: the metric is the Euclidean (Absil et al. 2008, Section 3.6).
+        It also turns a Euclidean gradient into the Riemannian one (Absil et al. 2008, Section 3.6).
         """
         _check(x, u=u)
         return _projected(x, u)
 
     egrad2rgrad = proju
 
+    @override
     def inner(self, x: Tensor, u: Tensor, v: Tensor | None = None, *, keepdim: bool = False) -> Tensor:
-        """Frobenius inner product of tangent vectors; the Euclidean metric is the same everywhere.
-
-        Parameters
-        ----------
-        x : Tensor
-            (..., n, r), the point; of no consequence.
-        u : Tensor
-            (..., n, r), tangent at `x`.
-        v : Tensor, optional
-            (..., n, r), tangent at `x`; `u` by default.
-        keepdim : bool
-            Whether to keep the last two dimensions, with size 1.
-
-        Returns
-        -------
-        Tensor
-            (...) or (..., 1, 1).
-        """
+        """Frobenius inner product of tangent vectors, the same at every point `x`."""
         _check(x, u=u, **({} if v is None else {"v": v}))
         keepdim = check_flag("keepdim", keepdim)
         if v is None:
             return torch.linalg.vector_norm(u, dim=(-2, -1), keepdim=keepdim).square()
         return (u * v).sum((-2, -1), keepdim=keepdim)
 
+    @override
     def projx(self, x: Tensor) -> Tensor:
-        """Nearest frame, by Newton-Schulz instead of an SVD, which can fail where singular values coincide.
-
-        Parameters
-        ----------
-        x : Tensor
-            (..., n, r), n >= r.
-
-        Returns
-        -------
-        Tensor
-            (..., n, r), on the manifold; see `sttp_riemann.frames.polar.nearest_frame`.
-
-        Raises
-        ------
-        TypeError
-            An argument is no such tensor.
-        ValueError
-            An entry is NaN or infinite.
-        """
+        """Nearest frame, by Newton-Schulz: an SVD can fail where singular values coincide."""
         _check(x)
         return nearest_frame(x)
 
@@ -282,50 +180,52 @@ class RiemannianFrames(Frames):
     direct = True
 
     @staticmethod
+    @override
     def key(core: Core) -> str:
         """Shape alone: a core of St_U is trained as a point of St and brought back by gauge fixing."""
         return f"{core.rows}x{core.inner}"
 
     @staticmethod
+    @override
     def components(core: Core) -> int:
-        """The point alone."""
         return 1
 
     @staticmethod
+    @override
     def numbers(core: Core) -> int:
-        """Every entry of the frame."""
         return core.rows * core.inner
 
+    @override
     def hold(self, k: int, frame: Tensor) -> None:
-        """Make the frame a point."""
         self.register_parameter(
             str(k),
             geoopt.ManifoldParameter(frame.clone(memory_format=torch.contiguous_format), manifold=PolarStiefel()),
         )
 
+    @override
     def tensors(self, k: int) -> tuple[Tensor, ...]:
-        """The point itself."""
         point = self._parameters.get(str(k))
         # Replicas of `nn.DataParallel` have attributes in the place of parameters
         return (getattr(self, str(k)) if point is None else point,)
 
     @staticmethod
+    @override
     def materialize(core: Core, *stacks: Tensor) -> Tensor:
-        """Return the points: frames are what is stored."""
         return stacks[0]
 
     @staticmethod
+    @override
     def trace(core: Core, *stacks: Tensor) -> tuple[Tensor, Pull]:
-        """Return the points, and gradients as they are."""
         return stacks[0], lambda grad: (grad,)
 
+    @override
     @torch.no_grad()
     def assign_(self, k: int, frame: Tensor) -> None:
-        """Copy the frame into the point."""
         self.tensors(k)[0].copy_(frame)
 
+    @override
     def restore(self) -> None:
-        """Make plain parameters points again; they stay the same objects, which optimizers know."""
+        """Make plain parameters manifold parameters again, in place: optimizers hold references to them."""
         for parameter in self.parameters(recurse=False):
             if type(parameter) is nn.Parameter:
                 parameter.__class__ = geoopt.ManifoldParameter

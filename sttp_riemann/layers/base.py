@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from torch.nn.utils import parametrize
+from typing_extensions import override
 
 from sttp_riemann.compat import in_transform
 from sttp_riemann.frames import Frames
@@ -74,19 +75,9 @@ class SpectralLayer(Weighted):  # type: ignore[override, misc]
         raise NotImplementedError
 
     @staticmethod
+    @override
     def to_matrix(weight: Tensor) -> Tensor:
-        """The matrix of a weight.
-
-        Parameters
-        ----------
-        weight : Tensor
-            In the shape that the ordinary layer has it.
-
-        Returns
-        -------
-        Tensor
-            (d_out, d_in).
-        """
+        """Output channels as rows, everything else flattened into columns."""
         return weight.flatten(1)
 
     @staticmethod
@@ -107,19 +98,8 @@ class SpectralLayer(Weighted):  # type: ignore[override, misc]
         """
         return None
 
+    @override
     def from_matrix(self, matrix: Tensor) -> Tensor:
-        """Undo `to_matrix`.
-
-        Parameters
-        ----------
-        matrix : Tensor
-            (d_out, d_in).
-
-        Returns
-        -------
-        Tensor
-            In the shape of the ordinary layer's weight.
-        """
         raise NotImplementedError
 
     @classmethod
@@ -191,8 +171,9 @@ class SpectralLayer(Weighted):  # type: ignore[override, misc]
     def _thin_layers(self, left: Tensor, right: Tensor) -> nn.Sequential:
         raise NotImplementedError
 
+    @override
     def extra_repr(self) -> str:
-        """Options of the original layer, then the rank and how frames are kept."""
+        """Options of the original layer, then the rank and the kind of frames."""
         return f"{super().extra_repr()}, rank={self.rank}, frames={self.frames}"
 
     def _keeping(self, codes: Tensor, encode: Callable[[], Tensor]) -> AbstractContextManager[None]:

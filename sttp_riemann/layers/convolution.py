@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import override
 
 from sttp_riemann.layers.application import Workload
 from sttp_riemann.layers.base import SpectralLayer, filled
@@ -41,37 +42,15 @@ class _SpectralConv(Convolution):
     """
 
     @staticmethod
+    @override
     def matrix_shape(layer: Any) -> tuple[int, tuple[int, ...]]:
-        """Out channels; in channels of a group, then kernel sizes.
-
-        Parameters
-        ----------
-        layer : nn.Conv1d, nn.Conv2d or nn.Conv3d
-            An ordinary layer.
-
-        Returns
-        -------
-        tuple
-            C_out, and (C_in / groups, kernel sizes).
-        """
+        """C_out, and (C_in / groups, kernel sizes)."""
         return layer.out_channels, (layer.in_channels // layer.groups, *layer.kernel_size)
 
     @staticmethod
+    @override
     def columns(layer: Any, input: Tensor) -> Tensor:
-        """What lies under the kernel, at all its places and in all groups.
-
-        Parameters
-        ----------
-        layer : nn.Conv1d, nn.Conv2d or nn.Conv3d
-            An ordinary layer.
-        input : Tensor
-            (N, C_in, space) or (C_in, space).
-
-        Returns
-        -------
-        Tensor
-            (N * groups * places, C_in / groups * kernel).
-        """
+        """Patches under the kernel, (N * groups * places, C_in / groups * kernel)."""
         space = len(layer.kernel_size)
         mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
         x = input if input.dim() == space + 2 else input.unsqueeze(0)
@@ -83,40 +62,19 @@ class _SpectralConv(Convolution):
             x = x.unfold(axis, dilation * (size - 1) + 1, stride)[..., ::dilation]
         return x.movedim(1, 1 + space).flatten(1 + space).flatten(0, space)
 
+    @override
     def from_matrix(self, matrix: Tensor) -> Tensor:
-        """Unfold the columns into channels and kernel.
-
-        Parameters
-        ----------
-        matrix : Tensor
-            (C_out, C_in / groups * kernel).
-
-        Returns
-        -------
-        Tensor
-            (C_out, C_in / groups, kernel sizes).
-        """
         return matrix.view(self.out_channels, self.in_channels // self.groups, *self.kernel_size)
 
+    @override
     def workload(self, entries: int) -> Workload:
-        """A place a position of the kernel."""
+        """One place for every position of the kernel."""
         pixels = entries // (self.in_channels * math.prod(self.stride))
         return Workload(pixels * self.groups, pixels, pixels, self.in_channels // self.groups, self.out_channels)
 
+    @override
     @opaque
     def forward(self, input: Tensor) -> Tensor:
-        """Convolve.
-
-        Parameters
-        ----------
-        input : Tensor
-            (N, C_in, space) or (C_in, space), with one, two or three dimensions of space.
-
-        Returns
-        -------
-        Tensor
-            (N, C_out, space) or (C_out, space).
-        """
         if self.choose(input) == "weight":
             return self._conv_forward(input, self.built_weight(), self.bias)
         left, right = self.factors()
@@ -128,6 +86,7 @@ class _SpectralConv(Convolution):
         with self._keeping(codes, encode):
             return pointwise(codes, left, self.bias, len(self.kernel_size))
 
+    @override
     def _thin_layers(self, left: Tensor, right: Tensor) -> nn.Sequential:
         """All groups share V, so it is repeated; U has the rows of all groups already."""
         places = {"stride": self.stride, "padding": self.padding, "dilation": self.dilation}

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import override
 
 from sttp_riemann.layers.application import Workload
 from sttp_riemann.layers.base import SpectralLayer, filled
@@ -21,54 +22,22 @@ class SpectralEmbedding(SpectralLayer, nn.Embedding):  # type: ignore[override, 
     """
 
     @staticmethod
+    @override
     def matrix_shape(layer: Any) -> tuple[int, tuple[int, ...]]:
-        """Embeddings; their dimension.
-
-        Parameters
-        ----------
-        layer : nn.Embedding
-            An ordinary layer.
-
-        Returns
-        -------
-        tuple
-            ``(num_embeddings, (embedding_dim,))``.
-        """
         return layer.num_embeddings, (layer.embedding_dim,)
 
+    @override
     def from_matrix(self, matrix: Tensor) -> Tensor:
-        """The matrix itself.
-
-        Parameters
-        ----------
-        matrix : Tensor
-            (num_embeddings, embedding_dim).
-
-        Returns
-        -------
-        Tensor
-            The same.
-        """
         return matrix
 
+    @override
     def workload(self, entries: int) -> Workload:
         """A lookup costs a row's length: what counts is building W against multiplying rows by V^T."""
         return Workload(entries, 0, 0, 0, self.embedding_dim)
 
+    @override
     @opaque
     def forward(self, input: Tensor) -> Tensor:
-        """Look up vectors.
-
-        Parameters
-        ----------
-        input : Tensor
-            Integers of any shape (...).
-
-        Returns
-        -------
-        Tensor
-            (..., embedding_dim).
-        """
         if self.choose(input) == "weight":
             return F.embedding(input, self.built_weight(), self.padding_idx)
         left, right = self.factors()
@@ -80,6 +49,7 @@ class SpectralEmbedding(SpectralLayer, nn.Embedding):  # type: ignore[override, 
             return vectors
         return torch.where((input == self.padding_idx).unsqueeze(-1), vectors.detach(), vectors)
 
+    @override
     def _thin_layers(self, left: Tensor, right: Tensor) -> nn.Sequential:
         lookup = nn.Embedding(left.shape[0], left.shape[1], padding_idx=self.padding_idx, _weight=left.clone())
         return nn.Sequential(lookup, filled(nn.Linear(right.shape[1], self.embedding_dim), right))

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import override
 
 from sttp_riemann.layers.application import Workload, apply_train
 from sttp_riemann.layers.base import SpectralLayer, filled
@@ -19,73 +20,28 @@ class SpectralLinear(SpectralLayer, nn.Linear):  # type: ignore[override, misc]
     applications = ("factored", "weight", "train")
 
     @staticmethod
+    @override
     def matrix_shape(layer: Any) -> tuple[int, tuple[int, ...]]:
-        """Out features; in features.
-
-        Parameters
-        ----------
-        layer : nn.Linear
-            An ordinary layer.
-
-        Returns
-        -------
-        tuple
-            ``(out_features, (in_features,))``.
-        """
         return layer.out_features, (layer.in_features,)
 
     @staticmethod
+    @override
     def columns(layer: nn.Module, input: Tensor) -> Tensor:
-        """The input, flattened.
-
-        Parameters
-        ----------
-        layer : nn.Linear
-            An ordinary layer.
-        input : Tensor
-            (..., in_features).
-
-        Returns
-        -------
-        Tensor
-            (N, in_features).
-        """
         return input.reshape(-1, input.shape[-1])
 
+    @override
     def from_matrix(self, matrix: Tensor) -> Tensor:
-        """The matrix itself.
-
-        Parameters
-        ----------
-        matrix : Tensor
-            (out_features, in_features).
-
-        Returns
-        -------
-        Tensor
-            The same.
-        """
         return matrix
 
+    @override
     def workload(self, entries: int) -> Workload:
-        """A place a row."""
+        """One place for every row of the input."""
         rows = entries // self.in_features
         return Workload(rows, rows, rows, self.in_features, self.out_features)
 
+    @override
     @opaque
     def forward(self, input: Tensor) -> Tensor:
-        """Apply the layer.
-
-        Parameters
-        ----------
-        input : Tensor
-            (..., in_features).
-
-        Returns
-        -------
-        Tensor
-            (..., out_features).
-        """
         application = self.choose(input)
         if application == "weight":
             return F.linear(input, self.built_weight(), self.bias)
@@ -97,6 +53,7 @@ class SpectralLinear(SpectralLayer, nn.Linear):  # type: ignore[override, misc]
         with self._keeping(codes, encode):
             return F.linear(codes, left, self.bias)
 
+    @override
     def _thin_layers(self, left: Tensor, right: Tensor) -> nn.Sequential:
         first = filled(nn.Linear(self.in_features, right.shape[1], bias=False), right.mT)
         return nn.Sequential(first, filled(nn.Linear(right.shape[1], self.out_features), left, self.bias))

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from sttp_riemann.batch.owner import Owner
 from sttp_riemann.frames import FRAMES
@@ -59,14 +60,17 @@ class Parameterized(Owner):
         frames = sum(kind.numbers(core) for core in (*self.shape.left.cores, *self.shape.right.cores))
         return frames + (0 if self.spectrum is None else self.rank)
 
+    @override
     def get_extra_state(self) -> Tensor:
-        """Options, as whole numbers, so that averages and casts of states leave them as they are."""
+        """Options, as whole numbers: averages and casts of states leave those unchanged."""
         return self.options.encode(self.shape, self.frames)
 
+    @override
     def set_extra_state(self, state: Tensor) -> None:
-        """Take over a bound that comes from the weights; everything else was compared before."""
+        """Adopt a bound that comes from the weights; every other option was compared before."""
         self.options = self.options.bounded(state)
 
+    @override
     def _load_from_state_dict(
         self,
         state_dict: dict[str, Any],
@@ -90,8 +94,9 @@ class Parameterized(Owner):
         super()._load_from_state_dict(state_dict, prefix, metadata, strict, missing, unexpected, errors)
         self._widen_spectrum()
 
+    @override
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Parameterized:
-        """Cast and move: frames and spectrum stay in float32 or above, what is handed out follows the model."""
+        """Cast and move: frames and spectrum stay in float32 or above, W follows the model."""
         spectrum = self.spectrum
         probe = torch.empty(0, dtype=self.weight_dtype, device=self.sample().device)
 

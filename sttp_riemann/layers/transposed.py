@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import override
 
 from sttp_riemann.layers.application import Workload
 from sttp_riemann.layers.base import filled
@@ -28,75 +29,32 @@ class _SpectralConvTranspose(Convolution):
     transposed_op: ClassVar[Callable[..., Tensor]]
 
     @staticmethod
+    @override
     def matrix_shape(layer: Any) -> tuple[int, tuple[int, ...]]:
-        """Out channels of a group; in channels, then kernel sizes.
-
-        Parameters
-        ----------
-        layer : nn.ConvTranspose1d, nn.ConvTranspose2d or nn.ConvTranspose3d
-            An ordinary layer.
-
-        Returns
-        -------
-        tuple
-            C_out / groups, and (C_in, kernel sizes).
-        """
+        """C_out / groups, and (C_in, kernel sizes)."""
         return layer.out_channels // layer.groups, (layer.in_channels, *layer.kernel_size)
 
     @staticmethod
+    @override
     def to_matrix(weight: Tensor) -> Tensor:
-        """Out channels first.
-
-        Parameters
-        ----------
-        weight : Tensor
-            (C_in, C_out / groups, kernel sizes).
-
-        Returns
-        -------
-        Tensor
-            (C_out / groups, C_in * kernel).
-        """
+        """Output channels first: (C_out / groups, C_in * kernel)."""
         return weight.transpose(0, 1).flatten(1)
 
+    @override
     def from_matrix(self, matrix: Tensor) -> Tensor:
-        """In channels first again.
-
-        Parameters
-        ----------
-        matrix : Tensor
-            (C_out / groups, C_in * kernel).
-
-        Returns
-        -------
-        Tensor
-            (C_in, C_out / groups, kernel sizes).
-        """
         split = matrix.view(self.out_channels // self.groups, self.in_channels, *self.kernel_size)
         return split.transpose(0, 1)
 
+    @override
     def workload(self, entries: int) -> Workload:
         """Places before and after the strides."""
         before = entries // self.in_channels
         after = before * math.prod(self.stride)
         return Workload(before, after * self.groups, before, self.in_channels, self.out_channels // self.groups)
 
+    @override
     @opaque
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
-        """Convolve, transposed.
-
-        Parameters
-        ----------
-        input : Tensor
-            (N, C_in, space) or (C_in, space), with one, two or three dimensions of space.
-        output_size : list of int, optional
-            As torch's transposed convolutions take it.
-
-        Returns
-        -------
-        Tensor
-            (N, C_out, space) or (C_out, space).
-        """
         if self.choose(input) == "weight":
             return super().forward(input, output_size)  # type: ignore[misc, no-any-return]
         space = len(self.kernel_size)
@@ -120,6 +78,7 @@ class _SpectralConvTranspose(Convolution):
             out = out + self.bias.view(-1, *(1,) * space)
         return out if batched else out.squeeze(0)
 
+    @override
     def _thin_layers(self, left: Tensor, right: Tensor) -> nn.Sequential:
         """All groups share U, so it is repeated; V has the rows of all groups already."""
         space, rank = len(self.kernel_size), right.shape[1]

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
+from typing_extensions import override
 
 from sttp_riemann.checks import check_kind, check_number
 from sttp_riemann.frames.polar import nearest_frame
@@ -31,21 +32,17 @@ class Averaged(AveragedModel):
         super().__init__(model, multi_avg_fn=_blend(decay), use_buffers=True)
         self.requires_grad_(False)
 
+    @override
     @torch.no_grad()
     def update_parameters(self, model: nn.Module) -> None:
-        """Take a network's present weights into the average.
-
-        Parameters
-        ----------
-        model : nn.Module
-            The network that the average is of.
+        """Take the network's present weights into the average.
 
         Raises
         ------
         TypeError
-            It is no module.
+            `model` is not a module.
         ValueError
-            It is another network.
+            `model` is a different network.
         """
         check_kind("model", model, nn.Module, "a torch.nn.Module")
         if _shapes(model) != _shapes(self.module):

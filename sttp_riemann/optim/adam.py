@@ -9,6 +9,7 @@ from typing import Any
 import geoopt
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from sttp_riemann.optim.arguments import CheckedGroups, as_list, checked_options
 from sttp_riemann.optim.stepping import FrameStepper, move, projected
@@ -92,6 +93,7 @@ class RiemannianAdam(FrameStepper, CheckedGroups, geoopt.optim.RiemannianAdam):
         for group in self.param_groups:
             group.setdefault("match_adam", match_adam)
 
+    @override
     def _step_frames(
         self,
         manifold: Any,

@@ -8,6 +8,7 @@ from typing import Any
 import geoopt
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from sttp_riemann.optim.arguments import CheckedGroups, as_list, checked_options
 from sttp_riemann.optim.stepping import FrameStepper, move, projected
@@ -81,6 +82,7 @@ class RiemannianSGD(FrameStepper, CheckedGroups, geoopt.optim.RiemannianSGD):
         for group in self.param_groups:
             group.update({**options, **group})
 
+    @override
     def _step_frames(
         self,
         manifold: Any,

@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, cross_entropy, interpolate, normalize
+from typing_extensions import override
 
 from sttp_riemann.errors import CheckpointError
 from sttp_riemann.files import write_atomically
@@ -50,6 +51,7 @@ class DigitsClassifier(nn.Module):
         )
         self.linear = nn.Linear(FEATURES, 10)
 
+    @override
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Features (N, 64) and logits (N, 10) of gray images (N, 1, 8, 8) in [-1, 1]."""
         features = FEATURES**0.5 * normalize(self.maps(images).mean((2, 3)))

@@ -10,6 +10,7 @@ from torch_fidelity import register_feature_extractor, register_sample_similarit
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
 from torch_fidelity.sample_similarity_base import SampleSimilarityBase
+from typing_extensions import override
 
 from sttp_riemann.lab.metrics.digits_classifier import as_digits, load_classifier
 
@@ -41,22 +42,25 @@ class DigitsExtractor(FeatureExtractorBase):
         self.classifier = load_classifier(None if path is None else Path(path))
 
     @staticmethod
+    @override
     def get_provided_features_list() -> tuple[str, ...]:
-        """Name what can be asked for."""
         return ("features", "logits")
 
     @staticmethod
+    @override
     def get_default_feature_layer_for_metric(metric: str) -> str:
-        """Inception score wants classes, all others want features."""
+        """Classes for the inception score, features for every other metric."""
         return "logits" if metric == "isc" else "features"
 
     @staticmethod
+    @override
     def can_be_compiled() -> bool:
-        """It is too small to gain from it."""
+        """The network is too small to gain from it."""
         return False
 
+    @override
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Features asked for, of images uint8 (N, 3, H, W)."""
+        """Requested features of images uint8 (N, 3, H, W)."""
         features, logits = self.classifier(as_digits(images))
         found = {"features": features, "logits": logits}
         return tuple(found[name] for name in self.features_list)
@@ -77,6 +81,7 @@ class DigitsSimilarity(SampleSimilarityBase):
         super().__init__(name)
         self.classifier = load_classifier()
 
+    @override
     def forward(self, one: Tensor, other: Tensor) -> Tensor:
         """Distances (N,) of images (N, 3, H, W) with values 0 .. 255."""
         difference = self.classifier(as_digits(one))[0] - self.classifier(as_digits(other))[0]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import spectral_norm
+from typing_extensions import override
 
 from sttp_riemann.model.selection import untied_layers
 from sttp_riemann.model.weights import layer_kind, layer_values
@@ -125,19 +126,9 @@ class DynamicCompensation(nn.Module):
         values = layer_values(layer)
         self.register_buffer("ratios", values / _positive(values[0]))
 
+    @override
     def forward(self, weight: Tensor) -> Tensor:
-        """Compensate and normalize a weight.
-
-        Parameters
-        ----------
-        weight : Tensor
-            In the shape of the layer's weight.
-
-        Returns
-        -------
-        Tensor
-            Of the same shape, its largest singular value 1.
-        """
+        """The compensated weight, scaled to a largest singular value of 1."""
         matrix = self._matrix(weight)
         with torch.no_grad():
             left, values, right = _svd(matrix)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
+from typing_extensions import override
 
 
 class CifarResNet(nn.Module):
@@ -48,19 +49,9 @@ class CifarResNet(nn.Module):
         self.blocks = nn.Sequential(*blocks)
         self.linear = nn.Linear(channels, num_classes)
 
+    @override
     def forward(self, images: Tensor) -> Tensor:
-        """Give class scores.
-
-        Parameters
-        ----------
-        images : Tensor
-            (N, in_channels, H, W).
-
-        Returns
-        -------
-        Tensor
-            (N, num_classes).
-        """
+        """Class scores (N, num_classes) of images (N, in_channels, H, W)."""
         maps = self.blocks(torch.relu(self.norm(self.conv1(images))))
         return self.linear(maps.mean((2, 3)))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 
 class DigitsResNet(nn.Module):
@@ -36,19 +37,9 @@ class DigitsResNet(nn.Module):
         self.blocks = nn.Sequential(*(_Block(width) for _ in range(depth)))
         self.linear = nn.Linear(width, num_classes)
 
+    @override
     def forward(self, images: Tensor) -> Tensor:
-        """Give class scores.
-
-        Parameters
-        ----------
-        images : Tensor
-            (N, in_channels, H, W).
-
-        Returns
-        -------
-        Tensor
-            (N, num_classes).
-        """
+        """Class scores (N, num_classes) of images (N, in_channels, H, W)."""
         maps = self.blocks(self.pool(torch.relu(self.norm(self.conv1(images)))))
         return self.linear(maps.mean((2, 3)))
 

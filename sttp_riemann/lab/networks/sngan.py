@@ -10,6 +10,7 @@ import itertools
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from sttp_riemann.lab.networks.sngan_blocks import DownBlock, FirstBlock, Norm, UpBlock, glorot
 
@@ -86,25 +87,11 @@ class SNGANGenerator(nn.Module):
         glorot(self.linear)
         glorot(self.to_image)
 
+    @override
     def forward(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Make images of noise.
+        """Generate images (N, in_channels, image_size, image_size) in [-1, 1] from noise (N, latent_dim).
 
-        Parameters
-        ----------
-        noise : Tensor
-            (N, latent_dim), standard normal.
-        labels : Tensor, optional
-            (N,), for a conditional network.
-
-        Returns
-        -------
-        Tensor
-            (N, in_channels, image_size, image_size) in [-1, 1].
-
-        Raises
-        ------
-        ValueError
-            If labels are missing, or given to an unconditional network.
+        Labels (N,) are required by a conditional network and refused by any other.
         """
         _check_labels(self.num_classes, labels)
         maps = self.linear(noise).unflatten(1, (-1, self.bottom, self.bottom))
@@ -162,25 +149,11 @@ class SNGANDiscriminator(nn.Module):
         if self.embedding is not None:
             nn.init.xavier_uniform_(self.embedding.weight)
 
+    @override
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Tell real images from generated ones.
+        """Logits (N,) of images (N, in_channels, H, W) in [-1, 1], higher for what looks real.
 
-        Parameters
-        ----------
-        images : Tensor
-            (N, in_channels, H, W) in [-1, 1].
-        labels : Tensor, optional
-            (N,), for a conditional network.
-
-        Returns
-        -------
-        Tensor
-            Logits (N,), higher for what looks real.
-
-        Raises
-        ------
-        ValueError
-            If labels are missing, or given to an unconditional network.
+        Labels (N,) are required by a conditional network and refused by any other.
         """
         _check_labels(self.num_classes, labels)
         features = torch.relu(self.blocks(images)).sum((2, 3))

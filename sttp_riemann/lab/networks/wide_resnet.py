@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 
 class WideResNet(nn.Module):
@@ -45,19 +46,9 @@ class WideResNet(nn.Module):
         self.norm = nn.BatchNorm2d(channels)
         self.linear = nn.Linear(channels, num_classes)
 
+    @override
     def forward(self, images: Tensor) -> Tensor:
-        """Give class scores.
-
-        Parameters
-        ----------
-        images : Tensor
-            (N, in_channels, H, W).
-
-        Returns
-        -------
-        Tensor
-            (N, num_classes).
-        """
+        """Class scores (N, num_classes) of images (N, in_channels, H, W)."""
         maps = torch.relu(self.norm(self.blocks(self.conv1(images))))
         return self.linear(maps.mean((2, 3)))
 

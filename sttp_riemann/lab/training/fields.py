@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 from jsonargparse import ArgumentParser
 from jsonargparse.typing import extend_base_type
+from typing_extensions import override
 
 from sttp_riemann.errors import RecipeError
 from sttp_riemann.lab.training.plain import LARGEST_SEED, LARGEST_WHOLE, check_plain, shown
@@ -75,8 +76,8 @@ class Row(Kind):
         super().__init__(f"that names {what}", registry.__contains__)
         object.__setattr__(self, "registry", registry)
 
+    @override
     def words(self, base: type) -> str:
-        """List the rows that are there."""
         return f"one of {', '.join(self.registry)}"  # type: ignore[attr-defined]
 
 
