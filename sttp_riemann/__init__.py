@@ -1,6 +1,6 @@
 """Spectral tensor train layers: W = U diag(s) V^T, frames held on Stiefel manifolds or as Householder reflectors."""
 
-# ruff: noqa: E402 - what comes first must
+# ruff: noqa: E402 - import order matters here
 from sttp_riemann import interruption
 
 interruption.end_while_importing()

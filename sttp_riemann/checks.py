@@ -1,4 +1,4 @@
-"""Checks of arguments: each kind in one place, refused by the argument's name before anything has changed."""
+"""Argument checks: each kind is checked in one place, and errors name the argument before anything changes."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from sttp_riemann.errors import one_line
 
 _LONGEST = 60
 LARGEST = 1e30
-"""Of numbers that become weights: float32 has room for their multiples."""
+"""Largest number accepted as a weight: float32 can represent its multiples."""
 
 
 def shown(value: object) -> str:
-    """A value for a message: short, in one line, and whatever it is.
+    """Describe any value in one short line, for an error message.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ def shown(value: object) -> str:
     Returns
     -------
     str
-        What is large, such as a model, is told by its kind.
+        Large values, such as a model, are described by their type.
     """
     if isinstance(value, str | bytes):
         text = repr(value if len(value) <= _LONGEST else value[:_LONGEST])
@@ -47,7 +47,7 @@ def shown(value: object) -> str:
 
 
 def check_kind(name: str, value: Any, kind: Any, wanted: str) -> Any:
-    """Refuse what is of another class.
+    """Refuse a value of the wrong class.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ def check_kind(name: str, value: Any, kind: Any, wanted: str) -> Any:
     Raises
     ------
     TypeError
-        It is none.
+        It is not an instance.
     """
     if not isinstance(value, kind):
         raise TypeError(f"{name} must be {wanted}, got {shown(value)}")
@@ -76,7 +76,7 @@ def check_kind(name: str, value: Any, kind: Any, wanted: str) -> Any:
 
 
 def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
-    """Refuse what is not one of the choices.
+    """Refuse a value that is not among the choices.
 
     Parameters
     ----------
@@ -90,14 +90,14 @@ def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
     Raises
     ------
     ValueError
-        It is none of these; the message names them.
+        It is not among the choices; the message lists them.
     """
     if not isinstance(value, str) or value not in choices:
         raise ValueError(f"unknown {name} {shown(value)}; choose one of {', '.join(map(repr, choices))}")
 
 
 def check_flag(name: str, value: object) -> bool:
-    """Refuse what is neither True nor False, also of numpy.
+    """Refuse anything but True and False; numpy's booleans are accepted.
 
     Parameters
     ----------
@@ -114,7 +114,7 @@ def check_flag(name: str, value: object) -> bool:
     Raises
     ------
     ValueError
-        It is none.
+        It is not a boolean.
     """
     if not isinstance(value, bool | np.bool_):
         raise ValueError(f"{name} must be True or False, got {shown(value)}")
@@ -122,7 +122,7 @@ def check_flag(name: str, value: object) -> bool:
 
 
 def check_whole(name: str, value: object, wanted: str, least: int = 1, most: int = 2**63 - 1) -> int:
-    """Refuse what is no whole number in a range; those of numpy are.
+    """Refuse anything but a whole number in a range; numpy's integers are accepted.
 
     Parameters
     ----------
@@ -142,7 +142,7 @@ def check_whole(name: str, value: object, wanted: str, least: int = 1, most: int
     Raises
     ------
     ValueError
-        It is none.
+        It is not a whole number, or out of range.
     """
     if not isinstance(value, Integral) or isinstance(value, bool) or not least <= int(value) <= most:
         raise ValueError(f"{name} must be {wanted}, got {shown(value)}")
@@ -152,7 +152,7 @@ def check_whole(name: str, value: object, wanted: str, least: int = 1, most: int
 def check_number(
     name: str, value: object, wanted: str, least: float = -math.inf, most: float = math.inf, below: float = math.inf
 ) -> float:
-    """Refuse what is no finite number in a range; those of numpy are.
+    """Refuse anything but a finite number in a range; numpy's numbers are accepted.
 
     Parameters
     ----------
@@ -172,9 +172,9 @@ def check_number(
     Raises
     ------
     ValueError
-        It is none.
+        It is not a finite number, or out of range.
     """
-    # Compared as it is: whole numbers may be too large for a float
+    # Compared before conversion: whole numbers may be too large for a float
     if is_number(value) and least <= value <= most and -math.inf < value < below:  # type: ignore[operator]
         try:
             return float(value)  # type: ignore[arg-type]
@@ -184,7 +184,7 @@ def check_number(
 
 
 def is_number(value: object) -> bool:
-    """Whether a value is a real number of Python or numpy; True and False are none.
+    """Whether a value is a real number of Python or numpy; True and False are not.
 
     Parameters
     ----------
@@ -199,7 +199,7 @@ def is_number(value: object) -> bool:
 
 
 def is_iterable(value: object) -> bool:
-    """Whether a value holds several, to be read one after the other; texts are one value.
+    """Whether a value is a collection to iterate over; a string is a single value.
 
     Parameters
     ----------
@@ -216,7 +216,7 @@ def is_iterable(value: object) -> bool:
 
 
 def check_mapping(name: str, value: object, wanted: str) -> Mapping[str, Any]:
-    """Refuse what is no mapping from texts.
+    """Refuse anything but a mapping with strings for keys.
 
     Parameters
     ----------
@@ -235,7 +235,7 @@ def check_mapping(name: str, value: object, wanted: str) -> Mapping[str, Any]:
     Raises
     ------
     ValueError
-        It is none.
+        It is not such a mapping.
     """
     if not isinstance(value, Mapping):
         raise ValueError(f"{name} must be {wanted}, got {shown(value)}")
@@ -246,7 +246,7 @@ def check_mapping(name: str, value: object, wanted: str) -> Mapping[str, Any]:
 
 
 def check_tensor(name: str, value: object, shape: Sequence[int] | None = None) -> Tensor:
-    """Refuse what has no real numbers to read, all of them finite and none beyond `LARGEST`.
+    """Refuse anything but a readable tensor of finite real numbers, none beyond `LARGEST`.
 
     Parameters
     ----------
@@ -255,7 +255,7 @@ def check_tensor(name: str, value: object, shape: Sequence[int] | None = None) -
     value : object
         As given.
     shape : sequence of int, optional
-        What it must have.
+        The required shape.
 
     Returns
     -------
@@ -265,7 +265,7 @@ def check_tensor(name: str, value: object, shape: Sequence[int] | None = None) -
     Raises
     ------
     TypeError
-        It is no tensor.
+        It is not a tensor.
     ValueError
         It is of another shape, complex, sparse, without data, or holds NaN, infinite or huge values.
     """
@@ -276,7 +276,7 @@ def check_tensor(name: str, value: object, shape: Sequence[int] | None = None) -
         raise ValueError(f"{name} must be a tensor of real numbers, not sparse and not quantized; this one is {kind}")
     if shape is not None and tuple(tensor.shape) != tuple(shape):
         raise ValueError(f"{name} must be of shape {tuple(shape)}, got {tuple(tensor.shape)}")
-    # What whole and very narrow numbers are asked for is not there for all of their kinds
+    # `isfinite` and `abs` do not exist for every integer and narrow dtype
     numbers = tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.double()
     if not torch.isfinite(numbers).all():
         raise ValueError(f"{name} holds NaN or infinite values")

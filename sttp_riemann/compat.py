@@ -1,18 +1,18 @@
-"""What depends on the releases of torch and geoopt."""
+"""Code that depends on the versions of torch and geoopt."""
 
 import warnings
 
 import torch
 
 with warnings.catch_warnings():
-    # geoopt compiles functions in a way that torch warns of, and no user can act on that
+    # geoopt compiles functions in a way that torch warns about; users cannot act on the warning
     warnings.filterwarnings("ignore", message=".*torch.jit.script.*", category=FutureWarning)
     warnings.filterwarnings("ignore", message=".*torch.jit.script.*", category=DeprecationWarning)
-    import geoopt  # noqa: F401 - from here by others
+    import geoopt  # noqa: F401 - re-exported
 
 
 def in_transform() -> bool:
-    """Whether a compiler, a tracer or a functorch transform looks on, so that calls may share nothing.
+    """Whether a compiler, tracer or functorch transform is active, so that calls must not share results.
 
     Returns
     -------

@@ -1,14 +1,14 @@
-"""Faults that a user can mend: the command line prints each as one line and exits with its status."""
+"""Errors that users can fix: the command line prints each as one line and exits with its status."""
 
 from __future__ import annotations
 
 LONGEST = 300
-"""Characters of a line that tells of a file."""
+"""Maximum length of an error message that quotes a file."""
 _CUT = " ... "
 
 
 class ReportedError(Exception):
-    """A fault whose message names the thing and the remedy.
+    """An error whose message names the problem and the remedy.
 
     Attributes
     ----------
@@ -26,7 +26,7 @@ class RecipeError(ReportedError, ValueError):
 
 
 class CheckpointError(ReportedError, RuntimeError):
-    """A checkpoint or run folder that cannot be read, written or gone on with; see `one_line`.
+    """A checkpoint or run folder that cannot be read, written or resumed; see `one_line`.
 
     Parameters
     ----------
@@ -39,11 +39,11 @@ class CheckpointError(ReportedError, RuntimeError):
 
 
 class DivergedError(ReportedError, ArithmeticError):
-    """A loss that is not a finite number."""
+    """Training diverged: a loss is not a finite number."""
 
 
 def one_line(text: str) -> str:
-    r"""Shorten a text to one printable line; its middle is left out, as a remedy comes last.
+    r"""Shorten a text to one printable line, leaving out its middle: the remedy comes last.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def one_line(text: str) -> str:
     'a b?[2J'
     """
     kept = (LONGEST - len(_CUT)) // 2
-    # Texts may be as long as a damaged file, so they are cut before anything looks at every character
+    # A text may be as long as a damaged file, so it is cut before every character is examined
     pieces = [text] if len(text) <= LONGEST else [text[:kept], text[-kept:]]
     plain = ("".join(c if c.isprintable() else "?" for c in " ".join(piece.split())) for piece in pieces)
     return _CUT.join(plain)

@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written beside their place, through no link that somebody planted, and locked."""
+"""Atomic file writes that follow no planted link, and folder locks."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ from typing import Any
 from sttp_riemann.errors import CheckpointError, RecipeError
 
 LOCK = ".lock"
-"""File in a folder that is locked while somebody works there; a process that ends, however it ends, leaves it free."""
+"""Lock file of a folder in use; the lock is released when its process ends, however it ends."""
 LONGEST_NAME = 255
-"""Bytes of a file's name that file systems take."""
+"""Maximum bytes in a file name."""
 DEEPEST = 64
-"""Levels of a JSON value."""
+"""Maximum nesting of a JSON value."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-# Whoever could guess the name could plant something there
+# Random, so that nobody can plant a file of this name
 _PARTIAL = ".sttp-{}.partial"
 
 
 def write_atomically(path: Path, content: bytes, inside: Path | None = None) -> None:
-    """Put a file in place whole or not at all; what was there stays until then.
+    """Write a file atomically; an existing file stays until the new one is complete.
 
     Parameters
     ----------
     path : Path
-        The file; its folder is made when missing. A link of this name is replaced, and what it leads to is left alone.
+        The file; a missing folder is created. A link of this name is replaced, its target left alone.
     content : bytes
         All of it.
     inside : Path, optional
-        A folder above, chosen by the user, below which no folder on the way may be a link: by default the file's own.
+        A parent folder that the user chose; no folder between it and the file may be a link. The file's own by default.
 
     Raises
     ------
     CheckpointError
-        The disk is full, the folder cannot be written to, or a folder on the way is a link.
+        The disk is full, the folder is not writable, or a folder in between is a link.
     """
     try:
         with _folder(path.parent, path.parent if inside is None else inside) as folder:
@@ -57,14 +57,14 @@ def write_atomically(path: Path, content: bytes, inside: Path | None = None) -> 
 
 
 def check_writable(path: Path) -> None:
-    """Refuse a file that could not be written at the end of long work; nothing is made.
+    """Check in advance that a file can be written; creates nothing.
 
     Raises
     ------
     CheckpointError
-        The folder can neither be written to nor be made, or the file's name is that of a folder.
+        The folder is not writable or cannot be created, or the file's name is that of a folder.
     """
-    # Names that are too long are not there to these functions, and raise in the methods of a path
+    # These functions report names that are too long as missing; the methods of Path raise
     there = next((parent for parent in path.parents if os.path.lexists(parent)), path)
     try:
         if os.path.isdir(path):
@@ -76,12 +76,12 @@ def check_writable(path: Path) -> None:
 
 
 def real_folder(parent: Path, name: str) -> Path:
-    """Make a folder in another one, where it is missing.
+    """Create a folder inside another one if it is missing.
 
     Raises
     ------
     CheckpointError
-        It cannot be made, or something else is there, such as a link to elsewhere.
+        It cannot be created, or something else, such as a link, has its name.
     """
     try:
         with _folder(parent / name, parent):
@@ -91,14 +91,14 @@ def real_folder(parent: Path, name: str) -> Path:
 
 
 def refuse_links(folder: Path, inside: Path) -> None:
-    """Refuse a folder that will be written to and is a link, or below one.
+    """Refuse to write to a folder that is a link or lies below one.
 
     Parameters
     ----------
     folder : Path
         It may be missing.
     inside : Path
-        The folder above that the user chose, which may be a link.
+        The parent folder that the user chose; it may be a link.
 
     Raises
     ------
@@ -108,11 +108,11 @@ def refuse_links(folder: Path, inside: Path) -> None:
     way = folder.relative_to(inside)
     for path in [inside / part for part in (way, *way.parents)][:-1]:
         if os.path.islink(path):
-            raise CheckpointError(f"{path} is a link, and what is written there would be elsewhere: remove it")
+            raise CheckpointError(f"{path} is a link, so files would be written elsewhere: remove it")
 
 
 def child(parent: Path, name: str) -> Path:
-    """Give the place in a folder of something that a recipe names.
+    """Path inside a folder for a name from a recipe.
 
     Parameters
     ----------
@@ -124,12 +124,12 @@ def child(parent: Path, name: str) -> Path:
     Returns
     -------
     Path
-        ``parent / name``, which is in `parent` and nowhere else.
+        ``parent / name``, certain to lie directly in `parent`.
 
     Raises
     ------
     RecipeError
-        The name is no single name of a file.
+        The name is not a plain file name.
     """
     plain = name.isprintable() and "/" not in name and name not in ("", ".", "..")
     if not plain or len(os.fsencode(name)) > LONGEST_NAME:
@@ -141,17 +141,17 @@ def child(parent: Path, name: str) -> Path:
 
 
 class Lock:
-    """A folder for one process alone, from here on until `release` or until the process ends.
+    """Exclusive use of a folder until `release` or until the process ends.
 
     Parameters
     ----------
     folder : Path
-        Made when missing.
+        Created if missing.
 
     Raises
     ------
     CheckpointError
-        Another run is in the folder, or it cannot be written to.
+        Another run is using the folder, or it is not writable.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -174,7 +174,7 @@ class Lock:
         _sweep(folder)
 
     def release(self) -> None:
-        """Let others in; any number of times."""
+        """Release the lock; may be called repeatedly."""
         if self._file is not None:
             os.close(self._file)
             self._file = None
@@ -190,12 +190,12 @@ class Lock:
 
 
 def parse_json(text: str) -> Any:
-    """Read JSON that every reader understands alike.
+    """Parse JSON, refusing whatever parsers disagree on.
 
     Parameters
     ----------
     text : str
-        From a file that anybody may have written.
+        From an untrusted file.
 
     Returns
     -------
@@ -205,7 +205,7 @@ def parse_json(text: str) -> Any:
     Raises
     ------
     ValueError
-        It is no JSON, names something twice, or is nested deeper than `DEEPEST` levels.
+        It is not JSON, repeats a name, or is nested deeper than `DEEPEST` levels.
     """
     try:
         value = json.loads(text, object_pairs_hook=_without_twins)
@@ -227,14 +227,14 @@ def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in pairs:
         if name in found:
-            raise ValueError(f"{_shown(name)} is there twice")
+            raise ValueError(f"{_shown(name)} occurs twice")
         found[name] = value
     return found
 
 
 @contextlib.contextmanager
 def _folder(path: Path, inside: Path) -> Iterator[int]:
-    """Open a folder and make it when missing; from `inside` on through no link."""
+    """Open a folder, creating it if missing; below `inside` no link is followed."""
     inside.mkdir(parents=True, exist_ok=True)
     folder = os.open(inside, _FOLDER)
     try:
@@ -252,7 +252,7 @@ def _folder(path: Path, inside: Path) -> Iterator[int]:
 
 @contextlib.contextmanager
 def _partial(folder: int) -> Iterator[tuple[str, int]]:
-    """Open a file that was not there before, for one writer alone; it is gone afterwards unless it was renamed."""
+    """Create a new file for exclusive writing; it is deleted afterwards unless it was renamed."""
     name = _PARTIAL.format(secrets.token_hex(8))
     file = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666, dir_fd=folder)
     try:
@@ -264,7 +264,7 @@ def _partial(folder: int) -> Iterator[tuple[str, int]]:
 
 
 def _sync(folder: int) -> None:
-    """See to it that the names in a folder reach the disk, where its file system can be asked to."""
+    """Flush a folder's entries to disk, where its file system supports that."""
     try:
         os.fsync(folder)
     except OSError as error:
@@ -276,14 +276,14 @@ def _flock(file: int) -> None:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        # Some network file systems know no locks, and runs there are better than none
+        # Some network file systems have no locks; runs there go unlocked
         if error.errno not in (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK):
             raise
 
 
 def _sweep(folder: Path) -> None:
-    """Remove what a process that was killed while it wrote left in a folder that is locked now, and just below it."""
-    # A folder with a lock of its own may be another process's
+    """Remove temporary files that a killed process left in a locked folder or one level below."""
+    # A folder with its own lock may belong to another process
     below = (path for path in folder.iterdir() if path.is_dir() and not path.is_symlink() and LOCK not in _names(path))
     for place in (folder, *below):
         for left in place.glob(_PARTIAL.format("*")):
@@ -298,13 +298,13 @@ def _names(folder: Path) -> list[str]:
 
 
 def _reason(error: OSError | ValueError) -> str:
-    # No system knows a name with a zero byte in it, and Python says so before asking
+    # A name with a zero byte is invalid everywhere; Python raises before asking the system
     if isinstance(error, ValueError):
         return str(error)
     if error.errno in _FULL:
         return "the disk is full: free some space and run the same command again"
     if error.errno in (errno.ELOOP, errno.ENOTDIR):
-        return "a link or a file is where a folder or a file of its own should be: remove it, or choose another place"
+        return "a link or a file is where a folder or file should be: remove it, or choose another place"
     return error.strerror or str(error)
 
 

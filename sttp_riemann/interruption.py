@@ -14,7 +14,7 @@ INTERRUPTED = 130
 
 
 def end_while_importing() -> None:
-    """Let Ctrl-C end this process without a traceback until `raise_from_now_on`, if it is the command line's."""
+    """Let Ctrl-C end this process without a traceback until `raise_from_now_on`, if this is the command line."""
     if _is_ours(sys.orig_argv[1:]) and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _end)
 
@@ -26,7 +26,7 @@ def raise_from_now_on() -> None:
 
 
 def _is_ours(arguments: Sequence[str]) -> bool:
-    """Whether Python was started as ``sttp-riemann`` or with ``-m sttp_riemann``, and not by a program of a user's."""
+    """Whether Python was started as ``sttp-riemann`` or with ``-m sttp_riemann``, not imported by a user's program."""
     for number, text in enumerate(arguments):
         if text == "-m":
             return list(arguments[number + 1 : number + 2]) == [PACKAGE]

@@ -1,4 +1,4 @@
-"""Tensors and plain values in one safetensors file, with checksums of all of them. Nothing in it can be executed."""
+"""Tensors and plain values in one safetensors file, with checksums throughout. Nothing in it can be executed."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from torch import Tensor
 from sttp_riemann.files import parse_json
 
 LARGEST_HEADER = 2**25
-"""Bytes; a history of 100,000 evaluations fits in, and reading as much takes a second."""
+"""In bytes: enough for a history of 100,000 evaluations, and read within a second."""
 _LENGTH = 8
 _METADATA = "__metadata__"
 
 
 class SealError(ValueError):
-    """A file that is not what was written; the message goes on after its name."""
+    """A file that differs from what was written; the message continues after the file's name."""
 
 
 def seal(tensors: Mapping[str, Tensor], values: Mapping[str, Any], kind: str) -> bytes:
@@ -31,11 +31,11 @@ def seal(tensors: Mapping[str, Tensor], values: Mapping[str, Any], kind: str) ->
     Parameters
     ----------
     tensors : mapping
-        Name to tensor, of any device and shape; they may share memory.
+        Name to tensor, on any device and of any shape; they may share memory.
     values : mapping
-        What JSON can hold.
+        Anything that JSON can represent.
     kind : str
-        What the file is, and in which version of its layout.
+        The kind of file and the version of its layout.
 
     Returns
     -------
@@ -45,13 +45,13 @@ def seal(tensors: Mapping[str, Tensor], values: Mapping[str, Any], kind: str) ->
     Raises
     ------
     SealError
-        The values are too many to be read again.
+        There are more values than `read` accepts.
     """
-    # safetensors refuses tensors that share memory, which tied weights do
+    # safetensors refuses tensors that share memory, as tied weights do
     own = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
     texts = [json.dumps(dict(values)), json.dumps({name: _tensor_sum(name, t) for name, t in own.items()})]
     if sum(map(len, texts)) > LARGEST_HEADER // 2:
-        raise SealError(f"would hold {sum(map(len, texts))} characters of plain values: too many to be read again")
+        raise SealError(f"would hold {sum(map(len, texts))} characters of plain values: too many to read back")
     metadata = {"format": kind, "values": texts[0], "sums": texts[1], "seal": _seal_of(kind, *texts)}
     return save(own, metadata)
 
@@ -64,19 +64,19 @@ def unseal(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     path : Path
         The file.
     kind : str
-        As it was written with.
+        The kind that it was written with.
 
     Returns
     -------
     tensors : dict[str, Tensor]
-        On the CPU, at addresses like those of any other tensor, on which matrix products depend in their last bit.
+        On the CPU, aligned like any other tensor: the last bit of a matrix product depends on alignment.
     values : dict
-        As they were.
+        As they were written.
 
     Raises
     ------
     SealError
-        The file is truncated or damaged, or is something else.
+        The file is truncated, damaged, or of another kind.
     OSError
         It cannot be opened.
     """
@@ -91,7 +91,7 @@ def unseal(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
         values, sums = _opened(metadata, kind)
         with safe_open(path, framework="pt", device="cpu") as file:
             if file.metadata() != metadata or set(file.keys()) != sums.keys():
-                raise SealError("is damaged: it lacks a tensor or has one more")
+                raise SealError("is damaged: a tensor is missing or was added")
             tensors = {name: file.get_tensor(name).clone() for name in sums}
     except SealError:
         raise
@@ -99,28 +99,28 @@ def unseal(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise SealError(f"is truncated or not a safetensors file ({error})") from error
     for name, tensor in tensors.items():
         if _tensor_sum(name, tensor) != sums[name]:
-            raise SealError(f"is damaged: the checksum of {name!r} is another")
+            raise SealError(f"is damaged: the checksum of {name!r} does not match")
     return tensors, values
 
 
 def _header(stream: BinaryIO) -> dict[str, Any]:
-    """Read the header by itself: safetensors takes the last of two tensors of one name."""
+    """Parse the header separately: of two tensors with one name, safetensors returns the last."""
     length = int.from_bytes(stream.read(_LENGTH), "little")
     if length > LARGEST_HEADER:
         raise SealError(f"is truncated or not a safetensors file (a header of {length} bytes)")
     header = parse_json(stream.read(length).decode())
     if not isinstance(header, dict):
-        raise SealError("is truncated or not a safetensors file (its header is no mapping)")
+        raise SealError("is truncated or not a safetensors file (its header is not a mapping)")
     return header
 
 
 def _opened(metadata: Mapping[str, str], kind: str) -> tuple[dict[str, Any], dict[str, str]]:
     values, sums = metadata["values"], metadata["sums"]
     if metadata["seal"] != _seal_of(kind, values, sums):
-        raise SealError("is damaged: the checksum of its values is another")
+        raise SealError("is damaged: the checksum of its values does not match")
     found, known = parse_json(values), parse_json(sums)
     if not isinstance(found, dict) or not isinstance(known, dict):
-        raise SealError("is damaged: its values are no mapping")
+        raise SealError("is damaged: its values are not a mapping")
     return found, known
 
 

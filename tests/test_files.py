@@ -136,7 +136,7 @@ def test_a_killed_process_keeps_no_lock(tmp_path):
 
 def test_a_link_in_the_place_of_the_lock_is_not_followed(tmp_path):
     (tmp_path / LOCK).symlink_to(tmp_path / "created")
-    with pytest.raises(CheckpointError, match="a link or a file is where"):
+    with pytest.raises(CheckpointError, match="a link or a file is where a folder"):
         Lock(tmp_path)
     assert not (tmp_path / "created").exists()
 
@@ -156,8 +156,8 @@ def test_what_a_killed_writer_left_is_removed_with_the_lock(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"a": 1, "a": 2}', "'a' is there twice"),
-        ('[{"b": {"a": 1, "a": 1}}]', "'a' is there twice"),
+        ('{"a": 1, "a": 2}', "'a' occurs twice"),
+        ('[{"b": {"a": 1, "a": 1}}]', "'a' occurs twice"),
         ("[" * 65 + "]" * 65, "nested deeper than 64 levels"),
         ('{"a":' * 65 + "0" + "}" * 65, "nested deeper than 64 levels"),
         ("[" * 10**6, "nested deeper than 64 levels"),

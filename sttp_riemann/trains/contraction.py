@@ -1,4 +1,4 @@
-"""Tensor trains contracted to orthonormal matrices, and the way back of their gradients."""
+"""Contract tensor trains to orthonormal matrices, and pull gradients back to the cores."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from sttp_riemann.trains.shape import Core, Train
 
 Pull = Callable[[Tensor], Sequence[Tensor | None]]
-"""From the gradient of a result to the gradients of what it was computed from."""
+"""From the gradient of a result to the gradients of its inputs."""
 
 
 def contract(train: Train, cores: Sequence[Tensor], like: Tensor) -> Tensor:
@@ -23,7 +23,7 @@ def contract(train: Train, cores: Sequence[Tensor], like: Tensor) -> Tensor:
     cores : sequence of Tensor
         Matricized cores (L, rows_k, inner_k), from the outer end to the spectrum.
     like : Tensor
-        Gives dtype and device where the train has no cores.
+        Supplies dtype and device when the train has no cores.
 
     Returns
     -------
@@ -44,7 +44,7 @@ def contract(train: Train, cores: Sequence[Tensor], like: Tensor) -> Tensor:
 
 
 def _extend(train: Train, core: Core, frame: Tensor, matrix: Tensor) -> Tensor:
-    """Contract what is there of a train with its next core."""
+    """Contract the partial product of a train with the next core."""
     batch = matrix.shape[0]
     if train.side == "left":
         product = frame @ matrix.reshape(batch, core.outer, core.mode * core.inner)
@@ -54,7 +54,7 @@ def _extend(train: Train, core: Core, frame: Tensor, matrix: Tensor) -> Tensor:
 
 
 def trace_contract(train: Train, cores: Sequence[Tensor], like: Tensor) -> tuple[Tensor, Pull]:
-    """`contract` without autograd, and what carries a gradient of its result back.
+    """`contract` without autograd, together with its pullback.
 
     Parameters
     ----------

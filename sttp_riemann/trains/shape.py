@@ -70,7 +70,7 @@ def bond_ranks(left: Sequence[int], right: Sequence[int], rank: int) -> tuple[in
     Returns
     -------
     tuple of int
-        One rank a bond, the two outer ones being 1; index ``len(left)`` is the bond of the spectrum.
+        One rank per bond, the two outer ones being 1; index ``len(left)`` is the bond of the spectrum.
 
     Notes
     -----
@@ -99,7 +99,7 @@ class Core:
     inner : int
         TT-rank towards the spectrum.
     reduced : bool
-        Whether the core lives in St_U (leading block upper triangular), and not in St.
+        Whether the core lives in St_U (leading block upper triangular) rather than St.
     """
 
     outer: int
@@ -124,13 +124,13 @@ class Core:
 class Train:
     """The shape of an orthonormal `dim` x `rank` matrix held as cores, listed from the outer end to the spectrum.
 
-    A square St_U core is the identity and has no degree of freedom. Such cores stand only at the outer end; they are
+    A square St_U core is the identity and has no degree of freedom. Such cores occur only at the outer end; they are
     left out, and the first core kept has their product as its outer rank. A train without cores is the identity.
 
     Attributes
     ----------
     side : {"left", "right"}
-        Of the spectrum: a left train makes up U, a right one V.
+        Side of the spectrum: a left train forms U, a right one V.
     dim : int
         Rows of the matrix.
     rank : int
@@ -203,9 +203,9 @@ class LayerShape:
 
     @property
     def saving(self) -> int:
-        """Numbers, beside activations, that training holds less than that of the dense layer does; may be negative.
+        """Numbers, apart from activations, that training saves compared with the dense layer; may be negative.
 
-        There it is W and its gradient; here at most U and V as parameters, as frames, and the gradients of both.
+        The dense layer holds W and its gradient; this one at most U and V as parameters, as frames, and both gradients.
         """
         return 2 * self.d_out * self.d_in - 4 * self.rank * (self.d_out + self.d_in)
 
@@ -220,7 +220,7 @@ class LayerShape:
         Returns
         -------
         int
-            Sum of the cores' dimensions, and of the values where they are trained.
+            Sum of the cores' dimensions, plus the number of trained singular values.
 
         Notes
         -----
@@ -238,7 +238,7 @@ def layer_shape(
     identity_spectrum: bool = False,
     kernel_modes: KernelModes = "flat",
 ) -> LayerShape:
-    """Lay the modes of a layer out as one chain and say where each core lives.
+    """Arrange a layer's modes in one chain and determine the manifold of each core.
 
     Parameters
     ----------
@@ -249,7 +249,7 @@ def layer_shape(
     rank : int
         Upper bound of every TT-rank and of the layer's rank.
     method : {"sttp", "svdp"}
-        Tensor trains of prime modes, or one core a side.
+        Tensor trains of prime modes, or one core per side.
     identity_spectrum : bool
         With s = 1 the last core of U is in St_U too, as the gauge then passes through the spectrum.
     kernel_modes : {"flat", "prime"}
@@ -267,7 +267,7 @@ def layer_shape(
 
     Notes
     -----
-    Obukhov et al. 2021, Section 3. SVDP is the same chain with one mode a side.
+    Obukhov et al. 2021, Section 3. SVDP is the same chain with one mode per side.
     """
     if rank < 1:
         raise ValueError(f"rank must be at least 1, got {rank}")
@@ -282,7 +282,7 @@ def layer_shape(
         positions = math.prod(d_in[1:])
         kernel = (positions,) if kernel_modes == "flat" else prime_factors(positions)
         out_modes = prime_factors(d_out)
-        # A mode of size 1 says nothing, except where it is the whole dimension.
+        # A mode of size 1 is redundant, unless it is the whole dimension.
         in_modes = tuple(n for n in (*prime_factors(d_in[0]), *kernel) if n > 1) or (1,)
     ranks = bond_ranks(out_modes, in_modes, rank)
     cut = len(out_modes)
@@ -310,7 +310,7 @@ def absorb(train: Train, core: Core, move: Tensor, matrix: Tensor) -> Tensor:
     Parameters
     ----------
     train : Train
-        The train that the core is of.
+        The train that the core belongs to.
     core : Core
         Shape of the core.
     move : Tensor

@@ -15,13 +15,13 @@ from sttp_riemann.trains.contraction import Pull
 SpectrumKind = Literal["identity", "learned", "free"]
 SPECTRA = ("identity", "learned", "free")
 SMALLEST = 1e-30
-"""Largest singular value that may be asked for, at least; float32 has room for its multiples."""
+"""Smallest accepted bound on the singular values: float32 can represent its multiples."""
 TIED = 1e-4
 """Relative distance up to which values count as equally large in the gradient of their maximum."""
 
 
 def check_bound(name: str, bound: object) -> None:
-    """Refuse what is no largest singular value.
+    """Refuse an invalid bound on the singular values.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ def check_bound(name: str, bound: object) -> None:
     Raises
     ------
     ValueError
-        It is no number that float32 has room for the multiples of, nor "initial".
+        It is neither "initial" nor a number in the accepted range.
     """
     number: Any = bound if is_number(bound) else 0
     if not SMALLEST <= number <= LARGEST and not (isinstance(bound, str) and bound == "initial"):
@@ -43,7 +43,7 @@ def check_bound(name: str, bound: object) -> None:
 
 
 def spectrum_values(kind: SpectrumKind, stored: Tensor, bounds: Tensor | float) -> Tensor:
-    """Singular values from what is trained for them.
+    """Singular values from the trained parameter S.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def spectrum_values(kind: SpectrumKind, stored: Tensor, bounds: Tensor | float) 
     stored : Tensor
         (B, rank), S of B layers.
     bounds : Tensor or float
-        (B, 1) or one for all, largest singular values; of no consequence to a free spectrum.
+        (B, 1) or one for all layers: largest singular values. Ignored by a free spectrum.
 
     Returns
     -------
@@ -77,7 +77,7 @@ def spectrum_values(kind: SpectrumKind, stored: Tensor, bounds: Tensor | float) 
 
 
 def trace_values(kind: SpectrumKind, stored: Tensor, bounds: Tensor | float) -> tuple[Tensor, Pull]:
-    """`spectrum_values` without autograd, and what carries a gradient of theirs back.
+    """`spectrum_values` without autograd, together with its pullback.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ def trace_values(kind: SpectrumKind, stored: Tensor, bounds: Tensor | float) -> 
     largest = _not_zero(sizes.amax(1, keepdim=True))
     tied = sizes >= (1 - TIED) * largest
     share = _not_zero((sizes * tied).sum(1, keepdim=True))  # of the tied values in their mean, times their number
-    # To the bit as `spectrum_values`, so that a network computes the same whether it is trained or not
+    # Bitwise equal to `spectrum_values`, so that a network gives the same outputs with and without gradients
     values = stored / largest
     values = values if isinstance(bounds, float) and bounds == 1 else values * bounds
     scale = bounds / largest
@@ -110,20 +110,20 @@ def trace_values(kind: SpectrumKind, stored: Tensor, bounds: Tensor | float) -> 
 
 
 def _largest(sizes: Tensor) -> Tensor:
-    """Largest of each row (L, 1), its gradient shared evenly by all that come within `TIED` of it.
+    """Largest value of each row (L, 1), its gradient shared evenly by all values within `TIED` of it.
 
-    Values start equal, and a step of Adam moves them all by the same length: the gradient of the maximum alone would
-    go to whichever rounding makes the largest, so that machines, or numbers of processes, would part at once.
+    Values start equal, and a step of Adam moves them all equally far: the gradient of the maximum alone would
+    go to whichever value rounding makes the largest, so that runs on different machines would diverge at once.
     """
     largest = _not_zero(sizes.detach().amax(1, keepdim=True))
     tied = sizes.detach() >= (1 - TIED) * largest
     shared = (sizes * tied).sum(1, keepdim=True)
-    # The second factor is 1, and has the gradient
+    # The second factor is 1 and carries the gradient
     return largest * (1 + (shared - shared.detach()) / _not_zero(shared.detach()))
 
 
 def _not_zero(sizes: Tensor) -> Tensor:
-    """Values that are all zero stay zero, and become no NaN."""
+    """Divide, leaving rows of zeros at zero instead of NaN."""
     return sizes.clamp_min(torch.finfo(sizes.dtype).tiny)
 
 

@@ -1,4 +1,4 @@
-"""Where the cores of a layer start."""
+"""Initialization of a layer's cores."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ NOISE = 1e-4
 
 @dataclass
 class LayerCores:
-    """Matricized cores (rows, inner) of one layer, from the outer ends to the spectrum, and the values there."""
+    """Matricized cores (rows, inner) of one layer, from the outer ends to the spectrum, and the singular values."""
 
     left: list[Tensor]
     spectrum: Tensor
     right: list[Tensor]
 
     def fix_gauge(self, shape: LayerShape) -> LayerCores:
-        """Bring the cores of a layer of this shape into St_U where they belong there, in place."""
+        """Move those cores that live in St_U into it, in place."""
         fix_gauge([Chain(shape, [[core] for core in self.left], [[core] for core in self.right])])
         return self
 
@@ -59,7 +59,7 @@ INITS = (*FRAME_INITS, "dense")
 
 
 def draw(shape: LayerShape, init: str, generator: torch.Generator) -> LayerCores:
-    """Cores that do not depend on the weight that was there, and a spectrum of ones."""
+    """Cores independent of the previous weight, and a spectrum of ones."""
     core_of = FRAME_INITS[init]
     left = [core_of(core, generator) for core in shape.left.cores]
     right = [core_of(core, generator) for core in shape.right.cores]
@@ -67,5 +67,5 @@ def draw(shape: LayerShape, init: str, generator: torch.Generator) -> LayerCores
 
 
 def from_weight(shape: LayerShape, matrix: Tensor, root: Tensor | None = None) -> LayerCores:
-    """Cores of the matrix that was there; see `sttp_riemann.trains.svd.tt_svd`."""
+    """Cores of the layer's present matrix; see `sttp_riemann.trains.svd.tt_svd`."""
     return LayerCores(*tt_svd(matrix.detach().cpu(), shape, root))

@@ -11,13 +11,13 @@ from sttp_riemann.checks import LARGEST
 from sttp_riemann.trains.shape import Core, LayerShape, Train
 
 RIDGE = 1e-3
-"""Share of the mean squared input that is added to every direction's."""
+"""Share of the mean squared input that is added to every direction."""
 
 
 def tt_svd(weight: Tensor, shape: LayerShape, root: Tensor | None = None) -> tuple[list[Tensor], Tensor, list[Tensor]]:
     """Approximate a dense matrix by orthonormal cores around a diagonal spectrum.
 
-    Each inner bond is truncated optimally (to the leading singular vectors of the matrix at that bond), then the
+    Each inner bond is truncated optimally (to the leading singular vectors of the matrix at that bond); then the
     matrix, projected to what the inner cores span, is cut at the spectrum. Exact where the TT-ranks are large enough.
 
     Parameters
@@ -27,7 +27,7 @@ def tt_svd(weight: Tensor, shape: LayerShape, root: Tensor | None = None) -> tup
     shape : LayerShape
         Modes and ranks.
     root : Tensor, optional
-        (d_in, d_in), invertible L with L L^T = E[x x^T] for the inputs x of the layer; see `moment_root`. Given, the
+        (d_in, d_in), invertible L with L L^T = E[x x^T] for the inputs x of the layer; see `moment_root`. With it, the
         error that is kept small is that of the layer's outputs, E |(W - U diag(s) V^T) x|^2, not that of its weight.
 
     Returns
@@ -68,14 +68,14 @@ def tt_svd(weight: Tensor, shape: LayerShape, root: Tensor | None = None) -> tup
     u, s, vh = torch.linalg.svd(middle, full_matrices=False)
     u, s, v = u[:, : shape.rank], s[: shape.rank], vh[: shape.rank].mT
     if not shape.left.cores:
-        # U is the identity: its rotation moves into V, which an identity spectrum lets through.
+        # U is the identity: its rotation passes through the identity spectrum into V.
         return left, s, [*right, v @ u.mT]
     left = [*left, u]
     return (left, s, [*right, v]) if shape.right.cores else (left, s, right)
 
 
 def moment_root(moment: Tensor) -> Tensor:
-    """Cholesky factor of a layer's second moment, which is made safely positive first.
+    """Cholesky factor of a layer's second moment, regularized to be safely positive definite.
 
     Parameters
     ----------
@@ -98,17 +98,17 @@ def moment_root(moment: Tensor) -> Tensor:
     moment = moment.detach().double()
     mean = float(moment.diagonal().mean())
     eye = torch.eye(len(moment), dtype=moment.dtype, device=moment.device)
-    # A layer that only ever saw zeros tells nothing of its inputs
+    # Inputs that were all zero carry no information
     if not moment.any():
         return eye
     root, failed = torch.linalg.cholesky_ex(moment + RIDGE * mean * eye)
     if mean <= 0 or failed:
-        raise ValueError("the moment is no second moment: it has negative eigenvalues")
+        raise ValueError("the moment is not a second moment: it has negative eigenvalues")
     return root
 
 
 def _least_squares(basis: Tensor, target: Tensor, rank: int) -> Tensor:
-    """M of this rank with M ``basis`` nearest to ``target``."""
+    """Matrix M of the given rank for which M ``basis`` is nearest to ``target``."""
     q, r = torch.linalg.qr(basis.mT)
     u, s, vh = torch.linalg.svd(target @ q, full_matrices=False)
     nearest = (u[:, :rank] * s[:rank]) @ vh[:rank]
@@ -134,7 +134,7 @@ def _inner_cores(train: Train, matrix: Tensor) -> list[Tensor]:
     for core in train.cores[:-1]:
         unfolded = _unfold(train, core, matrix)
         u = torch.linalg.svd(unfolded, full_matrices=False)[0]
-        if u.shape[1] < core.inner:  # a matrix of low rank spans too little: complete its basis
+        if u.shape[1] < core.inner:  # the matrix has lower rank than asked for: complete its basis
             u = torch.linalg.qr(torch.cat([u, torch.eye(core.rows, core.inner, dtype=u.dtype)], 1))[0]
         frame = u[:, : core.inner]
         cores.append(frame)

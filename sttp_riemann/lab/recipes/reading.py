@@ -62,6 +62,6 @@ class _Loader(yaml.SafeLoader):
             if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
                 if key.value in seen:
                     raise yaml.constructor.ConstructorError(
-                        None, None, f"{shown(key.value)} is there twice", key.start_mark
+                        None, None, f"{shown(key.value)} occurs twice", key.start_mark
                     )
                 seen.add(key.value)

@@ -36,7 +36,7 @@ def test_a_recipe_may_be_a_file(tmp_path):
         ("lr: !!timestamp x", "is not valid YAML"),
         ("lr: " + "9" * 5000, "is not valid YAML: Exceeds the limit"),
         ("rank: " + "[" * 1500, "is nested too deeply"),
-        ("lr: 1\nlr: 2", "is not valid YAML at line 2: 'lr' is there twice"),
+        ("lr: 1\nlr: 2", "is not valid YAML at line 2: 'lr' occurs twice"),
         ("a: " + "x" * 2**20, "has more than 1048576 bytes"),
         (bytes([0xFF]), "is not UTF-8 text (byte 1)"),
         (f"a: &a {{{', '.join(f'k{k}: 1' for k in range(10_001))}}}\nb: {{<<: *a}}", "merges too many keys"),

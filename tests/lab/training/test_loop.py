@@ -158,7 +158,7 @@ def test_a_link_to_elsewhere_in_a_folder_is_refused_before_any_step(name, tiny, 
     (tmp_path / "victim").mkdir()
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / name).symlink_to(tmp_path / "victim")
-    with pytest.raises(CheckpointError, match=f"run/{name} is a link, and what is written there would be elsewhere"):
+    with pytest.raises(CheckpointError, match=f"run/{name} is a link, so files would be written elsewhere"):
         Trainer(tiny(tensorboard=True), tmp_path / "run")
     assert list((tmp_path / "victim").iterdir()) == []
 
