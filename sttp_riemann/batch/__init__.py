@@ -1,1 +1,1 @@
-"""Many layers at once: equal cores computed in one call, results that live for one forward. Owns nothing."""
+"""Many layers at once: equal cores are computed in one call, results live for one forward. Owns nothing."""

@@ -1,4 +1,4 @@
-"""The frames of many layers from their parameters, as one step of the graph."""
+"""Build the frames of many layers from their parameters, as one node of the autograd graph."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Output = Literal["pairs", "cores"]
 
 
 class Plan:
-    """How to build the frames of layers that agree in kind of frame, dtypes and device; knows shapes, not layers.
+    """Plan for building the frames of layers with equal kind of frame, dtypes and device; knows shapes, not layers.
 
     Parameters
     ----------
@@ -38,19 +38,19 @@ class Plan:
         self._sizes += map(len, self.layout.spectra)
         self.owners = [(i, side) for bank, count in self._banks for _ in range(count) for i, side, _ in bank.slots]
         self.owners += [(i, "left") for own in self.layout.spectra for i in own]
-        # Never of an inference mode that happens to be on: training uses them as well
+        # Never inference tensors, even inside inference mode: training uses them as well
         with torch.inference_mode(False), torch.no_grad():
             self._empty = torch.empty((), dtype=self._dtype, device=members[0].device)
             self._spectrum_bounds = [self._bounds(own) for own in self.layout.spectra]
             self._group_bounds = [self._bounds(group.members) for group in self.layout.groups]
 
     def _bounds(self, members: Sequence[int]) -> Tensor | float:
-        """(B, 1), or one number for all."""
+        """(B, 1), or one number for all layers."""
         bounds = [self.layout.members[i].bound for i in members]
         return bounds[0] if len(set(bounds)) == 1 else self._empty.new_tensor(bounds).unsqueeze(1)
 
     def gather(self, layers: Sequence[Owner]) -> list[Tensor]:
-        """Everything that the frames of these layers are computed from: banks one after the other, then spectra."""
+        """All tensors that the frames of these layers are computed from: bank after bank, then spectra."""
         found: list[Tensor] = []
         for bank, count in self._banks:
             own = [(layers[i].left if side == "left" else layers[i].right).tensors(k) for i, side, k in bank.slots]
@@ -58,21 +58,21 @@ class Plan:
         return found + [layers[i].spectrum for own in self.layout.spectra for i in own]  # type: ignore[misc]
 
     def stack(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        """One tensor for each component of a bank, and one for each spectrum: (B, ...)."""
+        """One tensor per component of a bank, and one per spectrum: (B, ...)."""
         wide = (t if t.dtype == self._dtype else t.to(self._dtype) for t in tensors)
         return [_stack(list(islice(wide, size))) for size in self._sizes]
 
     def split(self, stacks: Sequence[Tensor | None]) -> list[Tensor | None]:
-        """Undo `stack`; None of what there is none of."""
+        """Undo `stack`; None stays None."""
         found: list[Tensor | None] = []
         for stack, size in zip(stacks, self._sizes, strict=True):
             found += [None] * size if stack is None else _rows(stack)
         return found
 
     def build(self, stacks: Sequence[Tensor], output: Output, tape: Tape | None = None) -> list[Piece]:
-        """What is wanted of the layers, group by group.
+        """Build the requested output of the layers, group by group.
 
-        Differentiable by autograd where gradients are on; without them, a tape takes down how to go back.
+        Differentiable by autograd where gradients are enabled; otherwise a tape records the backward pass.
         """
         remaining, kind = iter(stacks), self.layout.kind
         with full_precision(self._empty.device):
@@ -86,7 +86,7 @@ class Plan:
             for members, bounds in zip(self.layout.spectra, self._spectrum_bounds, strict=True):
                 given = self.layout.members[members[0]].spectrum, next(remaining), bounds
                 values.append(spectrum_values(*given) if tape is None else tape.spectrum(*given))
-            # Each bank and each spectrum is handed out from its first row to its last, so that none is sliced
+            # Rows of each bank and spectrum are handed out in order, so a single split serves all groups
             rows = [iter(_split(*each)) for each in zip(frames, self.layout.shares, strict=True)]
             rows_of_values = [iter(_split(*each)) for each in zip(values, self.layout.spectrum_shares, strict=True)]
             pieces: list[Piece] = []
@@ -106,11 +106,11 @@ class Plan:
         return pieces
 
     def __call__(self, layers: Sequence[Owner], output: Output) -> list[list[Tensor]]:
-        """Build for these layers, each in a list of its own; differentiable where gradients are on.
+        """Build for these layers, one list per layer; differentiable where gradients are enabled.
 
-        What nobody uses gets the gradient None, also where others of its batch are used.
+        A layer whose results are unused gets the gradient None, even if others of its batch are used.
         """
-        # What geoopt's parameters know beside being tensors would only cost time
+        # Plain tensors: the tensor subclass of geoopt's parameters would only cost time
         with torch._C.DisableTorchFunctionSubclass():
             tensors = self.gather(layers)
             found: list[list[Tensor]] = [[] for _ in layers]
@@ -127,7 +127,7 @@ class Plan:
             return found
 
     def check_versions(self, tensors: Sequence[Tensor], versions: Sequence[int]) -> None:
-        """Refuse to go back through what was changed in place since; what was stacked is a copy.
+        """Refuse a backward through frames modified in place since; stacked ones are copies.
 
         Raises
         ------
@@ -144,30 +144,30 @@ class Plan:
             first += size
 
     def pieces(self, output: Output) -> list[Group]:
-        """The groups that `build` gives pieces of, in their order."""
+        """The groups that `build` returns pieces of, in order."""
         if output == "pairs":
             return self.layout.groups
         return [g for g in self.layout.groups for _ in range(len(g.cores) + (g.train.side == "left"))]
 
 
 class Piece(NamedTuple):
-    """What was built of one group: (B, ...), or (1, ...) where it is the same for all."""
+    """The result for one group: (B, ...), or (1, ...) where it is the same for all layers."""
 
     group: Group
     stack: Tensor
 
     def rows(self) -> Sequence[Tensor]:
-        """One tensor a member."""
+        """One tensor per member."""
         rows = _rows(self.stack)
         return rows if len(rows) == len(self.group.members) else [rows[0]] * len(self.group.members)
 
 
 class _Build(torch.autograd.Function):
-    """A part of the graph that may be walked back through any number of times, with no gradient for what was unused.
+    """Autograd node that supports repeated backward passes and gives no gradient to unused inputs.
 
-    Autograd frees a graph after one backward; what is shared by two losses, each with a backward of its own, must
-    outlive the first. So a tape is kept here for as long as its outputs are. Activation checkpointing and the like,
-    which look after what is saved meanwhile, do not see it: a second forward may find it there and save nothing.
+    Autograd frees a graph after one backward; results shared by two losses, each with its own backward, must
+    outlive the first. So the tape lives as long as its outputs. Activation checkpointing and other hooks on saved
+    tensors do not see it: a second forward may reuse it and save nothing.
     """
 
     @staticmethod
@@ -181,7 +181,7 @@ class _Build(torch.autograd.Function):
         needed = {owner for owner, flag in zip(plan.owners, wanted, strict=True) if flag}
         found, constant = [], []
         for piece in pieces:
-            # A frame that is a parameter itself is handed out as another tensor
+            # A frame that is itself a parameter is returned as a separate tensor
             for i, row in zip(piece.group.members, Piece(piece.group, piece.stack.detach()).rows(), strict=True):
                 found.append(row)
                 if (i, piece.group.train.side) not in needed:
@@ -197,7 +197,7 @@ class _Build(torch.autograd.Function):
             own = list(islice(remaining, len(group.members)))
             by_piece.append(_joined(own))
             used |= {(i, group.train.side) for i, g in zip(group.members, own, strict=True) if g is not None}
-        if torch.is_grad_enabled():  # asked for a graph of the gradient
+        if torch.is_grad_enabled():  # create_graph=True
             by_tensor = _differentiably(plan, ctx.output, ctx.inputs, ctx.wanted, by_piece)
         else:
             plan.check_versions(ctx.inputs, ctx.versions)
@@ -207,7 +207,7 @@ class _Build(torch.autograd.Function):
             g if wanted and owner in used else None
             for g, wanted, owner in zip(by_tensor, ctx.wanted, plan.owners, strict=True)
         )
-        # Contiguous, as DistributedDataParallel wants the gradients of parameters
+        # Contiguous, as DistributedDataParallel requires of gradients
         given = (None if g is None else g.contiguous().to(t.dtype) for g, t in zip(kept, ctx.inputs, strict=True))
         return None, None, *given
 
@@ -226,7 +226,7 @@ def _differentiably(
 
 
 def _joined(grads: Sequence[Tensor | None]) -> Tensor | None:
-    """Gradient of a stack from those of its rows; None where nobody used any."""
+    """Gradient of a stack from those of its rows; None if all rows are unused."""
     given = next((g for g in grads if g is not None), None)
     return None if given is None else _stack([torch.zeros_like(given) if g is None else g for g in grads])
 

@@ -1,4 +1,4 @@
-"""How long a built result lives: for one forward of a model, or as long as a user says; on one thread."""
+"""Lifetime of built results: one forward of a model, or as long as the user asks; on one thread."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from sttp_riemann.checks import check_kind
 from sttp_riemann.compat import geoopt, in_transform
 
 PLAIN = {Tensor, nn.Parameter, geoopt.ManifoldParameter, type(None)}
-"""Kinds of tensors that are whole, not sharded."""
+"""Tensor classes that are never sharded."""
 
 
 class _Built:
-    """What one call of a plan gave, and of which tensors."""
+    """The result of one call of a plan, and the tensors that it came from."""
 
     def __init__(self, plan: Plan, layers: Sequence[Owner], output: Output) -> None:
         self.tensors = [layer.factor_tensors() for layer in layers]
@@ -36,7 +36,7 @@ class _Built:
         self.results = plan(layers, output)
 
     def serves(self, i: int, layer: Owner) -> bool:
-        """Whether the layer holds the same tensors still, as `functional_call` may change, and wants what it wanted."""
+        """Whether the layer holds the same tensors still (`functional_call` may swap them) and needs the same output."""
         now = layer.factor_tensors()
         same = len(now) == len(self.tensors[i]) and all(map(is_, now, self.tensors[i]))
         if not same or (self.inference and not torch.is_inference_mode_enabled()):
@@ -49,7 +49,7 @@ def _wanted(tensors: Sequence[Tensor | None]) -> list[bool]:
 
 
 class Part:
-    """Layers that are built together, with what was built of them."""
+    """Layers that are built together, and their results."""
 
     def __init__(self, plan: Plan, layers: Sequence[Owner]) -> None:
         self.plan, self.layers = plan, layers
@@ -57,14 +57,14 @@ class Part:
         self.weights: dict[int, tuple[Tensor, Tensor]] = {}
 
     def get(self, i: int, output: Output) -> list[Tensor]:
-        """The result for one layer, built for all if need be."""
+        """The result for one layer; builds all layers if necessary."""
         built = self.built.get(output)
         if built is None or not built.serves(i, self.layers[i]):
             built = self.built[output] = _Built(self.plan, self.layers, output)
         return built.results[i]
 
     def weight(self, i: int) -> Tensor:
-        """W of one layer, in its own shape; the same tensor as long as its factors are."""
+        """W of one layer, in its own shape; the same tensor as long as its factors are the same."""
         left, right = self.get(i, "pairs")
         known = self.weights.get(i)
         if known is None or known[0] is not left:
@@ -80,7 +80,7 @@ class Scope:
     root : nn.Module
         The model, or a layer on its own.
     caller : frame, optional
-        The call of the model that the results are for; they are dead when it has returned.
+        The call of the model that the results are for; they expire when it returns.
     """
 
     def __init__(self, root: nn.Module, caller: FrameType | None = None) -> None:
@@ -89,7 +89,7 @@ class Scope:
 
     @property
     def alive(self) -> bool:
-        """Whether the call is still running: an interrupt ends it without a hook being called."""
+        """Whether the call is still running: an interrupt ends it without calling a hook."""
         if self._caller is None:
             return True
         frame: FrameType | None = sys._getframe(1)
@@ -98,14 +98,14 @@ class Scope:
         return frame is not None
 
     def place(self, layer: Owner) -> tuple[Part, int] | None:
-        """Where the results for a layer are; None for a layer of another model."""
+        """Where to find the results for a layer; None for a layer of another model."""
         if self._places is None:
             self._places = _places(self.root)
         return self._places.get(id(layer))
 
 
 class _Scopes(threading.local):
-    """Of each thread its own, the outermost first."""
+    """One stack per thread, the outermost result first."""
 
     def __init__(self) -> None:
         self.open: list[Scope] = []
@@ -116,17 +116,17 @@ _PLANS: WeakKeyDictionary[nn.Module, Sequence[tuple[tuple[Member, ...], Plan]]] 
 
 
 def part_of(layer: Owner) -> tuple[Part, int]:
-    """Where the results for a layer are at this moment.
+    """Where to find the results for a layer at this moment.
 
     Parameters
     ----------
     layer : Owner
-        Within a forward of its model, or within `cached`, that model's; otherwise its own, for this call.
+        Inside a forward of its model, or inside `cached`, it uses the model's results; otherwise its own.
 
     Returns
     -------
     tuple
-        What has them, and the layer's place there.
+        The holder of the results, and the layer's index in it.
     """
     for scope in list(_SCOPES.open):
         if not scope.alive:
@@ -140,11 +140,11 @@ def part_of(layer: Owner) -> tuple[Part, int]:
 
 @contextmanager
 def cached(model: nn.Module) -> Iterator[None]:
-    """Build the weights of a model once for all its forwards inside the context, on this thread.
+    """Build the weights of a model once for all forwards inside the context, on this thread.
 
-    Without it they are built once a forward. Use it for several forwards between two changes of the parameters: the
-    real and the fake batch of a discriminator, evaluation, generation token by token. A change of a parameter inside
-    the context is not seen before its end.
+    Without it, every forward builds them. Use it for several forwards between two changes of the parameters: the
+    real and the fake batch of a discriminator, evaluation, token-by-token generation. A parameter that changes inside
+    the context has no effect on the weights until the context ends.
 
     Parameters
     ----------
@@ -154,11 +154,11 @@ def cached(model: nn.Module) -> Iterator[None]:
     Raises
     ------
     TypeError
-        It is no module.
+        `model` is not a module.
 
     Notes
     -----
-    As `torch.nn.utils.parametrize.cached`.
+    Works like `torch.nn.utils.parametrize.cached`.
 
     Examples
     --------
@@ -180,13 +180,13 @@ def cached(model: nn.Module) -> Iterator[None]:
 
 
 def begin(module: nn.Module, args: Any) -> None:
-    """Hook before a model's forward: results are built anew in it."""
+    """Forward pre-hook of a model: start with no results."""
     if not in_transform():
         _SCOPES.open.append(Scope(module, sys._getframe(1)))
 
 
 def end(module: nn.Module, args: Any, output: Any) -> None:
-    """Hook after a model's forward, also where that fails: forget what was built for it."""
+    """Forward hook of a model, called on failure too: drop its results."""
     if not in_transform():
         for scope in reversed(_SCOPES.open):
             if scope.root is module and scope._caller is not None:
@@ -195,12 +195,12 @@ def end(module: nn.Module, args: Any, output: Any) -> None:
 
 
 def share(model: nn.Module) -> None:
-    """Let the layers of a model share what is built, for one forward of it; copies and pickles do the same.
+    """Let the layers of a model share results during its forward; copies and pickles do so, too.
 
     Parameters
     ----------
     model : nn.Module
-        Gets two hooks, once.
+        Gets two hooks; calling again adds none.
     """
     if begin not in model._forward_pre_hooks.values():
         model.register_forward_pre_hook(begin)
@@ -208,7 +208,7 @@ def share(model: nn.Module) -> None:
 
 
 def unshare(model: nn.Module) -> None:
-    """Undo `share`, in all parts of a model.
+    """Undo `share` in all parts of a model.
 
     Parameters
     ----------
@@ -227,7 +227,7 @@ def _places(root: nn.Module) -> dict[int, tuple[Part, int]]:
     tied: dict[int, list[Owner]] = {}
     for layer in _owners(root):
         sample = layer.sample()
-        # A sharded layer is whole only while it is called itself
+        # A sharded layer is whole only while it is itself being called
         if layer is not root and not PLAIN.issuperset(map(type, layer.factor_tensors())):
             continue
         same = tied.setdefault(id(layer.left), [])
@@ -249,7 +249,7 @@ def _places(root: nn.Module) -> dict[int, tuple[Part, int]]:
 
 
 def _owners(root: nn.Module) -> list[Owner]:
-    """All layers of a model, each once; `modules` would take several times as long, and this is done every forward."""
+    """All layers of a model, each once; several times faster than `modules`, as this runs in every forward."""
     found, seen, waiting = [], set(), [root]
     while waiting:
         module = waiting.pop()

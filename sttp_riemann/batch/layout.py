@@ -1,4 +1,4 @@
-"""Which cores of which layers are computed together: equal cores in one call, equal trains contracted in one call."""
+"""Which cores of which layers are computed together: equal cores in one call, equal trains in one contraction."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from sttp_riemann.trains.spectrum import SpectrumKind
 T = TypeVar("T")
 
 LARGE = 2**16
-"""Entries from which a core is worth operators of its own: to stack it with others would cost a copy of it."""
+"""Size from which a core gets its own operators: stacking would copy it."""
 
 
 class Member(NamedTuple):
-    """What a batch has to know of a layer."""
+    """What a batch needs to know about a layer."""
 
     shape: LayerShape
     kind: type[Frames]
@@ -40,7 +40,7 @@ class Slot(NamedTuple):
 
 @dataclass(frozen=True)
 class Bank:
-    """Equal cores, in the order of the batch that they are computed in."""
+    """Equal cores, in the order of their batch."""
 
     core: Core
     slots: tuple[Slot, ...]
@@ -48,10 +48,10 @@ class Bank:
 
 @dataclass(frozen=True)
 class Group:
-    """Equal trains: `members` in the order of the batch that they are contracted in.
+    """Equal trains; `members` are in the order of their batch.
 
-    `cores` says for each core in which bank its frames are, and at which row they begin; `spectrum` the same of the
-    values of a left train, None where they are not trained.
+    `cores` gives the bank of each core's frames, and their first row; `spectrum` does so for the singular values of a
+    left train, None if they are not trained.
     """
 
     train: Train
@@ -61,7 +61,7 @@ class Group:
 
 
 class Layout:
-    """The arrangement of the cores of layers that agree in kind of frame, dtypes and device.
+    """Arrangement of the cores of layers with equal kind of frame, dtypes and device.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ class Layout:
     banks : list of Bank
         Every core of every layer once.
     spectra : list of tuple of int
-        Members whose trained values are of equal number and kind, in the order of the left groups.
+        Members whose trained spectra have equal size and kind, in the order of the left groups.
     groups : list of Group
         Left trains, then right trains.
     shares, spectrum_shares : list of list of int
@@ -121,13 +121,13 @@ class Layout:
         ]
 
     def _apart(self, train: Train) -> bool:
-        """Whether trains of this shape are computed layer by layer: large ones, and those that need no work."""
+        """Whether trains of this shape are computed layer by layer: large ones and those that need no computation."""
         nothing = self.kind.direct and train.side == "right" and len(train.cores) == 1
         return nothing or any(core.rows * core.inner >= LARGE for core in train.cores)
 
 
 def _append(lists: dict[object, list[T]], key: object, items: Sequence[T]) -> tuple[int, int]:
-    """Add to the list of this key; the place of that list among all, and of the first item in it."""
+    """Append to the list of this key; returns the index of that list, and of the first new item in it."""
     line = lists.setdefault(key, [])
     line.extend(items)
     return list(lists).index(key), len(line) - len(items)

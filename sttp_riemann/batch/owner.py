@@ -1,4 +1,4 @@
-"""A layer that owns the cores of its weight; all that is shared with others is looked up when it is called."""
+"""A layer that owns the cores of its weight; results shared with other layers are looked up when it is called."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ class Owner(nn.Module):
     shape : LayerShape
         Modes and ranks.
     left, right : Frames
-        Cores of U and of V, numbered from the outer end of the train to the spectrum.
+        Cores of U and V, numbered from the outer end of the train to the spectrum.
     spectrum : Parameter or None
-        (rank,), what s is computed from; None where it is not trained.
+        (rank,), the parameter that s is computed from; None if s is not trained.
     spectrum_kind : {"identity", "learned", "free"}
         s = bound, s = bound * S / max|S|, or s = S.
     bound : float
         Largest singular value, unless the spectrum is free.
     weight_dtype : torch.dtype
-        What U, V and W are handed out in; frames are never kept in less than float32.
+        Dtype of U, V and W as returned; frames are never stored in less than float32.
     """
 
     shape: LayerShape
@@ -43,20 +43,20 @@ class Owner(nn.Module):
 
     @abstractmethod
     def from_matrix(self, matrix: Tensor) -> Tensor:
-        """W in the shape that the layer has it, from (d_out, d_in)."""
+        """Reshape W from (d_out, d_in) to the layer's weight shape."""
 
     def sample(self) -> Tensor:
-        """A tensor of the frames, for its dtype, device and kind."""
+        """A representative tensor of the frames, for its dtype, device and class."""
         return self.right.tensors(len(self.right) - 1)[0]
 
     def member(self) -> Member:
-        """What a batch has to know of this layer."""
+        """What a batch needs to know about this layer."""
         sample = self.sample()
         dtypes = wide_dtype(sample.dtype), self.weight_dtype
         return Member(self.shape, type(self.left), self.spectrum_kind, self.bound, *dtypes, sample.device)
 
     def factor_tensors(self) -> tuple[Tensor | None, ...]:
-        """Parameters and buffers that W is computed from; None where there are none."""
+        """Parameters and buffers that W is computed from; None stands for a missing one."""
         return *self.left.held(), *self.right.held(), self.spectrum
 
     def factor_parameters(self) -> list[nn.Parameter]:
@@ -64,7 +64,7 @@ class Owner(nn.Module):
         return [t for t in self.factor_tensors() if isinstance(t, nn.Parameter)]
 
     def build_cores(self, dtype: torch.dtype | None = None) -> tuple[list[Tensor], Tensor, list[Tensor]]:
-        """Frames left and right of the spectrum, and s between them, of this layer without others.
+        """Build the frames left and right of the spectrum, and s, for this layer alone.
 
         Parameters
         ----------
@@ -88,7 +88,7 @@ class Owner(nn.Module):
         return left, values, right
 
     def build_factors(self, dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor]:
-        """``U diag(s)`` (d_out, rank) and V (d_in, rank) of this layer without others; see `build_cores`."""
+        """``U diag(s)`` (d_out, rank) and V (d_in, rank) for this layer alone; see `build_cores`."""
         left, values, right = self.build_cores(dtype)
         with full_precision(values.device):
             u, v = (
@@ -98,7 +98,7 @@ class Owner(nn.Module):
             return u * values, v
 
     def stored_spectrum(self) -> Tensor:
-        """S (rank,), a detached copy in float64; ones where the spectrum is not trained."""
+        """S (rank,), a detached copy in float64; ones if the spectrum is not trained."""
         if self.spectrum is None:
             return torch.ones(self.shape.rank, dtype=torch.float64, device=self.sample().device)
         return self.spectrum.detach().to(torch.float64, copy=True)

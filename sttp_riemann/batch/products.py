@@ -1,4 +1,4 @@
-"""W from its factors, as a step of the graph that may be walked back through any number of times."""
+"""W from its factors, as an autograd node that supports repeated backward passes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sttp_riemann.frames.frame import full_precision
 
 
 def product(left: Tensor, right: Tensor) -> Tensor:
-    """L R^T, differentiable any number of times, and by several backward calls of which each frees its graph.
+    """L R^T, differentiable to any order, and by several backward calls that each free their graph.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def product(left: Tensor, right: Tensor) -> Tensor:
 class _Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, left: Tensor, right: Tensor) -> Tensor:
-        # Not saved for the backward, which would be freed with the first
+        # Not save_for_backward: the first backward would free it
         ctx.factors = left, right
         return left @ right.mT
 

@@ -1,4 +1,4 @@
-"""The way back from built frames to what they were built from, in fewer calls than autograd makes."""
+"""Backward pass from built frames to their parameters, in fewer calls than autograd makes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Parts = list[list[Tensor | None]]
 
 
 class Tape:
-    """What one build did, in its order; gone back through any number of times."""
+    """Record of one build, in order; can be replayed backwards any number of times."""
 
     def __init__(self) -> None:
         self._banks: list[Pull] = []
@@ -37,27 +37,27 @@ class Tape:
         return values
 
     def group(self, group: Group, cores: Sequence[Tensor], factors: Tensor | float, like: Tensor) -> Tensor:
-        """Contract the trains of a group, and multiply their columns by factors (B, rank), (B, 1) or one for all."""
+        """Contract the trains of a group, and scale their columns by factors (B, rank), (B, 1) or a single number."""
         frames, pull = trace_contract(group.train, cores, like)
         self._groups.append((pull, frames, factors))
         return scaled(frames, factors)
 
     def pull(self, layout: Layout, output: str, grads: Sequence[Tensor | None]) -> list[Tensor | None]:
-        """Gradients of the stacks from those of the pieces, None of what nobody used.
+        """Gradients of the stacks from those of the pieces; None for unused stacks.
 
         Parameters
         ----------
         layout : Layout
-            Of the build.
+            Layout of the build.
         output : {"pairs", "cores"}
-            What was built.
+            Kind of output that was built.
         grads : sequence of Tensor or None
-            One a piece.
+            One per piece.
 
         Returns
         -------
         list of Tensor or None
-            One a stack, as `Plan.stack` orders them.
+            One per stack, in the order of `Plan.stack`.
         """
         remaining = iter(grads)
         of_frames: Parts = [[] for _ in layout.banks]
@@ -82,7 +82,7 @@ class Tape:
         return found
 
     def _back(self, number: int, group: Group, grad: Tensor | None) -> tuple[Sequence[Tensor | None], Tensor | None]:
-        """Gradients of a group's cores, and of its values."""
+        """Gradients of a group's cores and singular values."""
         if grad is None:
             return [None] * len(group.cores), None
         pull, frames, factors = self._groups[number]
@@ -92,14 +92,14 @@ class Tape:
 
 
 def scaled(frames: Tensor, factors: Tensor | float) -> Tensor:
-    """Multiply the columns of frames.
+    """Scale the columns of frames.
 
     Parameters
     ----------
     frames : Tensor
         (B, dim, rank), or (1, dim, rank).
     factors : Tensor or float
-        (B, rank), (B, 1), or one for all.
+        (B, rank), (B, 1), or a single number.
 
     Returns
     -------

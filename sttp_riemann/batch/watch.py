@@ -1,4 +1,4 @@
-"""Notice frames that are off their manifold before they give wrong numbers."""
+"""Detect frames that are off their manifold before they give wrong numbers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sttp_riemann.batch.owner import Owner
 from sttp_riemann.frames.frame import full_precision, orthogonality_error, wide_dtype
 
 TOLERANCE = 1e-3
-"""Largest entry of abs(X^T X - I) that a user is not warned of."""
+"""Largest entry of abs(X^T X - I) that raises no warning."""
 EVERY = 256
 
 _FORWARDS: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
@@ -22,14 +22,14 @@ _FORWARDS: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
 
 @torch.no_grad()
 def watch(root: nn.Module, layers: Sequence[Owner]) -> None:
-    """Look at the frames of layers at forwards 1, 2, 4, 8, ... of a model, and then at every 256th.
+    """Check the frames of layers at forwards 1, 2, 4, 8, ... of a model, then at every 256th.
 
     Parameters
     ----------
     root : nn.Module
         The model, whose forwards are counted.
     layers : sequence of Owner
-        Of frames that are points of a manifold themselves; others cannot leave it.
+        Layers whose frames are stored as points of the manifold; others cannot leave it.
 
     Raises
     ------
@@ -39,7 +39,7 @@ def watch(root: nn.Module, layers: Sequence[Owner]) -> None:
     Warns
     -----
     UserWarning
-        Frames are off their manifold by more than `TOLERANCE`, or no longer known to be on one.
+        Frames are off their manifold by more than `TOLERANCE`, or no longer manifold parameters.
     """
     count = _FORWARDS.get(root, 0) + 1
     if layers[0].left.direct and (count & (count - 1) == 0 or count % EVERY == 0):
@@ -64,11 +64,11 @@ def _look_at_kinds(root: nn.Module, points: dict[Owner, list[Tensor]]) -> None:
         return
     if any(kind.__name__ == "FSDPModule" for module in root.modules() for kind in type(module).__mro__):
         raise RuntimeError(
-            f"the Riemannian frames of {_named(root, plain)} are sharded, and a part of a frame is no point of its "
+            f"the Riemannian frames of {_named(root, plain)} are sharded, and part of a frame is not a point of its "
             "manifold: call sr.convert_frames(model, 'householder') before fully_shard, or use DistributedDataParallel"
         )
     warnings.warn(
-        f"frames of {_named(root, plain)} are no geoopt.ManifoldParameter any more, so optimizers take them off their "
+        f"frames of {_named(root, plain)} are no longer geoopt.ManifoldParameter, so optimizers move them off their "
         "manifold: call sr.project(model)",
         stacklevel=2,
     )

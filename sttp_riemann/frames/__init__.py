@@ -1,4 +1,4 @@
-"""How orthonormal frames are stored and moved."""
+"""Storage of orthonormal frames, and their motion along the manifold."""
 
 from sttp_riemann.frames.frame import Frames
 from sttp_riemann.frames.householder import HouseholderFrames

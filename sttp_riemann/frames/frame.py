@@ -1,4 +1,4 @@
-"""What every kind of frame offers: the frames of one train, and how equal frames are computed in one batch."""
+"""Base class of all kinds of frames: the frames of one train, and equal frames computed in one batch."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from sttp_riemann.trains.shape import Core
 
 
 class Frames(nn.Module, ABC):
-    """Orthonormal frames (rows, rank), one a core of a train, each kept in whatever numbers its kind is trained in.
+    """Orthonormal frames (rows, rank), one per core of a train, stored in the numbers that its kind trains.
 
-    Frame k is one parameter, named ``k``, and what else belongs to it; a frame without freedom has none. A new way to
-    store a frame is one subclass and one row in `sttp_riemann.frames.FRAMES`.
+    Frame k is one parameter, named ``k``, plus any buffers; a frame without degrees of freedom has no parameter. A new
+    way to store frames is one subclass and one row in `sttp_riemann.frames.FRAMES`.
 
     Parameters
     ----------
     cores : sequence of Core
         Shapes, from the outer end of the train to the spectrum.
     frames : sequence of Tensor
-        (rows, rank) each, orthonormal columns; in St_U where the core is reduced and the kind is canonical.
+        (rows, rank) each, with orthonormal columns; in St_U where the core is reduced and the kind is canonical.
 
     Attributes
     ----------
     canonical : bool
-        Whether frames of St_U are stored as such, so that there is no gauge left to fix.
+        Whether frames of St_U are stored as such, which leaves no gauge to fix.
     direct : bool
         Whether the parameter is the frame itself.
     """
@@ -49,14 +49,14 @@ class Frames(nn.Module, ABC):
         return len(self.cores)
 
     def __getitem__(self, k: int) -> nn.Parameter | None:
-        """The parameter of frame k; None where it has no freedom."""
+        """The parameter of frame k; None if it has no degrees of freedom."""
         found: nn.Parameter | None = getattr(self, str(range(len(self))[k]))
         return found
 
     @staticmethod
     @abstractmethod
     def key(core: Core) -> str:
-        """Equal for cores whose frames are computed in one batch.
+        """Key shared by all cores whose frames are computed in one batch.
 
         Parameters
         ----------
@@ -66,13 +66,13 @@ class Frames(nn.Module, ABC):
         Returns
         -------
         str
-            Readable; shape and whatever else matters.
+            Readable: the shape and whatever else matters.
         """
 
     @staticmethod
     @abstractmethod
     def components(core: Core) -> int:
-        """How many tensors `tensors` gives for a core of this shape.
+        """Number of tensors that `tensors` returns for a core of this shape.
 
         Parameters
         ----------
@@ -87,7 +87,7 @@ class Frames(nn.Module, ABC):
     @staticmethod
     @abstractmethod
     def numbers(core: Core) -> int:
-        """Trainable numbers that are kept for a core.
+        """Number of trainable numbers stored for a core.
 
         Parameters
         ----------
@@ -97,7 +97,7 @@ class Frames(nn.Module, ABC):
         Returns
         -------
         int
-            Entries of its parameter.
+            Size of its parameter.
         """
 
     @abstractmethod
@@ -114,7 +114,7 @@ class Frames(nn.Module, ABC):
 
     @abstractmethod
     def tensors(self, k: int) -> tuple[Tensor, ...]:
-        """Everything that a frame is computed from.
+        """The tensors that a frame is computed from.
 
         Parameters
         ----------
@@ -128,7 +128,7 @@ class Frames(nn.Module, ABC):
         """
 
     def held(self) -> tuple[Tensor | None, ...]:
-        """All tensors of all frames, None in the place of parameters without entries."""
+        """All tensors of all frames; None stands for a parameter without entries."""
         return *self._parameters.values(), *self._buffers.values()
 
     @staticmethod
@@ -141,7 +141,7 @@ class Frames(nn.Module, ABC):
         core : Core
             Their common shape.
         *stacks : Tensor
-            What `tensors` gives for each of them, stacked: (B, ...).
+            What `tensors` returns for each of them, stacked: (B, ...).
 
         Returns
         -------
@@ -151,7 +151,7 @@ class Frames(nn.Module, ABC):
 
     @classmethod
     def trace(cls, core: Core, *stacks: Tensor) -> tuple[Tensor, Pull]:
-        """Compute equal frames without autograd, and what carries a gradient of theirs back.
+        """Compute equal frames without autograd, together with their pullback.
 
         Parameters
         ----------
@@ -163,13 +163,13 @@ class Frames(nn.Module, ABC):
         Returns
         -------
         frames : Tensor
-            As `materialize` gives them.
+            As `materialize` returns them.
         pull : callable
-            From the gradient of the frames to those of the stacks, None of what is not trained; any number of times.
+            From the gradient of the frames to those of the stacks, None for what is not trained; repeatable.
 
         Notes
         -----
-        By autograd, unless a kind knows better.
+        The default uses autograd; a kind with a cheaper way overrides it.
         """
         leaves = [stack.detach().requires_grad_(stack.is_floating_point()) for stack in stacks]
         with torch.enable_grad():
@@ -185,14 +185,14 @@ class Frames(nn.Module, ABC):
 
     @abstractmethod
     def assign_(self, k: int, frame: Tensor) -> None:
-        """Hold another frame from now on, in place.
+        """Replace a frame, in place.
 
         Parameters
         ----------
         k : int
             Its place.
         frame : Tensor
-            (rows, rank), as at the start.
+            (rows, rank), under the same conditions as in the constructor.
         """
 
     def frame(self, k: int, dtype: torch.dtype) -> Tensor:
@@ -213,7 +213,7 @@ class Frames(nn.Module, ABC):
         return self.materialize(self.cores[k], *(t.to(dtype).unsqueeze(0) for t in self.tensors(k)))[0]
 
     def restore(self) -> None:
-        """Make parameters again what copies and loaders may have turned them into plain ones from."""
+        """Restore the class of parameters that copies and loaders may have made plain ones."""
 
     @override
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Frames:
@@ -233,7 +233,7 @@ class Frames(nn.Module, ABC):
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
         for tensor in (*self.parameters(recurse=False), *self.buffers(recurse=False)):
-            # With assign=True the tensors of a narrow checkpoint themselves are here now
+            # With assign=True the parameters now are the tensors of the narrow checkpoint
             if wide_dtype(tensor.dtype) != tensor.dtype:
                 tensor.data = tensor.data.to(wide_dtype(tensor.dtype))
         self.restore()
@@ -263,23 +263,23 @@ def wide_dtype(dtype: torch.dtype) -> torch.dtype:
     Parameters
     ----------
     dtype : torch.dtype
-        What a model is in.
+        The dtype of a model.
 
     Returns
     -------
     torch.dtype
-        The same, or float32 for half precision.
+        The same; float32 for half precision.
     """
     return dtype if dtype in (torch.float32, torch.float64) else torch.promote_types(dtype, torch.float32)
 
 
 def full_precision(device: torch.device) -> Any:
-    """Context in which autocast does not narrow the arithmetic of frames.
+    """Context that keeps autocast from narrowing the arithmetic of frames.
 
     Parameters
     ----------
     device : torch.device
-        Where it is done.
+        Where the arithmetic runs.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""What an optimizer keeps for a frame, and how that moves along with it."""
+"""The optimizer state of a frame that follows it through gauge moves."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ SAME = 1e-4
 
 
 def no_companions(parameter: Tensor) -> Sequence[Tensor]:
-    """Move nothing along."""
+    """No tensors to carry along."""
     return ()
 
 
 def momentum_of(optimizer: Optimizer) -> Callable[[Tensor], Sequence[Tensor]]:
-    """Function from a parameter to its first moments, which turn with the frame when the gauge is fixed.
+    """Function from a parameter to its first moments, which are rotated with the frame when the gauge is fixed.
 
-    A second moment that is one number a matrix is the same in every gauge and stays.
+    A second moment that is one number per matrix is gauge-invariant and stays.
 
     Raises
     ------
@@ -33,7 +33,7 @@ def momentum_of(optimizer: Optimizer) -> Callable[[Tensor], Sequence[Tensor]]:
         state = optimizer.state.get(parameter, {})
         for name in PER_MATRIX:
             second = state.get(name)
-            # geoopt keeps one number a matrix in every entry, each with rounding of its own
+            # geoopt repeats one number per matrix in every entry, each with its own rounding
             if second is not None and not torch.allclose(second, second[..., :1, :1], rtol=SAME, atol=0):
                 raise ValueError(
                     f"{type(optimizer).__name__} scales the entries of a frame one by one, which depends on the gauge: "

@@ -13,13 +13,13 @@ _MAX_STEPS = 80
 _UNSCALED = 0.5
 # Nearer to I than this, one step of third order is enough in float32
 _ONE_STEP = 0.007
-# Nearer to I than this, a Gram matrix of up to 64 columns loses nothing that would be seen in a result of its type
+# Nearer to I than this, a Gram matrix of up to 64 columns loses no digits that its dtype would show
 _SHORT = 2.5
 _NOT_FINITE = "a frame or its step holds NaN or infinite values; lower the learning rate"
 
 
 def short_root(x: Tensor) -> Tensor | None:
-    """The matrix (X^T X)^{-1/2}, where X is near enough to a frame.
+    """The matrix (X^T X)^{-1/2}, if X is close enough to a frame.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ def short_root(x: Tensor) -> Tensor | None:
     Returns
     -------
     Tensor or None
-        (..., r, r); None where X^T X is too far from I, or holds NaN or infinite values, for `long_polar` to see to.
+        (..., r, r); None where X^T X is too far from I or not finite: use `long_polar` then.
     """
     return _inverse_root(x, max(_UNSCALED, _SHORT * min(1.0, 64 / max(x.shape[-1], 1))))
 
@@ -56,8 +56,8 @@ def long_polar(x: Tensor, dtype: torch.dtype) -> Tensor:
 
     Notes
     -----
-    The Gram matrix of a long step loses as many digits as the square of its length has, and float64 has some to spare
-    for a float32 result. Where they run out, `nearest_frame` loses none.
+    The Gram matrix of a long step loses digits in proportion to the square of its length. Float64 has some to spare for
+    a float32 result; where they run out, `nearest_frame` takes over and loses none.
     """
     spare = 0.01 * torch.finfo(dtype).eps / torch.finfo(x.dtype).eps
     root = _inverse_root(x, spare)
@@ -65,17 +65,17 @@ def long_polar(x: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def _inverse_root(x: Tensor, farthest: float) -> Tensor | None:
-    """(X^T X)^{-1/2} where all eigenvalues of X^T X are at least 1/2; None where it is farther than that from I.
+    """(X^T X)^{-1/2} for X^T X within `farthest` of I; None beyond.
 
     Coupled Newton-Schulz (Higham, Functions of Matrices, Section 6.7, problem 6.26): with Z -> G^{-1/2} and
     M = I - 2 E -> I, both are multiplied by I + E + 3 E^2 / 2. A matrix far from I is first scaled into (0, 2), so
-    the iteration always converges; how many steps it takes, and whether the last needs E^2, is known from the bound on
-    ||G - I|| = 2 ||E||, so no residual is read back in the loop. The whole is a symmetric function of G, hence commutes
+    the iteration always converges. The number of steps, and whether the last needs E^2, follow from the bound on
+    ||G - I|| = 2 ||E||, so the loop reads back no residual. The result is a symmetric function of G, hence commutes
     with rotations G -> Q^T G Q.
     """
     eye = torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)
     half = torch.baddbmm(eye, x.mT, x, beta=0.5, alpha=-0.5) if x.ndim == 3 else (eye - x.mT @ x) / 2
-    # Of ||E||, by its Frobenius norm, or its largest row where that may save a step
+    # Bounds ||E|| by its Frobenius norm, or by its largest row sum where that may save a step
     bound = torch.linalg.matrix_norm(half)
     compiling = torch.compiler.is_compiling() or bound.numel() == 0
     largest = None if compiling else 2 * float(bound.detach().max())
@@ -93,9 +93,9 @@ def _inverse_root(x: Tensor, farthest: float) -> Tensor | None:
 
 
 def _iterate(half: Tensor, orders: Sequence[int]) -> Tensor:
-    """(I - 2 E)^{-1/2} - I by steps of these orders of convergence.
+    """(I - 2 E)^{-1/2} - I by steps of the given orders of convergence.
 
-    No matrix of the size of I is in it, so that what rounding takes is relative to E.
+    No intermediate is as large as I, so that rounding errors are relative to E.
     """
     total: Tensor | None = None
     for number, order in enumerate(orders, start=1):
@@ -112,19 +112,19 @@ def _iterate(half: Tensor, orders: Sequence[int]) -> Tensor:
 
 
 def _add_product(c: Tensor, a: Tensor, b: Tensor, alpha: float = 1.0, beta: float = 1.0) -> Tensor:
-    """Give beta C + alpha A B."""
+    """Compute beta C + alpha A B."""
     if c.ndim == 3:
         return torch.baddbmm(c, a, b, alpha=alpha, beta=beta)
     return beta * c + alpha * (a @ b)
 
 
 def _orders(low: float, dtype: torch.dtype) -> list[int]:
-    """Orders of the steps that bring what is left below rounding, from the scalar iteration at the lower end."""
+    """Orders of the steps that reduce the error below rounding, from the scalar iteration at the lower end."""
     tolerance = torch.finfo(dtype).eps
     orders: list[int] = []
     while len(orders) < _MAX_STEPS:
         deviation = 1 - low
-        # What the step leaves of the inverse square root: the first term of the series that it drops
+        # Error that the step leaves in the inverse square root: the first term of the series that it drops
         if 3 / 8 * deviation**2 < tolerance:
             return [*orders, 2]
         orders.append(3)
@@ -154,7 +154,7 @@ def polar(x: Tensor) -> Tensor:
 
     Notes
     -----
-    Commutes with rotations on either side: polar(P X Q) = P polar(X) Q, which is what lets gauge moves pass.
+    Commutes with rotations on either side: polar(P X Q) = P polar(X) Q, so gauge moves pass through it.
 
     Examples
     --------
@@ -207,7 +207,7 @@ def nearest_frame(x: Tensor) -> Tensor:
         return x
     if not torch.isfinite(x).all():
         raise ValueError(_NOT_FINITE)
-    # Twice, as the squares of the norm may not be numbers of float64 where the entries are
+    # Scaled twice: squares of the entries may overflow float64 even if the entries do not
     scaled = _over(x.double(), x.double().abs().amax((-2, -1), keepdim=True))
     y = scaled = _over(scaled, torch.linalg.matrix_norm(scaled, keepdim=True))
     eye = torch.eye(x.shape[-1], dtype=y.dtype, device=x.device)

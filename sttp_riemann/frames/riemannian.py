@@ -1,4 +1,4 @@
-"""Frames held directly as points of the Stiefel manifold (geoopt), with a retraction that commutes with the gauge."""
+"""Frames stored as points of the Stiefel manifold (geoopt), with a retraction that commutes with gauge moves."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from sttp_riemann.trains.shape import Core
 class PolarStiefel(EuclideanStiefel):
     """Stiefel manifold with the Euclidean metric and the polar retraction, in O(n r^2).
 
-    QR based retractions depend on the basis of the frame: qf(X Q) is not qf(X) Q. The polar factor does not, so that
-    fixing the gauge during training leaves the trajectory of the weight unchanged.
+    QR-based retractions depend on the basis of the frame: qf(X Q) is not qf(X) Q. The polar factor does not, so fixing
+    the gauge during training leaves the trajectory of the weight unchanged.
 
     Notes
     -----
@@ -72,7 +72,7 @@ class PolarStiefel(EuclideanStiefel):
     ) -> None:
         """Retract along ``scale * direction`` and transport `carried`, both in place.
 
-        The same as `retr_transp`, for an optimizer's step, where every pass over the memory counts.
+        Same as `retr_transp`, but with fewer passes over memory, for the step of an optimizer.
 
         Parameters
         ----------
@@ -85,12 +85,12 @@ class PolarStiefel(EuclideanStiefel):
         carried : Tensor, optional
             (B, n, r), projected to the tangent space where `x` ends; may be `direction`.
         room : Tensor, optional
-            (B, n, r), whose content is lost.
+            (B, n, r), scratch memory that is overwritten.
 
         Raises
         ------
         ValueError
-            An entry is NaN or infinite; `x` is then as it was.
+            An entry is NaN or infinite; `x` is then unchanged.
         """
         moved = torch.addcmul(x, direction, scale, out=room)
         root = short_root(moved)
@@ -138,7 +138,7 @@ class PolarStiefel(EuclideanStiefel):
 
 
 def _check(x: Tensor, **vectors: Tensor) -> None:
-    """Refuse what is no stack of matrices with at least as many rows as columns, and no vectors at such points."""
+    """Refuse points that are not stacks of tall matrices, and vectors that do not fit them."""
     if not (_dense(x) and x.ndim >= 2 and x.shape[-2] >= x.shape[-1]):
         raise TypeError(f"x must be a floating-point tensor (..., n, r) with n >= r, got {shown(x)}")
     for name, u in vectors.items():
@@ -174,7 +174,7 @@ def _projected(x: Tensor, u: Tensor) -> Tensor:
 
 
 class RiemannianFrames(Frames):
-    """Each frame is a `geoopt.ManifoldParameter` (rows, rank) on `PolarStiefel`; those of St_U are points of St."""
+    """Each frame is a `geoopt.ManifoldParameter` (rows, rank) on `PolarStiefel`; frames of St_U are trained in St."""
 
     canonical = False
     direct = True
@@ -182,7 +182,7 @@ class RiemannianFrames(Frames):
     @staticmethod
     @override
     def key(core: Core) -> str:
-        """Shape alone: a core of St_U is trained as a point of St and brought back by gauge fixing."""
+        """The shape alone: a core of St_U is trained as a point of St and brought back by gauge fixing."""
         return f"{core.rows}x{core.inner}"
 
     @staticmethod
@@ -205,7 +205,7 @@ class RiemannianFrames(Frames):
     @override
     def tensors(self, k: int) -> tuple[Tensor, ...]:
         point = self._parameters.get(str(k))
-        # Replicas of `nn.DataParallel` have attributes in the place of parameters
+        # Replicas of `nn.DataParallel` hold plain attributes instead of parameters
         return (getattr(self, str(k)) if point is None else point,)
 
     @staticmethod
