@@ -36,7 +36,7 @@ class _Built:
         self.results = plan(layers, output)
 
     def serves(self, i: int, layer: Owner) -> bool:
-        """Whether the layer holds the same tensors still (`functional_call` may swap them) and needs the same output."""
+        """Whether the layer still holds the same tensors (`functional_call` may swap them), for the same output."""
         now = layer.factor_tensors()
         same = len(now) == len(self.tensors[i]) and all(map(is_, now, self.tensors[i]))
         if not same or (self.inference and not torch.is_inference_mode_enabled()):

@@ -20,6 +20,6 @@ LAYERS: dict[type[nn.Module], type[SpectralLayer]] = {
     nn.ConvTranspose2d: SpectralConvTranspose2d,
     nn.ConvTranspose3d: SpectralConvTranspose3d,
 }
-"""Kinds of layers that `reparameterize` reaches, and what they become."""
+"""Layer classes that `reparameterize` handles, and what they become."""
 
 __all__ = ["LAYERS", "SpectralLayer", "kind_of"]

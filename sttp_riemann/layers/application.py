@@ -16,9 +16,9 @@ from sttp_riemann.trains.shape import LayerShape, Train
 
 Application = Literal["auto", "weight", "factored", "train"]
 
-# Multiply-adds that a processor does while it moves one number to or from memory.
+# Multiply-adds in the time that one number takes to or from memory.
 BALANCE = 16
-# Multiply-adds that it does while one more kernel is started.
+# Multiply-adds in the time that starting a kernel takes.
 LAUNCH = 200_000
 
 
@@ -31,7 +31,7 @@ class Workload:
     positions_in, positions_out : int
         Places (batch times space times groups) at which V, and then U, are applied.
     dense_positions : int
-        Places at which all of W is applied.
+        Places at which W as a whole is applied.
     channels_in, channels_out : int
         Numbers read and written at each of these places.
     """
@@ -43,7 +43,7 @@ class Workload:
     channels_out: int
 
     def outside(self) -> int:
-        """Numbers that go in and come out, whatever happens between."""
+        """Numbers read as input and written as output."""
         return self.positions_in * self.channels_in + self.positions_out * self.channels_out
 
 
@@ -57,7 +57,7 @@ def choose(shape: LayerShape, work: Workload, choices: Sequence[Application]) ->
     work : Workload
         The size of its input.
     choices : sequence of {"weight", "factored", "train"}
-        What the layer can do.
+        The applications that the layer supports.
 
     Returns
     -------
@@ -65,7 +65,7 @@ def choose(shape: LayerShape, work: Workload, choices: Sequence[Application]) ->
 
     Notes
     -----
-    Obukhov et al. 2021, Section 6, with memory traffic added. The backward pass multiplies all sides alike.
+    Obukhov et al. 2021, Section 6, with memory traffic added. The backward pass scales all costs alike.
     """
     return min(choices, key=lambda choice: COSTS[choice](shape, work))
 
@@ -84,9 +84,9 @@ def factored_cost(shape: LayerShape, work: Workload) -> float:
 
 
 def train_cost(shape: LayerShape, work: Workload) -> float:
-    """Contract the cores with the input in the cheapest order; one kernel a core, shared with no other layer."""
+    """Contract the cores with the input in the cheapest order; one kernel per core, shared with no other layer."""
     if work.positions_in > shape.rank:
-        return math.inf  # frames are then built in less time than the cores would take on every row
+        return math.inf  # building the frames is then cheaper than applying the cores to every row
     plan = train_plan(shape, work.positions_in)
     kernels = len(shape.left.cores) + len(shape.right.cores)
     return plan.multiply_adds + BALANCE * (work.outside() + plan.intermediate) + LAUNCH * kernels
@@ -101,16 +101,16 @@ COSTS: dict[str, Callable[[LayerShape, Workload], float]] = {
 
 @dataclass(frozen=True)
 class TrainPlan:
-    """A contraction of an input with all cores of a layer, in the cheapest order that opt_einsum finds.
+    """Contraction of an input with all cores of a layer, in the cheapest order that opt_einsum finds.
 
     Attributes
     ----------
     multiply_adds : float
-        What it costs.
+        Its cost.
     intermediate : float
-        Numbers written on the way.
+        Size of all intermediate results.
     expression : callable
-        From the input (rows, one axis a mode), the left cores, the values and the right cores to such a tensor.
+        From the input (rows, one axis per mode), the left cores, s and the right cores to the output, in the same form.
     """
 
     multiply_adds: float
@@ -125,7 +125,7 @@ def train_plan(shape: LayerShape, rows: int) -> TrainPlan:
     batch, spectrum = next(symbols), next(symbols)
     left, left_modes = _terms(shape.left, spectrum, symbols)
     right, right_modes = _terms(shape.right, spectrum, symbols)
-    # The first mode of V's rows is the one next to the spectrum. A train without cores is the identity on the bond.
+    # The first mode of V's rows is next to the spectrum. A train without cores is the identity on the bond.
     equation = ",".join([batch + right_modes[::-1], *left, spectrum, *right]) + f"->{batch}{left_modes or spectrum}"
     sizes = [_input_size(shape, rows), *_core_sizes(shape.left), (shape.rank,), *_core_sizes(shape.right)]
     path, found = opt_einsum.contract_path(equation, *sizes, shapes=True)
@@ -164,7 +164,7 @@ def apply_train(
 
 
 def _terms(train: Train, spectrum: str, symbols: Iterator[str]) -> tuple[list[str], str]:
-    """Einsum term of each core as `_core_sizes` shapes it, and the modes from the outer end to the spectrum."""
+    """Einsum term of each core in the shape of `_core_sizes`, and the modes from the outer end to the spectrum."""
     terms, modes, outer = [], "", ""
     for k in range(len(train.cores)):
         mode, inner = next(symbols), spectrum if k == len(train.cores) - 1 else next(symbols)
@@ -174,7 +174,7 @@ def _terms(train: Train, spectrum: str, symbols: Iterator[str]) -> tuple[list[st
 
 
 def _core_sizes(train: Train) -> list[tuple[int, ...]]:
-    """Shapes of the cores as tensors; the outermost is a matrix, its rows one mode."""
+    """Shapes of the cores as tensors; the outermost is a matrix whose rows are one mode."""
     sizes: list[tuple[int, ...]] = [(core.rows, core.inner) for core in train.cores[:1]]
     for core in train.cores[1:]:
         rows = (core.outer, core.mode) if train.side == "left" else (core.mode, core.outer)

@@ -1,4 +1,4 @@
-"""What all reparameterized layers share."""
+"""Base class of all reparameterized layers."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ OWN = (
     *("left", "right", "spectrum", "shape", "options", "weight_dtype", "application", "recompute", "room"),
     *("dense_error", "dense_class", "weight_hooks"),
 )
-"""Names that a spectral layer adds to those of the ordinary one."""
+"""Attributes that a spectral layer adds to those of the ordinary one."""
 STATIC: tuple[Application, ...] = ("factored", "weight")
 MANY = 2**24
-"""Entries of an input of unknown size."""
+"""Assumed number of entries of an input of unknown size."""
 
 
 class SpectralLayer(Weighted):  # type: ignore[override, misc]
@@ -41,14 +41,14 @@ class SpectralLayer(Weighted):  # type: ignore[override, misc]
         How the layer is applied: by building W, by V and then U, or (linear layers) core by core. Chosen by cost at
         each input's size unless set.
     recompute : {"auto", "always", "never"}
-        Whether a layer applied as V^T and then U computes V^T x again in the backward, instead of keeping it; "auto"
-        does where it is larger than `room`.
+        Whether a layer applied as V^T and then U recomputes V^T x in the backward instead of keeping it; "auto" does so
+        where V^T x is larger than `room`.
     room : float
-        Numbers that low rank saves a layer of the model on average: where every layer keeps no more of its forward for
-        the backward beyond what the dense one keeps, training takes no more memory than that of the dense network.
+        Numbers that low rank saves per layer of the model, on average. If no layer keeps more activations than this
+        beyond those of the dense layer, training takes no more memory than the dense network does.
     dense_error : float or None
-        With ``init="dense"``: relative Frobenius error of W against the weight that was there; of its outputs, in the
-        root mean square, where their inputs' moment was given.
+        With ``init="dense"``: relative Frobenius error of W against the original weight, or relative root mean square
+        error of the outputs if the moment of the inputs was given.
     """
 
     applications: ClassVar[tuple[Application, ...]] = STATIC
@@ -82,19 +82,19 @@ class SpectralLayer(Weighted):  # type: ignore[override, misc]
 
     @staticmethod
     def columns(layer: nn.Module, input: Tensor) -> Tensor | None:
-        """What the layer's matrix is multiplied with.
+        """The columns that the layer's matrix multiplies.
 
         Parameters
         ----------
         layer : nn.Module
             An ordinary layer.
         input : Tensor
-            Of that layer.
+            An input of that layer.
 
         Returns
         -------
         Tensor or None
-            (N, d_in), of the input at N places; None where the outputs are no product of the matrix and such columns.
+            (N, d_in), of the input at N places; None if the outputs are not a product of the matrix and such columns.
         """
         return None
 
@@ -116,7 +116,7 @@ class SpectralLayer(Weighted):  # type: ignore[override, misc]
             The attributes `options`, `shape`, `recompute`, `room` and `dense_error`.
         """
         dtype = layer._parameters.pop("weight").dtype  # type: ignore[union-attr]
-        # Not by setattr, which a layer of ours reads the weight in
+        # Not setattr: in a spectral layer it would read the weight
         layer.__dict__.update(
             dense_class=kind_of(layer),
             weight_dtype=dtype,
@@ -135,7 +135,7 @@ class SpectralLayer(Weighted):  # type: ignore[override, misc]
         Parameters
         ----------
         weight : nn.Parameter
-            To hold from now on.
+            Its new weight.
         """
         kind, others = _rebased(self, self.dense_class), dict(self._parameters)
         for name in OWN:
@@ -146,15 +146,15 @@ class SpectralLayer(Weighted):  # type: ignore[override, misc]
         self.__class__ = kind  # type: ignore[assignment]
 
     def thin_layers(self) -> nn.Sequential | None:
-        """Two ordinary layers, V^T and then U diag(s), that compute the same.
+        """Two ordinary layers, V^T and then U diag(s), with the same outputs.
 
         Returns
         -------
         nn.Sequential or None
-            None where they have no fewer numbers than the dense layer.
+            None if they have no fewer parameters than the dense layer.
         """
         shape = self.shape
-        # Attention reads the weight of its output projection itself.
+        # Attention reads the weight of its output projection directly.
         if (
             self.dense_class is NonDynamicallyQuantizableLinear
             or shape.rank * (shape.d_out + shape.d_in) >= shape.d_out * shape.d_in
@@ -180,12 +180,12 @@ class SpectralLayer(Weighted):  # type: ignore[override, misc]
         return keeping(codes, encode, self.recompute, self.room)
 
     def workload(self, entries: int) -> Workload:
-        """The size of a call.
+        """The size of one call.
 
         Parameters
         ----------
         entries : int
-            Of the input.
+            Entries of the input.
 
         Returns
         -------
@@ -199,7 +199,7 @@ class SpectralLayer(Weighted):  # type: ignore[override, misc]
         Parameters
         ----------
         input : Tensor
-            What `forward` takes.
+            An input of `forward`.
 
         Returns
         -------
@@ -208,18 +208,20 @@ class SpectralLayer(Weighted):  # type: ignore[override, misc]
         Raises
         ------
         ValueError
-            `application` is none that this layer has.
+            The layer does not support `application`.
         """
         if self.application != "auto" and self.application not in self.applications:
             kinds = ", ".join(("auto", *self.applications))
-            raise ValueError(f"a {self.dense_class.__name__} cannot be applied as {self.application!r}, but as {kinds}")
+            raise ValueError(
+                f"a {self.dense_class.__name__} cannot be applied as {self.application!r}; choose one of {kinds}"
+            )
         # For compilers, sizes may be symbols, and the search for a contraction order cannot be followed
         choices, entries = (STATIC, MANY) if in_transform() else (self.applications, input.numel())
         return self.application if self.application in choices else choose(self.shape, self.workload(entries), choices)
 
 
 def filled(layer: Any, weight: Tensor, bias: Tensor | None = None) -> nn.Module:
-    """An ordinary layer with these numbers.
+    """Set weight and bias of an ordinary layer.
 
     Parameters
     ----------
@@ -241,7 +243,7 @@ def filled(layer: Any, weight: Tensor, bias: Tensor | None = None) -> nn.Module:
 
 
 def kind_of(layer: nn.Module) -> type[nn.Module]:
-    """Class of a layer, also of one whose bias, say, is parametrized in torch's sense.
+    """Class of a layer, looking through torch parametrizations of anything but its weight.
 
     Parameters
     ----------
@@ -251,14 +253,14 @@ def kind_of(layer: nn.Module) -> type[nn.Module]:
     Returns
     -------
     type
-        Its own where the weight itself is parametrized.
+        The parametrized class itself if the weight is parametrized.
     """
     own = parametrize.is_parametrized(layer, "weight")
     return type(layer) if own else parametrize.type_before_parametrizations(layer)  # type: ignore[no-any-return]
 
 
 def _rebased(layer: nn.Module, base: type[nn.Module]) -> type[nn.Module]:
-    """`base`, or what torch made of the layer's class for its parametrizations, made of `base`."""
+    """`base`, or the layer's parametrized class derived from `base` instead."""
     if not parametrize.is_parametrized(layer):
         return base
     own = {name: value for name, value in vars(type(layer)).items() if name not in ("__dict__", "__weakref__")}

@@ -18,7 +18,7 @@ from sttp_riemann.layers.tracing import opaque
 
 
 class Convolution(SpectralLayer):
-    """What plain and transposed convolutions of torch bring along."""
+    """Attributes common to torch's plain and transposed convolutions."""
 
     in_channels: int
     out_channels: int
@@ -101,7 +101,7 @@ class _SpectralConv(Convolution):
         )
 
     def _grouped(self, input: Tensor, thin: Tensor, left: Tensor) -> Tensor:
-        """All groups read their channels through the same V, each writes through its own rows of U."""
+        """All groups read their channels through the same V; each writes through its own rows of U."""
         space = len(self.kernel_size)
         convolve = CONVOLVE[space]
         wide = left.reshape(*left.shape, *(1,) * space)

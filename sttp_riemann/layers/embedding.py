@@ -18,7 +18,7 @@ from sttp_riemann.layers.tracing import opaque
 class SpectralEmbedding(SpectralLayer, nn.Embedding):  # type: ignore[override, misc]
     """Embedding with a spectral weight (num_embeddings, embedding_dim).
 
-    No gradient comes from `padding_idx`. Its vector is a row of W like any other, so it is not zero.
+    `padding_idx` contributes no gradient. Its vector is a row of W like any other, so it is not zero.
     """
 
     @staticmethod
@@ -32,7 +32,7 @@ class SpectralEmbedding(SpectralLayer, nn.Embedding):  # type: ignore[override, 
 
     @override
     def workload(self, entries: int) -> Workload:
-        """A lookup costs a row's length: what counts is building W against multiplying rows by V^T."""
+        """A lookup costs one row: the choice is between building W and multiplying rows by V^T."""
         return Workload(entries, 0, 0, 0, self.embedding_dim)
 
     @override

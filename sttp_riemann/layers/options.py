@@ -1,4 +1,4 @@
-"""How a layer's weight is parameterized: part of its state, and compared when a state is loaded."""
+"""How a layer's weight is parameterized: part of its state, compared on loading."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ class Options:
     Attributes
     ----------
     method : {"sttp", "svdp"}
-        Trains or one core a side.
+        Trains, or one core per side.
     spectrum : {"identity", "learned", "free"}
         How s is computed.
     bound : float
         Largest singular value, unless the spectrum is free.
     bound_from_weight : bool
-        Whether that is a number which comes from the layer's first weight, and so travels with its state.
+        Whether `bound` was taken from the layer's original weight and so is saved with its state.
     kernel_modes : {"flat", "prime"}
         Modes of the kernel positions.
     init : str
-        Where the cores started; not part of the state.
+        How the cores were initialized; not part of the state.
     """
 
     method: Method
@@ -41,7 +41,7 @@ class Options:
     init: str
 
     def encode(self, shape: LayerShape, frames: str) -> Tensor:
-        """These options as whole numbers, which averages and casts of a state leave as they are.
+        """Encode the options as whole numbers, which averages and casts of a state leave unchanged.
 
         Parameters
         ----------
@@ -58,7 +58,7 @@ class Options:
         return torch.tensor([ord(c) for c in json.dumps(self._facts(shape, frames))], dtype=torch.int32, device="cpu")
 
     def difference(self, shape: LayerShape, frames: str, state: Any) -> str | None:
-        """What keeps a state from being loaded.
+        """Reason why a state does not fit.
 
         Parameters
         ----------
@@ -67,12 +67,12 @@ class Options:
         frames : str
             Kind of its frames.
         state : Tensor
-            What `encode` gave.
+            Result of `encode`.
 
         Returns
         -------
         str or None
-            None where it fits.
+            None if it fits.
         """
         found = decode(state)
         if found is None:
@@ -85,7 +85,7 @@ class Options:
         return None
 
     def bounded(self, state: Any) -> Options:
-        """The same, with the bound of a state that fits."""
+        """The same options with the bound of a fitting state."""
         found = decode(state)
         bound = (found or {}).get("bound")
         return replace(self, bound=bound) if self.bound_from_weight and isinstance(bound, float) else self
@@ -103,12 +103,12 @@ class Options:
 
 
 def decode(state: Any) -> dict[str, Any] | None:
-    """Facts that `Options.encode` wrote; None where they cannot be read.
+    """Decode what `Options.encode` wrote; None if it is unreadable.
 
     Parameters
     ----------
     state : Tensor
-        Whole numbers, also as floating-point ones after an average.
+        Whole numbers, possibly in a floating-point dtype after averaging.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""One matrix applied to the channels at every place."""
+"""Pointwise convolution: one matrix applied to the channels at every place."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ CONVOLVE = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 
 
 def pointwise(input: Tensor, matrix: Tensor, bias: Tensor | None, space: int) -> Tensor:
-    """Convolve with a kernel of one place.
+    """Convolve with a kernel of size 1.
 
     Parameters
     ----------
@@ -23,7 +23,7 @@ def pointwise(input: Tensor, matrix: Tensor, bias: Tensor | None, space: int) ->
     bias : Tensor or None
         (C_out,).
     space : {1, 2, 3}
-        Dimensions of space.
+        Number of spatial dimensions.
 
     Returns
     -------
@@ -32,8 +32,8 @@ def pointwise(input: Tensor, matrix: Tensor, bias: Tensor | None, space: int) ->
 
     Notes
     -----
-    On the CPU it is one matrix product a sample, which reads the input as it lies. The convolution would first copy it
-    into a layout of its own, and is slow to sum the gradient of the bias.
+    On the CPU this is one matrix product per sample, which reads the input in place. torch's convolution first copies
+    the input into its own layout, and sums the gradient of the bias slowly.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Intermediate results that are computed again in the backward instead of kept for it."""
+"""Intermediate results that the backward recomputes instead of keeping."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ RECOMPUTE: tuple[Recompute, ...] = ("auto", "always", "never")
 def keeping(
     result: Tensor, compute: Callable[[], Tensor], choice: Recompute, room: float
 ) -> AbstractContextManager[None]:
-    """Context for the operations that would keep a result for their backward.
+    """Context for operations that would save a result for their backward.
 
     Parameters
     ----------
     result : Tensor
-        What `compute` gave, or the same in another shape.
+        Result of `compute`, possibly reshaped.
     compute : callable
-        Computes the same again, from tensors that are kept anyway.
+        Recomputes it from tensors that are saved anyway.
     choice : {"auto", "always", "never"}
-        Whether to compute it again in the backward; "auto" does where it is larger than `room`, but leaves it to others
-        that look after what is kept, as activation checkpointing does.
+        Whether to recompute it in the backward; "auto" does so where it is larger than `room`, unless other hooks on
+        saved tensors are active, such as those of activation checkpointing.
     room : float
         Numbers.
 
     Returns
     -------
     context manager
-        One without effect where the result is kept, no backward follows, or a compiler decides for itself.
+        Without effect where the result is kept, no backward follows, or a compiler decides.
 
     Notes
     -----
-    Chen et al. 2016 (arXiv 1604.06174), for single results. Second derivatives are those of the result itself: autograd
-    knows where what it unpacks came from.
+    Chen et al. 2016 (arXiv 1604.06174), applied to single results. Second derivatives are correct: autograd tracks the
+    origin of the unpacked result.
     """
     if choice == "never" or not torch.is_grad_enabled() or in_transform():
         return nullcontext()
@@ -51,13 +51,13 @@ def keeping(
 
 
 def _others_decide() -> bool:
-    # Older releases of torch do not tell
+    # Older releases of torch cannot report it
     innermost = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", lambda _: None)
     return innermost(True) is not None
 
 
 def _computed_again(result: Tensor, compute: Callable[[], Tensor]) -> AbstractContextManager[None]:
-    # Not the tensor: whoever packs must not keep it alive
+    # Not the tensor itself: packing must not keep it alive
     address, shape, entries, kind = result.data_ptr(), result.shape, result.numel(), result.device.type
     narrow = torch.is_autocast_enabled(kind)
     dtype = torch.get_autocast_dtype(kind) if narrow else None

@@ -1,4 +1,4 @@
-"""What a spectral layer keeps: options beside its parameters, compared when a state is loaded; sizes; casts."""
+"""State of a spectral layer: its options, saved with the parameters and compared on loading; sizes; casts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sttp_riemann.trains.spectrum import SpectrumKind
 
 
 class Parameterized(Owner):
-    """A module that knows how its weight is parameterized.
+    """A module with the options of its weight's parameterization.
 
     Attributes
     ----------
@@ -40,7 +40,7 @@ class Parameterized(Owner):
     @property
     def frames(self) -> str:
         """Kind of frame, a key of `sttp_riemann.frames.FRAMES`."""
-        # A kind made of another comes after it
+        # A derived kind comes after its base
         return next(name for name, kind in reversed(FRAMES.items()) if isinstance(self.left, kind))
 
     @property
@@ -55,7 +55,7 @@ class Parameterized(Owner):
 
     @property
     def stored(self) -> int:
-        """Trainable numbers that are kept for it."""
+        """Number of trainable parameters that represent the weight."""
         kind = FRAMES[self.frames]
         frames = sum(kind.numbers(core) for core in (*self.shape.left.cores, *self.shape.right.cores))
         return frames + (0 if self.spectrum is None else self.rank)
@@ -84,8 +84,8 @@ class Parameterized(Owner):
         state = state_dict.get(f"{prefix}_extra_state")
         difference = None if state is None else self.options.difference(self.shape, self.frames, state)
         if difference is not None:
-            errors.append(f"layer {prefix.removesuffix('.')!r} keeps its weight as it is: {difference}")
-            # What is its own is put in the place of what does not fit, so that torch does not complain of that too
+            errors.append(f"layer {prefix.removesuffix('.')!r} cannot load this state: {difference}")
+            # Substitute the layer's own values for what does not fit, so that torch reports no second error
             names = (f"{prefix}left.", f"{prefix}right.", f"{prefix}spectrum", f"{prefix}_extra_state")
             own = self.state_dict(prefix=prefix, keep_vars=True)
             for name in [name for name in (*state_dict, *own) if name.startswith(names)]:
@@ -111,6 +111,6 @@ class Parameterized(Owner):
         return self
 
     def _widen_spectrum(self) -> None:
-        # With assign=True the tensor of a narrow checkpoint itself is here now
+        # With assign=True the parameter now is the tensor of the narrow checkpoint
         if self.spectrum is not None and wide_dtype(self.spectrum.dtype) != self.spectrum.dtype:
             self.spectrum.data = self.spectrum.data.to(wide_dtype(self.spectrum.dtype))

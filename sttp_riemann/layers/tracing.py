@@ -1,4 +1,4 @@
-"""Layers under torch.fx, which follows a model with stand-ins for its inputs."""
+"""Layers under torch.fx, which traces a model with proxies for its inputs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.fx import Proxy
 
 
 def opaque(forward: Callable[..., Any]) -> Callable[..., Any]:
-    """Make the forward of a layer one node of a symbolic trace, as those of torch's own layers are.
+    """Make the forward of a layer a single node of a symbolic trace, as for torch's own layers.
 
     Parameters
     ----------
@@ -20,7 +20,7 @@ def opaque(forward: Callable[..., Any]) -> Callable[..., Any]:
     Returns
     -------
     callable
-        The same for real inputs.
+        The same method; proxies become one node.
     """
 
     @functools.wraps(forward)

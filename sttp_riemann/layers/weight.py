@@ -1,4 +1,4 @@
-"""W as users see it: a computed tensor, which says so where writing to it would be lost."""
+"""W as users see it: a computed tensor that refuses writes, as they would be lost."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ IN_PLACE = {
 
 
 class Writable(Protocol):
-    """What a weight asks of its layer."""
+    """What a weight needs from its layer."""
 
     @property
     def trains(self) -> bool:
@@ -28,19 +28,19 @@ class Writable(Protocol):
         ...
 
     def freeze(self, frozen: bool = True) -> Any:
-        """Stop or start the training of cores and spectrum."""
+        """Freeze or unfreeze cores and spectrum."""
         ...
 
     def hook_weight(self, weight: Tensor, hook: Callable[[Tensor], Tensor | None]) -> Any:
-        """Call a hook with the gradient of the weight, also in later forwards."""
+        """Call a hook with the gradient of the weight, in later forwards, too."""
         ...
 
 
 class SpectralWeight(Tensor):
-    """The weight of a spectral layer: like any tensor to read, refused to write.
+    """The weight of a spectral layer: reads like any tensor, refuses writes.
 
-    Whatever shares memory with it is refused as well. Its `requires_grad` is that of the layer's cores, and sets them;
-    a hook on it stays for later forwards, as on a parameter, where the layer builds its weight.
+    Writes to anything that shares its memory are refused, too. Its `requires_grad` reads and sets that of the layer's
+    cores. Where the layer builds its weight, a hook on it stays for later forwards, as on a parameter.
     """
 
     layer: Callable[[], Writable | None]
@@ -54,12 +54,12 @@ class SpectralWeight(Tensor):
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Refuse what writes, and hand the rest on."""
+        """Refuse operations that write, and pass on the rest."""
         kwargs = kwargs or {}
         weight = args[0] if args and isinstance(args[0], cls) else None
         if _writes(func, weight, kwargs, cls):
             raise RuntimeError(
-                "the weight of a spectral layer is computed from its cores, so that writing to it would be lost: "
+                "the weight of a spectral layer is computed from its cores, so writing to it would be lost: "
                 "assign a new tensor to layer.weight, call sr.set_weight(layer, tensor), or write into "
                 "sr.decompress(model)"
             )
@@ -84,16 +84,16 @@ class SpectralWeight(Tensor):
 
 
 def guarded(tensor: Tensor, layer: Callable[[], Writable | None], whole: bool = True) -> SpectralWeight:
-    """Make a tensor a weight; it stays the same object, and so the same node of the graph.
+    """Turn a tensor into a weight; it stays the same object, hence the same node of the graph.
 
     Parameters
     ----------
     tensor : Tensor
-        What a layer's weight was computed to be, or a view of that.
+        The computed weight of a layer, or a view of it.
     layer : callable
         Weak reference to the layer.
     whole : bool
-        Whether it is the weight itself.
+        Whether it is the weight itself, not a view.
 
     Returns
     -------

@@ -23,31 +23,31 @@ from sttp_riemann.layers.weight import SpectralWeight, guarded
 from sttp_riemann.trains.start import LayerCores, draw, from_weight
 
 LOSSY = 1e-3
-"""Relative error of an assigned weight from which the user is warned."""
+"""Relative error of an assigned weight above which a warning is given."""
 TINY = torch.finfo(torch.float64).tiny
 
 
 class Weighted(Parameterized):
-    """A module with a weight to look at, to assign, to freeze, to hook and to tie.
+    """A module with a weight that can be read, assigned, frozen, hooked and tied.
 
     Attributes
     ----------
     application : {"auto", "weight", "factored", "train"}
-        How it is applied.
+        How the layer is applied.
     weight_hooks : dict
-        What is called with the gradient of W, where W is built.
+        Functions called with the gradient of W, where W is built.
     """
 
     application: Application
     weight_hooks: OrderedDict[int, Callable[[Tensor], Tensor | None]]
 
     def to_matrix(self, weight: Tensor) -> Tensor:
-        """The matrix (d_out, d_in) of a weight in the shape of the layer's."""
+        """Reshape a weight to the matrix (d_out, d_in)."""
         raise NotImplementedError
 
     def factors(self) -> tuple[Tensor, Tensor]:
         """``U diag(s)`` (d_out, rank) and ``V`` (d_in, rank)."""
-        if in_transform():  # compilers cannot see what several layers share
+        if in_transform():  # compilers cannot trace results that layers share
             left, right = self.build_factors()
             return left.to(self.weight_dtype), right.to(self.weight_dtype)
         part, i = part_of(self)
@@ -55,7 +55,7 @@ class Weighted(Parameterized):
         return left, right
 
     def core_frames(self) -> tuple[list[Tensor], Tensor, list[Tensor]]:
-        """Frames (rows, inner) left and right of the spectrum, and the values there (rank,)."""
+        """Frames (rows, inner) left and right of the spectrum, and s (rank,) between them."""
         if in_transform():
             return self.build_cores()
         part, i = part_of(self)
@@ -77,9 +77,9 @@ class Weighted(Parameterized):
 
     @property
     def weight(self) -> Tensor:
-        """W in the shape of the original layer's weight, differentiable, not to be written to.
+        """W in the shape of the original layer's weight, differentiable and read-only.
 
-        Assigning a tensor projects it into the layer, see `set_weight`.
+        Assigning a tensor projects it into the layer; see `set_weight`.
         """
         weight = self.built_weight()
         return weight if in_transform() or isinstance(weight, SpectralWeight) else guarded(weight, ref(self))
@@ -95,34 +95,34 @@ class Weighted(Parameterized):
         error = self.set_weight(value)
         if error > LOSSY:
             warnings.warn(
-                f"the weight that was assigned is kept up to a relative error of {error:.2g}: rank {self.rank}, "
-                f"spectrum {self.spectrum_kind!r} and bound {self.bound:g} allow no more",
+                f"the assigned weight is represented with a relative error of {error:.2g}: rank {self.rank}, "
+                f"spectrum {self.spectrum_kind!r} and bound {self.bound:g} allow no better",
                 stacklevel=2,
             )
 
     def tie(self, other: Weighted) -> None:
-        """Share all cores with another layer from now on.
+        """Tie to another layer: share all its cores.
 
         Parameters
         ----------
         other : Weighted
-            Of equal weight.
+            A layer whose weight has the same shape and options.
 
         Raises
         ------
         TypeError
-            It is no such layer.
+            `other` is not a reparameterized layer.
         ValueError
             Its weight is of another shape or parameterized in another way.
         """
         check_kind("other", other, Weighted, "a reparameterized layer")
         if self.options != other.options or self.shape != other.shape:
-            raise ValueError("the other layer must parameterize its weight in the same way as this one, to share it")
+            raise ValueError("layers can share a weight only if they parameterize it in the same way")
         self.left, self.spectrum, self.right = other.left, other.spectrum, other.right
 
     @torch.no_grad()
     def set_weight(self, weight: Tensor) -> float:
-        """Hold another weight from now on, as near as ranks, spectrum and bound allow.
+        """Replace the weight, as closely as ranks, spectrum and bound allow.
 
         Parameters
         ----------
@@ -137,7 +137,7 @@ class Weighted(Parameterized):
         Raises
         ------
         TypeError
-            It is no tensor.
+            `weight` is not a tensor.
         ValueError
             It is of another shape, complex, sparse, not finite or beyond 1e30.
         """
@@ -156,7 +156,7 @@ class Weighted(Parameterized):
 
     @torch.no_grad()
     def assign_(self, cores: LayerCores) -> None:
-        """Hold other cores from now on, in place.
+        """Replace the cores, in place.
 
         Parameters
         ----------
@@ -173,7 +173,7 @@ class Weighted(Parameterized):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Draw cores and bias anew, the cores as at the start, or uniformly where they came from a dense weight."""
+        """Draw cores and bias anew: the cores by the original `init`, or uniformly if that was a dense weight."""
         generator = torch.Generator().manual_seed(int(torch.randint(2**62, (), device="cpu")))
         self.assign_(draw(self.shape, "orthogonal" if self.options.init == "dense" else self.options.init, generator))
         if isinstance(bias := getattr(self, "bias", None), Tensor):
@@ -182,16 +182,16 @@ class Weighted(Parameterized):
 
     @property
     def trains(self) -> bool:
-        """Whether any number that the weight is computed from is trained."""
+        """Whether any parameter of the weight is trained."""
         return any(p.requires_grad for p in self.factor_parameters())
 
     def freeze(self, frozen: bool = True) -> None:
-        """Keep the weight as it is, or train it again.
+        """Freeze or unfreeze the weight.
 
         Parameters
         ----------
         frozen : bool
-            Whether to keep it.
+            Whether to freeze it.
 
         Raises
         ------
@@ -203,24 +203,24 @@ class Weighted(Parameterized):
             parameter.requires_grad_(not frozen)
 
     def hook_weight(self, weight: Tensor, hook: Callable[[Tensor], Tensor | None]) -> RemovableHandle:
-        """Call a hook with the gradient of W, from now on.
+        """Register a hook on the gradient of W.
 
         Parameters
         ----------
         weight : Tensor
-            W as it is at this moment.
+            The present W.
         hook : callable
             As `torch.Tensor.register_hook` takes it.
 
         Returns
         -------
         RemovableHandle
-            Its `remove` ends that.
+            Its `remove` removes the hook.
 
         Raises
         ------
         TypeError
-            The weight is no tensor, or the hook cannot be called.
+            The weight is not a tensor, or the hook is not callable.
         RuntimeError
             The layer does not always build W.
         """
@@ -228,7 +228,7 @@ class Weighted(Parameterized):
         check_kind("hook", hook, Callable, "a function of the gradient")
         if self.application != "weight":
             raise RuntimeError(
-                "this layer is applied by its factors and builds no W, so that a hook on it would not be called: set "
+                "this layer is applied by its factors without building W, so the hook would never be called: set "
                 "layer.application = 'weight' first"
             )
         handle = RemovableHandle(self.weight_hooks)

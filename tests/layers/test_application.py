@@ -52,5 +52,7 @@ def test_the_plan_costs_what_the_cheapest_order_costs() -> None:
 def test_an_application_that_a_layer_has_not_is_refused(application: str) -> None:
     layer = sr.reparameterize(nn.Conv2d(4, 4, 3), 2)
     layer.application = application
-    with pytest.raises(ValueError, match=f"a Conv2d cannot be applied as '{application}', but as auto, factored"):
+    with pytest.raises(
+        ValueError, match=f"a Conv2d cannot be applied as '{application}'; choose one of auto, factored"
+    ):
         layer(torch.randn(1, 4, 5, 5))
