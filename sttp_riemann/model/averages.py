@@ -18,14 +18,14 @@ from sttp_riemann.model.measures import spectral_layers
 
 
 class Averaged(AveragedModel):
-    """Exponential moving average of a network, as torch's `AveragedModel` keeps it, with frames that stay frames.
+    """Exponential moving average of a network, like torch's `AveragedModel`, whose frames stay orthonormal.
 
     Parameters
     ----------
     model : nn.Module
         The network; copied.
     decay : float
-        Weight of the average so far at each update.
+        Weight of the previous average at each update.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -35,7 +35,7 @@ class Averaged(AveragedModel):
     @override
     @torch.no_grad()
     def update_parameters(self, model: nn.Module) -> None:
-        """Take the network's present weights into the average.
+        """Update the average with the network's present weights.
 
         Raises
         ------
@@ -46,7 +46,7 @@ class Averaged(AveragedModel):
         """
         check_kind("model", model, nn.Module, "a torch.nn.Module")
         if _shapes(model) != _shapes(self.module):
-            raise ValueError("model is not the one that this is the average of: its parameters or buffers differ")
+            raise ValueError("model is not the network being averaged: its parameters or buffers differ")
         super().update_parameters(model)
         for layer in self.module.modules():
             if isinstance(layer, SpectralLayer):
@@ -59,31 +59,31 @@ class Averaged(AveragedModel):
 
 
 def averaged(model: nn.Module, decay: float = 0.999) -> Averaged:
-    """Begin an exponential moving average of a network.
+    """Start an exponential moving average of a network.
 
     Parameters
     ----------
     model : nn.Module
         A reparameterized model; copied.
     decay : float
-        Weight, in [0, 1), of the average so far at each update.
+        Weight, in [0, 1), of the previous average at each update.
 
     Returns
     -------
     Averaged
-        A module that computes as the average does: ``update(model)`` takes in the present weights, ``module`` is the
-        averaged network. Where the gauge is fixed in training, hand it to `gauge_fix`, so that both are in one gauge.
+        The average, which can be called like the network: ``update(model)`` updates it, ``module`` is the
+        averaged network. If the gauge is fixed during training, pass it to `gauge_fix` to keep both in the same gauge.
 
     Raises
     ------
     TypeError
-        `model` is no module.
+        `model` is not a module.
     ValueError
         The decay is out of range, or the model has no reparameterized layer.
 
     Notes
     -----
-    Frames are averaged entry by entry and brought to the nearest frame, a retraction of the mean (Absil et al. 2008,
+    Frames are averaged entry by entry and projected to the nearest frame, a retraction of the mean (Absil et al. 2008,
     Section 4.1).
 
     Examples
@@ -111,7 +111,7 @@ def _shapes(model: nn.Module) -> list[torch.Size]:
 def _blend(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Any], None]:
     def blend(averages: Sequence[Tensor], values: Sequence[Tensor], count: Any) -> None:
         for average, value in zip(averages, values, strict=True):
-            # torch's own blend rounds whole numbers down, which are counts or indices
+            # torch's own averaging rounds down integers, which are counts or indices
             if average.is_floating_point():
                 average.lerp_(value, 1 - decay)
             else:

@@ -1,4 +1,4 @@
-"""How many numbers a reparameterized model has, and would have without."""
+"""Size of a reparameterized model, compared with the dense one."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class LayerSize:
     d_out, d_in, rank : int
         Shape of W and its rank.
     dof, stored, dense : int
-        Degrees of freedom, trainable numbers kept, elements of W.
+        Degrees of freedom, stored trainable numbers, elements of W.
     dense_error : float or None
-        With ``init="dense"``: relative error of W at the start, or of its outputs where moments were given.
+        With ``init="dense"``: relative error of W at the start, or of its outputs if moments were given.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Compression:
     Attributes
     ----------
     layers : tuple of LayerSize
-        One row a reparameterized layer.
+        One row per reparameterized layer.
     other : int
         C: every other parameter and every floating-point buffer.
     """
@@ -62,12 +62,12 @@ class Compression:
 
     @property
     def stored(self) -> int:
-        """Trainable numbers that the kind of frame keeps for them."""
+        """Trainable numbers that the kind of frame stores for them."""
         return sum(layer.stored for layer in self.layers)
 
     @property
     def dense(self) -> int:
-        """Their elements."""
+        """Elements of these weights."""
         return sum(layer.dense for layer in self.layers)
 
     @property
@@ -87,7 +87,7 @@ class Compression:
 
 
 def compression(model: nn.Module) -> Compression:
-    """Count the numbers of a reparameterized model.
+    """Count degrees of freedom, stored numbers and dense elements of a reparameterized model.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ def compression(model: nn.Module) -> Compression:
     Returns
     -------
     Compression
-        Totals, Z in percent, and a row a layer; as a string a table.
+        Totals, Z in percent, and one row per layer; prints as a table.
 
     Raises
     ------
@@ -150,7 +150,7 @@ def percent_left(dof: int, dense: int, other: int) -> float:
     Parameters
     ----------
     dof, dense, other : int
-        Degrees of freedom of weights, their elements, and all other numbers of the model.
+        Degrees of freedom and elements of the weights, and all other numbers of the model.
 
     Returns
     -------
@@ -160,7 +160,7 @@ def percent_left(dof: int, dense: int, other: int) -> float:
 
 
 def other_numbers(model: nn.Module) -> int:
-    """C: parameters and floating-point buffers of everything but the cores and spectra, shared ones once.
+    """C: all parameters and floating-point buffers except cores and spectra, shared ones counted once.
 
     Parameters
     ----------
@@ -170,7 +170,7 @@ def other_numbers(model: nn.Module) -> int:
     Returns
     -------
     int
-        Of a dense model, all its numbers.
+        For a dense model, all its numbers.
     """
     return sum({id(t): t.numel() for t in _plain_tensors(model)}.values())
 

@@ -1,4 +1,4 @@
-"""Look at a reparameterized model: its layers, singular values, penalties on them, orthogonality."""
+"""Measures of a reparameterized model: singular values, penalties on them, orthogonality error."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def singular_values(model: nn.Module) -> dict[str, Tensor]:
     Returns
     -------
     dict[str, Tensor]
-        Layer name to values (rank,), non-negative and descending, detached. Where frames are off their manifold they
-        are computed from W.
+        Layer name to values (rank,), non-negative and descending, detached. If frames are off their manifold, the
+        values are computed from W.
 
     Raises
     ------
@@ -109,7 +109,7 @@ def orthogonality_error(model: nn.Module) -> float:
     Returns
     -------
     float
-        Computed in float64; about the rounding of the dtype that the cores are kept in.
+        Computed in float64; of the order of the rounding error of the cores' dtype.
 
     Raises
     ------
@@ -138,7 +138,7 @@ def spectral_layers(model: nn.Module, name: str = "model") -> dict[str, Spectral
     model : nn.Module
         A reparameterized model.
     name : str
-        Of the argument that it is, for the message.
+        Name of the argument, for the message.
 
     Returns
     -------
@@ -148,9 +148,9 @@ def spectral_layers(model: nn.Module, name: str = "model") -> dict[str, Spectral
     Raises
     ------
     TypeError
-        It is no module.
+        It is not a module.
     ValueError
-        If there is none.
+        There is none.
     """
     check_kind(name, model, nn.Module, "a torch.nn.Module")
     layers = {own: layer for own, layer in model.named_modules() if isinstance(layer, SpectralLayer)}
@@ -160,7 +160,7 @@ def spectral_layers(model: nn.Module, name: str = "model") -> dict[str, Spectral
 
 
 def finite_layers(model: nn.Module) -> dict[str, SpectralLayer]:
-    """Reparameterized layers by name, of a model whose frames and spectra are numbers.
+    """Reparameterized layers by name, after checking that frames and spectra are finite.
 
     Parameters
     ----------
@@ -170,12 +170,12 @@ def finite_layers(model: nn.Module) -> dict[str, SpectralLayer]:
     Returns
     -------
     dict[str, SpectralLayer]
-        As `spectral_layers` gives them.
+        As `spectral_layers` returns them.
 
     Raises
     ------
     TypeError
-        It is no module.
+        It is not a module.
     ValueError
         There is none, or one holds NaN or infinite values.
     """
@@ -201,7 +201,7 @@ def layer_ranks(model: nn.Module) -> dict[str, int]:
     Returns
     -------
     dict[str, int]
-        By layer name; as the `rank` that `reparameterize` takes, it gives the same shapes. Empty for a dense model.
+        By layer name; passed to `reparameterize` as `rank`, it gives the same shapes. Empty for a dense model.
     """
     layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, SpectralLayer)}
     return {name: max(layer.shape.ranks) for name, layer in layers.items()}

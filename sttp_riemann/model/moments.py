@@ -1,4 +1,4 @@
-"""Second moments of layers' inputs: what a low-rank weight has to keep."""
+"""Second moments of layers' inputs, which weight the low-rank approximation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sttp_riemann.checks import check_kind, is_iterable, shown
 from sttp_riemann.layers import LAYERS, kind_of
 
 LARGEST = 8192
-"""Columns of a matrix up to which moments are kept: 512 MiB in float64."""
+"""Largest number of columns for which a moment is measured: 512 MiB in float64."""
 
 
 @torch.no_grad()
@@ -23,27 +23,28 @@ def input_moments(model: nn.Module, batches: Iterable[Tensor]) -> dict[str, Tens
     Parameters
     ----------
     model : nn.Module
-        A dense model; called as it is, so put it into evaluation mode first.
+        A dense model; called in its present mode, so switch it to evaluation mode first.
     batches : iterable of Tensor
-        Inputs of the model. A convolution needs memory for its kernel's size times its input.
+        Inputs of the model. A convolution needs memory for its kernel size times its input.
 
     Returns
     -------
     dict[str, Tensor]
         Layer name to (d_in, d_in), float64, on the CPU; d_in as in the layer's matrix, the mean over places and groups
-        of a convolution. Layers that were not called have none, nor have embeddings, transposed convolutions and layers
-        of more than 8,192 columns.
+        of a convolution. Left out are layers that were not called, embeddings, transposed convolutions and layers with
+        more than 8,192 columns.
 
     Raises
     ------
     TypeError
-        `model` is no module, or `batches` no iterable of tensors.
+        `model` is not a module, or `batches` is not an iterable of tensors.
     ValueError
         There are no batches.
 
     Notes
     -----
-    The weighted low-rank approximation of a layer, the least E[(W x - W_r x)^2], needs no more of the data.
+    A second moment is all that the weighted low-rank approximation, the minimizer of E[|W x - W_r x|^2], needs to know
+    about the data.
 
     Examples
     --------
@@ -88,7 +89,7 @@ def input_moments(model: nn.Module, batches: Iterable[Tensor]) -> dict[str, Tens
         for handle in handles:
             handle.remove()
     if not called:
-        raise ValueError("there are no batches to measure the inputs of layers on")
+        raise ValueError("batches is empty, so no inputs can be measured")
     return {name: total / counts[name] for name, total in sums.items()}
 
 

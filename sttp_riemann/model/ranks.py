@@ -1,4 +1,4 @@
-"""One rank for each layer: from a number, a fraction, a mapping by layer name, or a budget for the whole network."""
+"""One rank per layer: from a number, a fraction, a mapping by layer name, or a budget for the whole network."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BUDGET, TINIEST = "a share of the network's numbers, above 0 and at most 1", 5e-
 
 @dataclass(frozen=True)
 class Dimensions:
-    """What the shape of a layer depends on beside its rank.
+    """What determines the shape of a layer, apart from its rank.
 
     Attributes
     ----------
@@ -53,7 +53,7 @@ class Dimensions:
 
     @property
     def full(self) -> int:
-        """Smallest rank with which every W is reached: of a tensor train, that of its widest bond."""
+        """Smallest rank that can represent every W; for a tensor train, that of its widest bond."""
         return max(self.shape(self.numbers).ranks)
 
     def shape(self, rank: int) -> LayerShape:
@@ -78,16 +78,16 @@ class Dimensions:
 
 
 def given_ranks(layers: Mapping[str, Dimensions], rank: Ranks, done: Sequence[str] = ()) -> dict[str, int]:
-    """Rank of every layer from what a user gave.
+    """Rank of every layer from the `rank` argument.
 
     Parameters
     ----------
     layers : mapping
         Layer name to dimensions.
     rank : int, float or mapping
-        A rank; a fraction in (0, 1] of each layer's full rank, at which nothing is cut off; or a mapping to either
-        from layer names, names of modules that hold layers, or patterns. The first that matches counts; ``"*"`` stands
-        for the layers that no other matches.
+        A rank; a fraction in (0, 1] of each layer's full rank, which truncates nothing; or a mapping to either from
+        layer names, names of modules that contain layers, or patterns. The first match wins; ``"*"`` stands for the
+        layers that nothing else matches.
     done : sequence of str
         Layers that are reparameterized already.
 
@@ -129,7 +129,7 @@ def given_ranks(layers: Mapping[str, Dimensions], rank: Ranks, done: Sequence[st
 def budget_ranks(
     layers: Mapping[str, Dimensions], budget: float, other: int, weights: Mapping[str, Tensor] | None = None
 ) -> dict[str, int]:
-    """Ranks with which a network has at most a share of its dense numbers.
+    """Ranks that keep a network within a share of its dense numbers.
 
     Parameters
     ----------
@@ -138,10 +138,10 @@ def budget_ranks(
     budget : float
         Largest share, in (0, 1]: 100 times it is the largest `Compression.ratio`.
     other : int
-        Numbers of the network beside the layers' weights.
+        Numbers of the network apart from the layers' weights.
     weights : mapping, optional
-        Layer name to matrix (d_out, d_in). Given, ranks go where they keep most of the weights' energy for a number,
-        each layer's as a share of its own; otherwise all layers get about the same share of their numbers.
+        Layer name to matrix (d_out, d_in). With them, ranks go where each number keeps most of the weights' energy,
+        relative to each layer's own; without, all layers get about the same share of their numbers.
 
     Returns
     -------
@@ -151,12 +151,12 @@ def budget_ranks(
     Raises
     ------
     ValueError
-        The budget is out of range or less than rank 1 everywhere takes, or a weight is not finite.
+        The budget is out of range or too small for rank 1 everywhere, or a weight is not finite.
 
     Notes
     -----
-    Greedy along the lower convex hull of lost energy over numbers, which is the optimum of the Lagrangian; the step
-    that the budget ends in is taken as far as it goes, and what is then left goes to the next best.
+    Greedy along the lower convex hull of lost energy over numbers, which is the optimum of the Lagrangian. The step
+    that exceeds the budget is taken as far as it fits; the rest goes to the next best step.
 
     Examples
     --------
@@ -191,10 +191,10 @@ def _rank_of(dimensions: Dimensions, rank: Rank) -> int:
 
 def _check_possible(budget: float, smallest: int, dense: int) -> None:
     if smallest > budget * dense:
-        # Rounded up, so that the budget named is one that works
+        # Rounded up, so that the suggested budget works
         least = math.ceil(10**4 * smallest / dense) / 10**4
         raise ValueError(
-            f"budget {budget:g} cannot be kept: at rank 1 everywhere the network still has {smallest:,} of its "
+            f"budget {budget:g} is too small: at rank 1 everywhere the network still has {smallest:,} of its "
             f"{dense:,} numbers; set budget to at least {least:g}"
         )
 
@@ -207,11 +207,11 @@ def _sizes(dimensions: Dimensions) -> tuple[int, ...]:
 
 
 Step = tuple[float, str, int]
-"""What a step costs by whichever measure orders them, the layer, and the rank that it comes to."""
+"""Priority of a step, its layer, and the rank that it reaches."""
 
 
 def _spend(steps: Iterable[Step], sizes: Mapping[str, Sequence[int]], limit: float) -> dict[str, int]:
-    """From rank 1, take the steps in their order, each as far up as still fits."""
+    """From rank 1, take the steps in order, each as far as it fits."""
     ranks = dict.fromkeys(sizes, 1)
     left = limit - sum(size[0] for size in sizes.values())
     for _, name, goal in steps:
@@ -223,15 +223,15 @@ def _spend(steps: Iterable[Step], sizes: Mapping[str, Sequence[int]], limit: flo
 
 
 def _lost_energy(name: str, dimensions: Dimensions, weight: Tensor) -> list[float]:
-    """Share of a weight's energy that rank 1, 2, .. full loses at most: the tails of all bonds of the chain."""
+    """Upper bound on the share of a weight's energy lost at rank 1, 2, .. full: the tails of all bonds of the chain."""
     if not torch.isfinite(weight).all():
-        raise ValueError(f"the weight of layer {name!r} holds NaN or infinite values; mend it, or exclude it")
+        raise ValueError(f"the weight of layer {name!r} holds NaN or infinite values; fix it, or exclude it")
     matrix, modes = weight.detach().double(), dimensions.shape(dimensions.full).modes
     lost = matrix.new_zeros(dimensions.full)
     for cut in range(1, len(modes)):
         unfolded = matrix.reshape(math.prod(modes[:cut]), -1)
         short = unfolded if unfolded.shape[0] <= unfolded.shape[1] else unfolded.mT
-        # Energies need no more than the Gram matrix, which is much cheaper than singular values
+        # Energies follow from the Gram matrix, which is much cheaper than an SVD
         energies = torch.linalg.eigvalsh(short @ short.mT).clamp_min(0).flip(0)
         tails = energies.flip(0).cumsum(0).flip(0)[1 : dimensions.full + 1]
         lost[: len(tails)] += tails
@@ -240,12 +240,12 @@ def _lost_energy(name: str, dimensions: Dimensions, weight: Tensor) -> list[floa
 
 
 def _share_steps(name: str, dimensions: Dimensions) -> list[Step]:
-    """Steps through all ranks, by the share of the layer's numbers that they come to."""
+    """Steps through all ranks, ordered by the share of the layer's numbers that they reach."""
     return [(size / dimensions.numbers, name, rank) for rank, size in enumerate(_sizes(dimensions), 1)]
 
 
 def _hull_steps(name: str, sizes: Sequence[int], lost: Sequence[float]) -> list[Step]:
-    """Steps from corner to corner of the lower convex hull, from rank 1 to the full one."""
+    """Steps from vertex to vertex of the lower convex hull, from rank 1 to full rank."""
     slope = partial(_slope, sizes=sizes, lost=lost)
     corners = [1]
     for rank in range(2, len(sizes) + 1):
@@ -256,7 +256,7 @@ def _hull_steps(name: str, sizes: Sequence[int], lost: Sequence[float]) -> list[
 
 
 def _slope(below: int, above: int, sizes: Sequence[int], lost: Sequence[float]) -> float:
-    """Lost energy over numbers; the steepest descent is the smallest."""
+    """Slope of lost energy over numbers; the steepest descent is the smallest."""
     more = sizes[above - 1] - sizes[below - 1]
-    # With an identity spectrum a higher rank may have fewer numbers
+    # With an identity spectrum a higher rank can have fewer numbers
     return (lost[above - 1] - lost[below - 1]) / more if more > 0 else -math.inf

@@ -51,12 +51,11 @@ def reparameterize(
     ----------
     model : nn.Module
         Changed in place: weights become cores, which each layer owns as ``left``, ``spectrum`` and ``right``;
-        everything else stays. Layers that were reparameterized before stay as they are. Make optimizers afterwards.
+        everything else stays, layers that are already reparameterized included. Create optimizers afterwards.
     rank : int, float or mapping
-        Largest rank of a layer and of a tensor train bond; a fraction in (0, 1] of each layer's full rank, at which
-        nothing is cut off; or a mapping to either from layer names, names of modules that hold layers, or patterns:
-        the first that matches counts, and ``"*"`` is for the layers that no other matches. Either this or `budget` is
-        given.
+        Largest rank of a layer and of a tensor train bond; a fraction in (0, 1] of each layer's full rank, which
+        truncates nothing; or a mapping to either from layer names, names of modules that contain layers, or patterns:
+        the first match wins, and ``"*"`` stands for the layers that nothing else matches. Give either this or `budget`.
     method : {"sttp", "svdp"}
         U and V as tensor trains of orthonormal cores, or as one orthonormal matrix each.
     frames : {"riemannian", "householder"}
@@ -64,29 +63,29 @@ def reparameterize(
     spectrum : {"learned", "identity", "free"}
         s = S / max|S|, s = 1, or s = S.
     init : {"noisy_identity", "orthogonal", "identity", "dense"}
-        Where the frames start; "dense" keeps today's weights as well as the ranks allow.
+        Initialization of the frames; "dense" keeps the present weights as well as the ranks allow.
     exclude : str or sequence of str
-        Layers to leave: names, names of modules that hold them, or patterns with ``*``.
+        Layers to leave dense: names, names of modules that contain them, or patterns with ``*``.
     seed : int
-        Of the random starts. The same seed gives the same weights for every kind of frame.
+        Seed of the random initialization. The same seed gives the same weights for every kind of frame.
     budget : float, optional
-        Instead of `rank`: largest share, in (0, 1], of the network's dense numbers that it may have afterwards;
-        `compression` then tells at most 100 times that. With ``init="dense"`` ranks go where they keep most of the
-        weights, otherwise all layers get about the same share of their numbers.
+        Instead of `rank`: largest share, in (0, 1], of the dense network's numbers to keep; the ratio of `compression`
+        is then at most 100 times that. With ``init="dense"`` ranks go where they keep most of the weights; otherwise
+        all layers get about the same share of their numbers.
     kernel_modes : {"flat", "prime"}
         Kernel positions as one mode of the train, or factorized.
     spectral_bound : float or "initial", optional
-        Largest singular value of a layer with a learned or identity spectrum. 1 by default, and so each layer is
-        1-Lipschitz as a matrix; with ``init="dense"`` and a learned spectrum the default is "initial": what each
-        layer has. That number then travels with the layer's state.
+        Largest singular value of a layer with a learned or identity spectrum. The default is 1, which makes each layer
+        1-Lipschitz as a matrix; with ``init="dense"`` and a learned spectrum it is "initial": that of each layer's
+        present weight, which is then saved with the layer's state.
     moments : mapping, optional
         With ``init="dense"``: second moments of layers' inputs, as `input_moments` measures them. Cores and the ranks
-        of a budget are then those that keep the layers' outputs best, instead of their weights, and the error that a
-        layer tells is that of its outputs. Layers without a moment are treated as if there were none.
+        of a budget then preserve the layers' outputs instead of their weights, and the reported layer error is that of
+        the outputs. Layers without a moment are treated as without `moments`.
     recompute : {"auto", "always", "never"}
-        Whether a layer computes V^T x again in the backward instead of keeping it: less memory, for up to a quarter
-        more time. "auto" does where it is larger than what low rank saves a layer, which keeps training within the
-        memory that the dense network takes.
+        Whether a layer recomputes V^T x in the backward instead of keeping it: less memory, for up to a quarter more
+        time. "auto" does so where V^T x is larger than what low rank saves per layer, which keeps training within the
+        memory of the dense network.
 
     Returns
     -------
@@ -96,11 +95,11 @@ def reparameterize(
     Raises
     ------
     TypeError
-        If `model` is no module, or a moment no tensor.
+        If `model` is not a module, or a moment is not a tensor.
     ValueError
         If an option is unknown or out of range, a name in `exclude` or `rank` matches no layer that can be changed, the
-        budget is less than rank 1 everywhere takes, there is no layer to change, a weight cannot be replaced, or a
-        moment does not fit. The model is then as it was.
+        budget is too small for rank 1 everywhere, there is no layer to change, a weight cannot be replaced, or a moment
+        does not fit. The model is then unchanged.
 
     Notes
     -----
@@ -116,7 +115,7 @@ def reparameterize(
     >>> model(torch.zeros(1, 3, 8, 8)).shape
     torch.Size([1, 10])
 
-    With ``init="dense"`` the weights that were there are kept, as well as the rank allows:
+    With ``init="dense"`` the original weights are kept, as well as the rank allows:
 
     >>> linear = torch.nn.Linear(64, 32)
     >>> before = linear.weight.detach().clone()
@@ -165,7 +164,7 @@ def reparameterize(
         new = _make(layers[name], shape, own.fix_gauge(shape), options, FRAMES[frames])
         error = _relative_error(shape, own, options, layers[name], roots.get(name)) if init == "dense" else None
         made.append({**new, "options": options, "recompute": recompute, "room": room, "dense_error": error})
-    # All that can fail is done
+    # Nothing can fail from here on
     for twins, new in zip(found.values(), made, strict=True):
         for layer in twins:
             LAYERS[kind_of(layer)].adopt(layer, **new)
@@ -174,25 +173,25 @@ def reparameterize(
 
 
 def decompress(model: nn.Module, factored: bool = False) -> nn.Module:
-    """Copy a model with ordinary layers in place of the reparameterized ones.
+    """Copy a model, replacing reparameterized layers by ordinary ones.
 
     Parameters
     ----------
     model : nn.Module
-        A reparameterized model; stays as it is.
+        A reparameterized model; not changed.
     factored : bool
-        For inference: where two thin layers one after the other (V^T, then U diag(s)) have fewer numbers than the dense
-        one, put an `nn.Sequential` of them in its place. Nothing is then built per call.
+        For inference: where two thin layers in sequence (V^T, then U diag(s)) have fewer numbers than the dense one,
+        use an `nn.Sequential` of them. Calls then build nothing.
 
     Returns
     -------
     nn.Module
-        A new model that computes the same and no longer knows this package.
+        A new model with the same outputs that no longer depends on this package.
 
     Raises
     ------
     TypeError
-        If `model` is no module.
+        If `model` is not a module.
     ValueError
         If the model has no reparameterized layer, or `factored` is neither True nor False.
 
@@ -241,7 +240,7 @@ HOOKS = (
 
 
 def _take_hooks(new: nn.Module, old: nn.Module) -> None:
-    """Let a module that stands in another's place call its hooks."""
+    """Move the hooks of a module to its replacement."""
     for name in HOOKS:
         setattr(new, name, getattr(old, name))
 
@@ -251,7 +250,7 @@ def _roots(
 ) -> dict[str, Tensor]:
     moments = check_mapping("moments", moments, "a mapping from names of layers to second moments of their inputs")
     if moments and init != "dense":
-        raise ValueError("moments say which part of a weight to keep: they need init='dense'")
+        raise ValueError("moments weight the approximation of a dense weight: they need init='dense'")
     known = dict(model.named_modules())
     roots = {}
     for name, moment in moments.items():
@@ -281,7 +280,7 @@ def _start(
         try:
             cores.append(from_weight(shape, _matrix(layer), roots.get(name)))
         except ValueError as error:
-            raise ValueError(f"layer {name!r}: {error}; mend it, exclude it, or use another init") from error
+            raise ValueError(f"layer {name!r}: {error}; fix it, exclude it, or use another init") from error
     return cores
 
 
@@ -301,7 +300,7 @@ def _bounds(
 def _make(
     layer: nn.Module, shape: LayerShape, cores: LayerCores, options: Options, kind: type[Frames]
 ) -> dict[str, Any]:
-    """What a layer is to own, on its device, in float32 or above, frozen if its weight was."""
+    """Frames and spectrum for a layer: on its device, in float32 or above, frozen if its weight was."""
     weight = layer._parameters["weight"]
     assert weight is not None
     trained = options.spectrum != "identity"
@@ -321,7 +320,7 @@ def _matrix(layer: nn.Module) -> Tensor:
 
 
 def _weighed(matrix: Tensor, root: Tensor | None) -> Tensor:
-    """W L, whose norm is that of the outputs of inputs with E[x x^T] = L L^T; or the weight itself."""
+    """W L, whose norm is that of the outputs for inputs with E[x x^T] = L L^T; without a moment, W."""
     return matrix if root is None else matrix.cpu().double() @ root
 
 

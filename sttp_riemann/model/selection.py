@@ -19,29 +19,29 @@ NAMES = tuple(
     for name in {*OWN, *vars(Parameterized), *vars(Weighted), *vars(SpectralLayer)}
     if name[0] != "_" and name != "weight"
 )
-"""Attributes of a spectral layer that an ordinary one has not."""
+"""Attributes that a spectral layer has and an ordinary one does not."""
 HELD = ("_parameters", "_buffers", "_modules")
 
 
 def select_layers(model: nn.Module, exclude: str | Sequence[str]) -> dict[str, list[nn.Module]]:
-    """Layers to reparameterize; those that share one weight count as one.
+    """Layers to reparameterize, grouped by shared weight.
 
     Parameters
     ----------
     model : nn.Module
-        The model. Layers that were reparameterized before are passed over.
+        The model. Layers that are already reparameterized are skipped.
     exclude : str or sequence of str
-        Names of layers or of modules that hold some, or patterns with ``*`` and ``?``.
+        Names of layers or of modules that contain some, or patterns with ``*`` and ``?``.
 
     Returns
     -------
     dict[str, list of nn.Module]
-        By the name of the first, in the order of the model.
+        By the name of the group's first layer, in the order of the model.
 
     Raises
     ------
     ValueError
-        If there is no layer to change, a name matches none, or a weight cannot be replaced.
+        If there is no layer to change, a name matches no layer, or a weight cannot be replaced.
     """
     done = spectral_names(model)
     found = {name: layer for name, layer in model.named_modules() if kind_of(layer) in LAYERS}
@@ -64,7 +64,7 @@ def select_layers(model: nn.Module, exclude: str | Sequence[str]) -> dict[str, l
 
 
 def untied_layers(model: nn.Module, exclude: str | Sequence[str]) -> list[nn.Module]:
-    """Layers as `select_layers` finds them, refused where several share a weight.
+    """Layers as `select_layers` finds them; layers that share a weight are refused.
 
     Raises
     ------

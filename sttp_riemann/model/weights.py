@@ -1,4 +1,4 @@
-"""The weights of a model, dense or spectral: which layers have one, what its matrix is, and what is measured of it."""
+"""The weights of a model, dense or spectral: which layers have one, its matrix, and measures of it."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from sttp_riemann.frames.frame import wide_dtype
 from sttp_riemann.layers import LAYERS, SpectralLayer
 
 EXACT = 1e-5
-"""Orthogonality error up to which s are the singular values of W, to about as much."""
+"""Orthogonality error up to which s is taken for the singular values of W; their error is of the same order."""
 
 
 @dataclass(frozen=True)
 class Numbers:
-    """How many numbers a weight is.
+    """Size of a weight.
 
     Attributes
     ----------
     dof, stored, dense : int
-        Degrees of freedom, trainable numbers kept, elements of W; all equal for a dense weight.
+        Degrees of freedom, stored trainable numbers, elements of W; all equal for a dense weight.
     """
 
     dof: int
@@ -38,17 +38,17 @@ class Numbers:
 
 
 def weighted_layers(model: nn.Module, exclude: str | Sequence[str] = ()) -> dict[str, Any]:
-    """Layers whose weights are counted and measured: of every kind in `LAYERS`, dense or spectral.
+    """Layers whose weights are counted and measured: every kind in `LAYERS`, dense or spectral.
 
-    Those whose weight is parametrized in torch's sense, as by spectral normalization, are among them. Layers of the
-    user's own classes are not, as `reparameterize` does not reach them.
+    This includes weights under a torch parametrization, such as spectral normalization, and excludes layers of the
+    user's own classes, which `reparameterize` does not handle.
 
     Parameters
     ----------
     model : nn.Module
         Any model.
     exclude : str or sequence of str
-        Layers to leave out: names, names of modules that hold them, or patterns with ``*``, as in `reparameterize`.
+        Layers to leave out: names, names of modules that contain them, or patterns with ``*``, as in `reparameterize`.
 
     Returns
     -------
@@ -58,7 +58,7 @@ def weighted_layers(model: nn.Module, exclude: str | Sequence[str] = ()) -> dict
     Raises
     ------
     ValueError
-        A name in `exclude` matches none.
+        A name in `exclude` matches no layer.
     """
     found = {name: layer for name, layer in model.named_modules() if layer_kind(layer) is not None}
     left = {name for entry in names_in(exclude) for name in matching("exclude", entry, list(found))}
@@ -66,12 +66,12 @@ def weighted_layers(model: nn.Module, exclude: str | Sequence[str] = ()) -> dict
 
 
 def distinct(layers: Mapping[str, Any]) -> dict[str, Any]:
-    """Layers by name, of those that share one weight only the first.
+    """Layers by name; of those that share a weight, only the first.
 
     Parameters
     ----------
     layers : mapping
-        What `weighted_layers` gave.
+        Result of `weighted_layers`.
 
     Returns
     -------
@@ -84,7 +84,7 @@ def distinct(layers: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def layer_kind(layer: nn.Module) -> type[SpectralLayer] | None:
-    """The row of `LAYERS` that says what the matrix of a layer's weight is; None of a layer that has no row.
+    """The row of `LAYERS` that defines the matrix of a layer's weight; None for a layer without a row.
 
     Parameters
     ----------
@@ -166,8 +166,8 @@ def layer_values(layer: Any) -> Tensor:
     Returns
     -------
     Tensor
-        Non-negative, descending, in float32 or above: (rank,) of a spectral layer, whether its frames are orthonormal
-        or not; (min(d_out, d_in),) of a dense one.
+        Non-negative, descending, in float32 or above: (rank,) for a spectral layer, whether or not its frames are
+        orthonormal; (min(d_out, d_in),) for a dense one.
     """
     if not isinstance(layer, SpectralLayer):
         return matrix_values(weight_matrix(layer))
@@ -195,7 +195,7 @@ def matrix_values(matrix: Tensor) -> Tensor:
 
 
 def stable_rank(values: Tensor) -> float:
-    """Squared Frobenius norm over squared spectral norm; 0 of a zero matrix.
+    """Squared Frobenius norm over squared spectral norm; 0 for a zero matrix.
 
     Parameters
     ----------
@@ -229,7 +229,7 @@ def frame_error(layer: SpectralLayer) -> float:
 
 
 def layer_numbers(layer: Any) -> Numbers:
-    """How many numbers a layer's weight is.
+    """Size of a layer's weight.
 
     Parameters
     ----------
@@ -246,16 +246,16 @@ def layer_numbers(layer: Any) -> Numbers:
 
 
 def matching(option: str, entry: str, names: list[str]) -> list[str]:
-    """Layers that an entry of an option means: a name, the name of a module that holds some, or a pattern.
+    """Layers that an entry of an option refers to: by name, name of a containing module, or pattern.
 
     Parameters
     ----------
     option : str
-        Its name, for the message.
+        Name of the option, for the message.
     entry : str
         One of its entries.
     names : list of str
-        Of the layers that there are.
+        Names of all layers.
 
     Returns
     -------
@@ -265,7 +265,7 @@ def matching(option: str, entry: str, names: list[str]) -> list[str]:
     Raises
     ------
     ValueError
-        It means none.
+        It matches none.
     """
     found = [n for n in names if n == entry or n.startswith(f"{entry}.") or fnmatchcase(n, entry)]
     if not found:
@@ -282,7 +282,7 @@ def names_in(exclude: Any) -> tuple[str, ...]:
     Parameters
     ----------
     exclude : str or sequence of str
-        As it was given.
+        As given.
 
     Returns
     -------
@@ -307,12 +307,12 @@ def names_in(exclude: Any) -> tuple[str, ...]:
 def _row(layer: Any) -> type[SpectralLayer]:
     kind = layer_kind(layer)
     if kind is None:
-        raise TypeError(f"a {type(layer).__name__} has no weight that is looked at: see sttp_riemann.layers.LAYERS")
+        raise TypeError(f"a {type(layer).__name__} has no weight that can be measured: see sttp_riemann.layers.LAYERS")
     return kind
 
 
 def _source(layer: Any) -> object:
-    """What layers that share one weight have in common."""
+    """Key that is equal for layers that share a weight."""
     if isinstance(layer, SpectralLayer):
         return layer.left
     if parametrize.is_parametrized(layer, "weight"):

@@ -1,4 +1,4 @@
-"""Write into reparameterized layers: weights, and frames that have to be brought back to their manifold."""
+"""Write into reparameterized layers: set weights, and project frames back to their manifold."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from sttp_riemann.model.measures import finite_layers
 
 
 def project(model: nn.Module) -> nn.Module:
-    """Bring frames back to their manifold, in place: after averaging, mixing, casting, or the wrong optimizer.
+    """Project frames back to their manifold, in place: after averaging, mixing, casting, or the wrong optimizer.
 
-    Each frame becomes the nearest one with orthonormal columns, and a plain parameter in its place becomes a
-    `geoopt.ManifoldParameter` again, the same object, so that an optimizer which holds it treats it as one.
+    Each frame is replaced by the nearest one with orthonormal columns. A plain parameter becomes a
+    `geoopt.ManifoldParameter` again and stays the same object, so that an optimizer that holds it steps it as one.
 
     Parameters
     ----------
     model : nn.Module
-        A reparameterized model. Householder frames cannot leave their manifold, and nothing happens to them.
+        A reparameterized model. Householder frames cannot leave their manifold and are not changed.
 
     Returns
     -------
@@ -30,9 +30,9 @@ def project(model: nn.Module) -> nn.Module:
     Raises
     ------
     TypeError
-        If the model is no module.
+        If the model is not a module.
     ValueError
-        If the model has no reparameterized layer, or one that holds NaN. Nothing has changed then.
+        If the model has no reparameterized layer, or one holds NaN. The model is then unchanged.
 
     Notes
     -----
@@ -63,15 +63,15 @@ def project(model: nn.Module) -> nn.Module:
 def set_weight(layer: nn.Module, weight: Tensor) -> float:
     """Project a weight into a reparameterized layer, in place, by singular value decompositions at its ranks.
 
-    ``layer.weight = tensor`` does the same, and warns where the tensor is not kept.
+    ``layer.weight = tensor`` does the same, and warns if the tensor cannot be represented.
 
     Parameters
     ----------
     layer : nn.Module
-        A layer that `reparameterize` changed. An optimizer that trains it must be made anew.
+        A layer that `reparameterize` changed. Recreate the optimizer that trains it.
     weight : Tensor
-        In the shape of the layer's weight. A learned spectrum takes it over up to scale, its largest singular value
-        being the layer's bound; an identity spectrum takes over its singular vectors.
+        In the shape of the layer's weight. A learned spectrum keeps it up to scale, with the layer's bound as its
+        largest singular value; an identity spectrum keeps only its singular vectors.
 
     Returns
     -------
@@ -81,9 +81,9 @@ def set_weight(layer: nn.Module, weight: Tensor) -> float:
     Raises
     ------
     TypeError
-        The weight is no tensor.
+        The weight is not a tensor.
     ValueError
-        It is no such layer, or the tensor is of another shape, complex, sparse, not finite or beyond 1e30.
+        `layer` is not reparameterized, or the tensor is of another shape, complex, sparse, not finite or beyond 1e30.
 
     Examples
     --------

@@ -59,7 +59,7 @@ def test_layers_whose_outputs_are_no_product_with_columns_have_none() -> None:
 
 
 def test_without_batches_there_is_nothing_to_measure() -> None:
-    with pytest.raises(ValueError, match="there are no batches"):
+    with pytest.raises(ValueError, match="batches is empty"):
         sr.input_moments(nn.Linear(3, 2), [])
 
 
