@@ -117,7 +117,7 @@ class Weighted(Parameterized):
         """
         check_kind("other", other, Weighted, "a reparameterized layer")
         if self.options != other.options or self.shape != other.shape:
-            raise ValueError("layers can share a weight only if they parameterize it in the same way")
+            raise ValueError("the other layer must parameterize its weight in the same way to share it")
         self.left, self.spectrum, self.right = other.left, other.spectrum, other.right
 
     @torch.no_grad()

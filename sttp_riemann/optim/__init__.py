@@ -1,4 +1,4 @@
-"""Optimizers for models whose parameters are partly frames; they know no model."""
+"""Optimizers for models whose parameters are partly frames; they do not depend on the model."""
 
 from sttp_riemann.optim.adam import RiemannianAdam
 from sttp_riemann.optim.sgd import RiemannianSGD

@@ -18,8 +18,8 @@ from sttp_riemann.optim.stepping import FrameStepper, move, projected
 class RiemannianAdam(FrameStepper, CheckedGroups, geoopt.optim.RiemannianAdam):
     """Adam for models whose parameters are partly frames.
 
-    A frame has a first moment in the tangent space and one second moment a matrix; plain parameters are treated as
-    `torch.optim.Adam` treats them, by it.
+    A frame has a first moment in the tangent space and one second moment per matrix; `torch.optim.Adam` itself steps
+    plain parameters.
 
     Parameters
     ----------
@@ -32,23 +32,23 @@ class RiemannianAdam(FrameStepper, CheckedGroups, geoopt.optim.RiemannianAdam):
     eps : float
         Added to the denominator.
     weight_decay : float
-        L2 penalty on plain parameters. A frame's norm is constant, so it has none.
+        L2 penalty on plain parameters. Frames have constant norm and get none.
     amsgrad : bool
-        Divide by the largest second moment so far.
+        Divide by the running maximum of the second moment.
     maximize : bool
-        Ascend.
+        Ascend instead of descend.
     foreach : bool, optional
         Passed on to torch for plain parameters.
     match_adam : bool
-        Scale a frame's step so that its root mean square entry is about `lr`, as Adam's is. Without it a step's
-        Frobenius norm is about `lr`, as in geoopt: sqrt(n r) times shorter.
+        Scale a frame's step so that its root mean square entry is about `lr`, as in Adam. Otherwise the Frobenius norm
+        of a step is about `lr`, as in geoopt: a step sqrt(n r) times shorter.
 
     Raises
     ------
     TypeError
-        If `params` are none.
+        If `params` are not parameters.
     ValueError
-        If an option is of a wrong kind or out of range, or a parameter is no leaf or in two groups.
+        If an option has the wrong type or is out of range, or a parameter is not a leaf or is in two groups.
 
     Notes
     -----

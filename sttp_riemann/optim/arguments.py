@@ -1,4 +1,4 @@
-"""What optimizers are given: parameters, options of groups, states, checked before anything is kept."""
+"""Checks of what optimizers are given: parameters, options of groups, and states."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ PER_MATRIX = ("exp_avg_sq", "max_exp_avg_sq")
 
 
 class CheckedGroups:
-    """Groups and states of an optimizer, refused where no step could be taken with them."""
+    """Base class that refuses parameter groups and states with which no step could be taken."""
 
     needed: ClassVar[tuple[str, ...]]
-    """What is kept for every parameter that was stepped."""
+    """State entries of every parameter that was stepped."""
     defaults: dict[str, Any]
     param_groups: list[dict[str, Any]]
     state: defaultdict[Tensor, Any]
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Step more parameters from now on, as torch's optimizers take them.
+        """Add a parameter group, as in torch.
 
         Parameters
         ----------
@@ -38,9 +38,9 @@ class CheckedGroups:
         Raises
         ------
         TypeError
-            It is no dict, or its ``params`` are no parameters.
+            It is not a dict, or its ``params`` are not parameters.
         ValueError
-            An option is out of range, a parameter has a group already, or there are none.
+            An option is out of range, a parameter already has a group, or there are no parameters.
         """
         if not isinstance(param_group, dict):
             raise TypeError(f"param_group must be a dict, got {shown(param_group)}")
@@ -52,29 +52,29 @@ class CheckedGroups:
         except ValueError as error:
             raise ValueError(f"in the parameter group, {error}") from error
         group = {**param_group, **options, "params": params}
-        # Torch changes a dict before it has looked at all of it, and keeps the one that it was given
+        # torch modifies the dict before checking all of it, and keeps the given one
         super().add_param_group(group)  # type: ignore[misc]
         param_group.update(group)
         self.param_groups[-1] = param_group
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over a state, as torch's optimizers do.
+        """Load a state, as in torch.
 
         Parameters
         ----------
         state_dict : dict
-            As `state_dict` gave it.
+            As `state_dict` returned it.
 
         Raises
         ------
         TypeError
-            It is no dict.
+            It is not a dict.
         ValueError
-            It is no state of such an optimizer over such parameters. Nothing has changed then.
+            It is not a state of this kind of optimizer with these parameters. Nothing has changed then.
         """
         if not isinstance(state_dict, dict):
             raise TypeError(f"state_dict must be a dict, got {shown(state_dict)}")
-        # The last of the hooks, as those before it may mend the state
+        # Runs last, as earlier hooks may repair the state
         handle = self.register_load_state_dict_pre_hook(_check_state)  # type: ignore[attr-defined]
         try:
             super().load_state_dict(state_dict)  # type: ignore[misc]
@@ -83,22 +83,22 @@ class CheckedGroups:
 
 
 def as_parameters(params: Any) -> Any:
-    """Parameters of one group, as torch takes them.
+    """Parameters of one group, as torch accepts them.
 
     Parameters
     ----------
     params : Tensor or iterable
-        Of tensors, or of pairs of a name and a tensor.
+        Tensors, or pairs of a name and a tensor.
 
     Returns
     -------
     list
-        The same in a list; a set, which torch refuses in its own words, as it is.
+        The same as a list; a set is returned unchanged, as torch refuses it with its own message.
 
     Raises
     ------
     TypeError
-        They are none.
+        They are not parameters.
     """
     if isinstance(params, Tensor):
         return [params]
@@ -113,7 +113,7 @@ def as_parameters(params: Any) -> Any:
 
 
 def as_list(params: Any) -> list[Any]:
-    """What optimizers are made with: parameters, or groups.
+    """The `params` argument of an optimizer: parameters, or groups of them.
 
     Parameters
     ----------
@@ -127,7 +127,7 @@ def as_list(params: Any) -> list[Any]:
     Raises
     ------
     TypeError
-        It is no iterable of tensors.
+        It is not an iterable of tensors.
     ValueError
         It is empty.
     """
@@ -137,22 +137,22 @@ def as_list(params: Any) -> list[Any]:
 
 
 def checked_options(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Options of an optimizer or of one of its groups, as numbers of Python.
+    """Options of an optimizer or of one of its groups, as Python numbers.
 
     Parameters
     ----------
     given : mapping
-        By name; others than options are passed over.
+        By name; entries that are not options are ignored.
 
     Returns
     -------
     dict
-        Those that are options.
+        The options among them.
 
     Raises
     ------
     ValueError
-        One is of a wrong kind or out of range; the message names it.
+        An option has the wrong type or is out of range; the message names it.
     """
     found: dict[str, Any] = {}
     for name, value in given.items():
@@ -172,7 +172,7 @@ def checked_options(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _rate(value: Tensor) -> Tensor:
-    """A learning rate that graphs or schedulers hold as a tensor."""
+    """A learning rate kept as a tensor, for graphs or schedulers."""
     readable = value.numel() == 1 and not value.is_complex() and value.dtype != torch.bool
     if (
         not readable
@@ -192,21 +192,21 @@ def _betas(value: Any) -> tuple[float, float]:
 
 
 def _check_state(optimizer: Any, state_dict: dict[str, Any]) -> dict[str, Any]:
-    """Hook before a state is loaded: refuse it, or complete its groups by options that older releases had not."""
+    """Hook before loading a state: refuse it, or add options to its groups that older releases lacked."""
     saved, state = state_dict.get("param_groups"), state_dict.get("state")
     groups = optimizer.param_groups
     if not isinstance(saved, list) or not isinstance(state, Mapping) or len(saved) != len(groups):
         raise ValueError(
-            f"state_dict must have a mapping 'state' and a list 'param_groups' of {len(groups)} groups, as this "
-            "optimizer's own"
+            f"state_dict must have a mapping 'state' and a list 'param_groups' of {len(groups)} groups, like this "
+            "optimizer"
         )
     found: dict[Any, Tensor] = {}
     for number, (group, own) in enumerate(zip(saved, groups, strict=True)):
         params = group.get("params") if isinstance(group, dict) else None
         if not isinstance(params, list) or len(params) != len(own["params"]) or not all(map(_is_key, params)):
             raise ValueError(
-                f"parameter group {number} of state_dict must have a list 'params' of {len(own['params'])} numbers of "
-                "parameters, as this optimizer's has"
+                f"parameter group {number} of state_dict must have a list 'params' of {len(own['params'])} parameter "
+                "indices, like this optimizer"
             )
         missing = [name for name in (*NUMBERS, "betas", "dampening") if name in own and name not in group]
         if missing:
@@ -232,14 +232,14 @@ def _is_key(value: Any) -> bool:
 
 
 def _fault(parameter: Tensor, kept: Any, needed: tuple[str, ...]) -> str | None:
-    """What is wrong with what is kept for a parameter."""
+    """The fault in the state of a parameter, if any."""
     if not isinstance(kept, Mapping):
         return f"is {shown(kept)}, not a dict"
     missing = [name for name in needed if name not in kept] if kept else []
     if missing:
         return f"has no {missing[0]!r}"
     if "step" in kept and not _is_age(kept["step"]):
-        return f"has a step that is no whole number: {shown(kept['step'])}"
+        return f"has a step that is not a whole number: {shown(kept['step'])}"
     frame = isinstance(parameter, geoopt.ManifoldParameter)
     whole, single = tuple(parameter.shape), (*parameter.shape[:-2], 1, 1)
     for name, value in kept.items():

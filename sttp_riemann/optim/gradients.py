@@ -1,4 +1,4 @@
-"""Gradients that no step can be taken with."""
+"""Refuse gradients with which no step can be taken."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class GradientError(ValueError):
     Parameters
     ----------
     parameter : Tensor
-        The parameter that it is of.
+        The parameter.
     name : str
-        How the message names it.
+        Its name in the message.
 
     Attributes
     ----------
@@ -42,12 +42,12 @@ def check_gradients(param_groups: Sequence[dict[str, Any]]) -> None:
     Parameters
     ----------
     param_groups : sequence of dict
-        Of any optimizer.
+        Parameter groups of any optimizer.
 
     Raises
     ------
     GradientError
-        The message names the first such parameter: by its name where the optimizer knows names.
+        The message names the first such parameter, by its name if the optimizer has names.
     """
     places = [
         (number, place, parameter)
@@ -65,7 +65,7 @@ def check_gradients(param_groups: Sequence[dict[str, Any]]) -> None:
 
 
 def all_small(gradients: Sequence[Tensor]) -> bool:
-    """Tell whether no norm is NaN, infinite or beyond 1e15; one wait a device, whatever their number.
+    """Whether no norm is NaN, infinite or beyond 1e15; synchronizes once per device.
 
     Parameters
     ----------
@@ -86,6 +86,6 @@ def all_small(gradients: Sequence[Tensor]) -> bool:
 
 
 def _wide_values(gradient: Tensor) -> Tensor:
-    """Entries whose norm is finite if they are."""
+    """Convert to a dtype in which finite entries have a finite norm."""
     values = gradient.coalesce().values() if gradient.is_sparse else gradient
     return values if values.dtype.itemsize >= torch.float32.itemsize else values.float()

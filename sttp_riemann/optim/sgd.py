@@ -24,26 +24,26 @@ class RiemannianSGD(FrameStepper, CheckedGroups, geoopt.optim.RiemannianSGD):
     lr : float
         Learning rate.
     momentum, dampening : float
-        As in `torch.optim.SGD`, by which plain parameters are stepped.
+        As in `torch.optim.SGD`, which steps plain parameters.
     weight_decay : float
         L2 penalty on plain parameters.
     nesterov : bool
         Nesterov's momentum.
     maximize : bool
-        Ascend.
+        Ascend instead of descend.
     foreach : bool, optional
         Passed on to torch for plain parameters.
 
     Raises
     ------
     TypeError
-        If `params` are none.
+        If `params` are not parameters.
     ValueError
-        If an option is of a wrong kind or out of range, or a parameter is no leaf or in two groups.
+        If an option has the wrong type or is out of range, or a parameter is not a leaf or is in two groups.
 
     Notes
     -----
-    Bonnabel 2013; momentum is carried by projection to the new tangent space.
+    Bonnabel 2013; momentum is transported by projection to the new tangent space.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""How optimizers step frames: equal ones together on their manifold, everything else as torch does it."""
+"""How optimizers step frames: equal ones together on their manifold, everything else by torch."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from sttp_riemann.frames import PolarStiefel
 from sttp_riemann.optim.gradients import all_small, check_gradients
 
 LARGE = 2**16
-"""Entries from which a frame is stepped alone and in place: to stack it with others would cost a copy of it."""
+"""Size from which a frame is stepped alone and in place: stacking would copy it."""
 CACHED = 2**19
-"""Entries of frames that are stepped together at most."""
+"""Largest total size of frames that are stepped together."""
 
 State = dict[str, Any]
 _Own = tuple[geoopt.ManifoldParameter, Tensor, State]
 
 
 class FrameStepper:
-    """What both optimizers share: who steps what, and what is refused."""
+    """Base class of both optimizers: divides the work, and refuses bad steps."""
 
     plain_kind: ClassVar[type[Optimizer]]
     param_groups: list[dict[str, Any]]
@@ -43,7 +43,7 @@ class FrameStepper:
         group: dict[str, Any],
         room: Tensor | None,
     ) -> None:
-        """Take step number `step` with frames (B, n, r), in place, and with what is kept for them, by name."""
+        """Take step number `step` on frames (B, n, r) and their state, by name, in place."""
         raise NotImplementedError
 
     @torch.no_grad()
@@ -53,17 +53,17 @@ class FrameStepper:
         Parameters
         ----------
         closure : callable, optional
-            Evaluates the model anew and returns the loss.
+            Re-evaluates the model and returns the loss.
 
         Returns
         -------
         Any
-            The closure's result, None without one.
+            The closure's result; None without a closure.
 
         Raises
         ------
         TypeError
-            The closure cannot be called.
+            The closure is not callable.
         ValueError
             A gradient or a learning rate is not finite, or a gradient is beyond 1e15; parameters and state are then as
             they were.
@@ -74,7 +74,7 @@ class FrameStepper:
             with torch.enable_grad():
                 loss = closure()
         self._settle()
-        # What geoopt's parameters know beside being tensors would only cost time
+        # Plain tensors: the tensor subclass of geoopt's parameters would only cost time
         with torch._C.DisableTorchFunctionSubclass():
             stacks = [stack for group in self.param_groups for stack in self._equal(group)]
             self._check(stacks)
@@ -84,7 +84,7 @@ class FrameStepper:
         return loss
 
     def _settle(self) -> None:
-        """Make what torch copies and pickles optimizers without."""
+        """Restore what torch leaves out when it copies and pickles optimizers."""
         if "_plain" not in self.__dict__:
             self._plain = self.plain_kind([torch.zeros(())], lr=1.0)  # type: ignore[call-arg]
             self._memory: dict[Any, Tensor] = {}
@@ -92,14 +92,14 @@ class FrameStepper:
             self._wholes: dict[tuple[str, int], tuple[Tensor, Sequence[Tensor]]] = {}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Take over a state; torch makes tensors of the ages of frames, which are whole numbers."""
+        """Load a state; torch turns the step counts of frames, which are integers, into tensors."""
         super().__setstate__(state)  # type: ignore[misc]
         for parameter, own in self.state.items():
             if isinstance(parameter, Tensor) and _is_frame(parameter) and "step" in own:
                 own["step"] = int(own["step"])
 
     def _equal(self, group: dict[str, Any]) -> list[_Stack]:
-        """Frames of a group that have a gradient, those of equal shape and age together, large ones alone."""
+        """Frames of a group that have a gradient: equal shape and step count together, large ones alone."""
         found: dict[Any, list[_Own]] = {}
         for point in group["params"]:
             gradient = point.grad
@@ -131,7 +131,7 @@ class FrameStepper:
             gradient, own = _gather(stack.gradients, kind, rooms[1])
         if stack.group["maximize"]:
             gradient, own = -gradient, True
-        # Gradients are left as they are; a copy of them may be lost
+        # Gradients must not change; a copy of them may be overwritten
         spare = gradient if own else rooms[1] and rooms[1].whole
         self._step_frames(points[0].manifold, x, gradient, kept, stack.step, stack.group, spare)
         if copied:
@@ -143,7 +143,7 @@ class FrameStepper:
             state["step"] = stack.step
 
     def _state(self, name: str, stack: _Stack) -> Tensor:
-        """What is kept for several frames: as it was left by the last step, or gathered."""
+        """State of several frames: as the last step left it, or gathered anew."""
         own = [state[name] for state in stack.states]
         whole, rows = self._wholes.get((name, id(stack.points[0])), (None, ()))
         if whole is not None and len(rows) == len(own) and all(map(is_, own, rows)):
@@ -153,14 +153,14 @@ class FrameStepper:
         return gathered if copied or len(own) > 1 else gathered.clone()
 
     def _keep(self, name: str, stack: _Stack, whole: Tensor) -> None:
-        """Leave rows that lie side by side, and so need no copy in the next step."""
+        """Store rows contiguously, so that the next step needs no copy."""
         rows = _rows(whole, stack.points)
         for state, row in zip(stack.states, rows, strict=True):
             state[name] = row
         self._wholes[name, id(stack.points[0])] = whole, rows
 
     def _room(self, number: int, count: int, shape: torch.Size, like: Tensor, kind: type) -> _Room | None:
-        """Memory for as many numbers as frames have, the same for all that are stepped together."""
+        """Scratch memory as large as the frames, shared by all that are stepped together."""
         size = count * shape.numel()
         if size > CACHED or not issubclass(kind, PolarStiefel):
             return None
@@ -186,7 +186,7 @@ class FrameStepper:
             check_gradients(self.param_groups)
 
     def _step_plain(self) -> None:
-        """Let torch's own optimizer step what is no frame, with our groups and our state."""
+        """Let torch's optimizer step plain parameters, with our groups and our state."""
         groups = []
         for group in self.param_groups:
             plain = [p for p in group["params"] if not _is_frame(p)]
@@ -198,19 +198,19 @@ class FrameStepper:
                     and rate_is_number
                     and all(p.device.type == "cpu" and p.numel() < LARGE for p in plain)
                 ):
-                    groups[-1]["foreach"] = True  # fewer calls on what is small, the same to the bit
+                    groups[-1]["foreach"] = True  # fewer calls for small parameters, bitwise the same result
         self._plain.state, self._plain.param_groups = self.state, groups
         if groups:
             self._plain.step()
 
 
 def _is_frame(parameter: Tensor) -> bool:
-    # `isinstance` of a kind of parameter is a call of Python's
+    # `isinstance` of a parameter class is a Python call
     return issubclass(type(parameter), geoopt.ManifoldParameter)
 
 
 def projected(manifold: Any, x: Tensor, gradient: Tensor, room: Tensor | None) -> Tensor:
-    """Riemannian gradient; in the place of the Euclidean one where that is a copy."""
+    """Riemannian gradient; overwrites the Euclidean one if that is a copy."""
     if not isinstance(manifold, PolarStiefel):
         tangent: Tensor = manifold.egrad2rgrad(x, gradient)
         return tangent
@@ -221,7 +221,7 @@ def projected(manifold: Any, x: Tensor, gradient: Tensor, room: Tensor | None) -
 def move(
     manifold: Any, x: Tensor, direction: Tensor, scale: Tensor, carried: Tensor | None, room: Tensor | None = None
 ) -> None:
-    """Retract along ``scale * direction`` and transport what is carried, in place."""
+    """Retract along ``scale * direction`` and transport the carried vectors, in place."""
     if isinstance(manifold, PolarStiefel):
         manifold.move_(x, direction, scale, carried, room)
     elif carried is None:
@@ -233,7 +233,7 @@ def move(
 
 
 class _Room(NamedTuple):
-    """Memory to gather frames in: as it is filled, as matrices (B, n, r), and frame by frame."""
+    """Memory to gather frames in, with three views: as filled, as matrices (B, n, r), and frame by frame."""
 
     flat: Tensor
     whole: Tensor
@@ -262,8 +262,8 @@ class _Stack:
 def _as_gradients_lie(own: list[_Own]) -> list[_Own]:
     """Frames in the order of their gradients in memory, where these are all rows of one tensor.
 
-    A backward leaves them so, in the order of its batch: none is then copied. Where they are not, the order is that of
-    the parameters: what depends on where memory was free would not come out again in a resumed run.
+    A backward leaves them in the order of its batch, and then none is copied. Otherwise the order is that of the
+    parameters: an order that depends on free memory could not be reproduced by a resumed run.
     """
     ordered = sorted(own, key=_place)
     return own if _side_by_side([gradient for _, gradient, _ in ordered]) is None else ordered
@@ -274,26 +274,26 @@ def _place(own: _Own) -> int:
 
 
 def _gather(tensors: Sequence[Tensor], kind: type, room: _Room | None = None) -> tuple[Tensor, bool]:
-    """(B, n, r) of matrices, or of batches of matrices, and whether it is a copy: else it is what they are views of."""
+    """Matrices or batches of matrices as (B, n, r), and whether that is a copy or the tensor that they are views of."""
     first = tensors[0].detach()
     if not issubclass(kind, PolarStiefel):
         return first, False
     whole = _side_by_side(tensors)
     copied = whole is None
     if whole is None:
-        # End to end along the first dimension: `stack` would first make a view of each
+        # Concatenated along the first dimension: `stack` would first make a view of each
         whole = torch.cat(tensors, out=room and room.flat)  # type: ignore[arg-type]
     return whole.view(-1, *first.shape[-2:]), copied
 
 
 def _side_by_side(tensors: Sequence[Tensor]) -> Tensor | None:
-    """What tensors are consecutive rows of; None where they are not."""
+    """The tensor whose consecutive rows these are; None if there is none."""
     first = tensors[0].detach()
     begin, size = first.data_ptr(), first.numel() * first.element_size()
     storage = first.untyped_storage()
     if begin + len(tensors) * size > storage.data_ptr() + storage.nbytes():
         return None
-    # What lies in the memory of a storage is of that storage
+    # An address inside a storage belongs to that storage
     places = range(begin, begin + len(tensors) * size, max(size, 1))
     if any(t.data_ptr() != place or not t.is_contiguous() for t, place in zip(tensors, places, strict=True)):
         return None
@@ -301,7 +301,7 @@ def _side_by_side(tensors: Sequence[Tensor]) -> Tensor | None:
 
 
 def _rows(whole: Tensor, points: Sequence[geoopt.ManifoldParameter]) -> Sequence[Tensor]:
-    """Undo `_gather`; where matrices became one number, so do the rows."""
+    """Undo `_gather`; if each matrix became one number, so does each row."""
     if not isinstance(points[0].manifold, PolarStiefel):
         return [whole]
     return whole.view(len(points), *points[0].shape[:-2], *whole.shape[-2:]).unbind()

@@ -1,7 +1,7 @@
 """Checks of what you add: a kind of frame, an optimizer, a kind of layer, a penalty.
 
-Import this module explicitly. Each check raises `AssertionError` with one line that says what does not hold, and gives
-nothing back where everything holds.
+Import this module explicitly. Each check returns None if everything holds, and otherwise raises `AssertionError` with
+one line that says what does not.
 
 Examples
 --------

@@ -35,11 +35,11 @@ CORES = [
 
 
 def check_frame(kind: type[Frames] | str) -> None:
-    """Check a kind of frame: what it stores, how it moves, and how a model lives with it.
+    """Check a kind of frame: its storage, its motion, and its behaviour in a model.
 
-    Frames are orthonormal wherever their numbers go; the Jacobian's rank is the number of degrees of freedom; given
-    frames are held exactly; equal frames are the same alone and in a batch, and `trace` is their gradient; weights
-    survive conversion, gauge moves, states, copies, and moves between dtypes and devices.
+    Frames are orthonormal for all values of their parameters; the Jacobian's rank is the number of degrees of freedom;
+    given frames are stored exactly; frames come out equal alone and in a batch, and `trace` gives their gradient;
+    weights survive conversion, gauge moves, states, copies, and moves between dtypes and devices.
 
     Parameters
     ----------
@@ -69,18 +69,20 @@ def _check_core(kind: type[Frames], core: Core) -> None:
     given = [_frame(core, seed) for seed in range(3)]
     held = kind([core] * 3, given)
     found = [held.frame(k, torch.float64).detach() for k in range(3)]
-    require(gap(found, given) < EXACT, f"{where}: a frame that is given is not the one that is held")
+    require(gap(found, given) < EXACT, f"{where}: the stored frame is not the one that was given")
     _check_numbers(held, core, where)
     disturb_(held, 1)
     with torch.no_grad():
         moved = torch.stack([held.frame(k, torch.float64) for k in range(3)])
-    require(orthogonality_error(moved) < EXACT, f"{where}: frames are not orthonormal after their numbers have moved")
+    require(
+        orthogonality_error(moved) < EXACT, f"{where}: frames are not orthonormal after their parameters have moved"
+    )
     _check_batch(held, core, moved, where)
     held.assign_(1, given[2])
     require(
         gap([held.frame(1, torch.float64).detach(), held.frame(2, torch.float64).detach()], [given[2], moved[2]])
         < EXACT,
-        f"{where}: assign_ does not hold the frame that it is given, or touches another",
+        f"{where}: assign_ does not store the given frame, or changes another one",
     )
     rank = _jacobian_rank(held, core)
     require(rank == core.dof, f"{where}: the Jacobian has rank {rank}, and the frame has {core.dof} degrees of freedom")
@@ -98,25 +100,29 @@ def _check_numbers(held: Frames, core: Core, where: str) -> None:
     require(held.key(core) == held.key(twin), f"{where}: `key` differs for equal cores")
     if held.direct:
         require(
-            own is None or own.shape == (core.rows, core.inner), f"{where}: `direct`, but the parameter is no frame"
+            own is None or own.shape == (core.rows, core.inner),
+            f"{where}: `direct` is set, but the parameter is not a frame",
         )
 
 
 def _check_batch(held: Frames, core: Core, alone: Tensor, where: str) -> None:
     stacks = [torch.stack([t.detach() for t in own]) for own in zip(*(held.tensors(k) for k in range(3)), strict=True)]
     batch = held.materialize(core, *stacks).detach()
-    require(gap([batch], [alone]) < EXACT, f"{where}: frames differ when they are made in one batch")
+    require(gap([batch], [alone]) < EXACT, f"{where}: frames differ when they are computed in one batch")
     traced, pull = held.trace(core, *stacks)
-    require(gap([traced.detach()], [alone]) < EXACT, f"{where}: `trace` gives other frames than `materialize`")
+    require(gap([traced.detach()], [alone]) < EXACT, f"{where}: `trace` and `materialize` give different frames")
     leaves = [stack.clone().requires_grad_() for stack in stacks]
     cotangent = torch.randn(alone.shape, dtype=alone.dtype, generator=torch.Generator().manual_seed(2))
     wanted = torch.autograd.grad(held.materialize(core, *leaves), leaves, cotangent, allow_unused=True)
     pairs = [(a, b) for a, b in zip(pull(cotangent), wanted, strict=True) if a is not None]
-    require(all(b is not None and gap([a], [b]) < EXACT for a, b in pairs), f"{where}: `trace` gives another gradient")
+    require(
+        all(b is not None and gap([a], [b]) < EXACT for a, b in pairs),
+        f"{where}: `trace` and autograd give different gradients",
+    )
 
 
 def _jacobian_rank(held: Frames, core: Core) -> int:
-    """Rank of the differential of a frame; of what it spans where only that is of consequence."""
+    """Rank of the differential of a frame, or of its span where only the span matters."""
     parameter = held[0]
     if parameter is None:
         return 0
@@ -149,8 +155,8 @@ def _check_network(make: Callable[[int], nn.Module], name: str) -> None:
         require(gap(weights_of(back), before) < EXACT, f"{name}: weights change when {other} frames become {name}")
     twin, loaded = copy_of(model), make(1)
     loaded.load_state_dict(model.state_dict())
-    require(gap(weights_of(twin), before) == 0, f"{name}: a copy of a model has other weights")
-    require(gap(weights_of(loaded), before) == 0, f"{name}: a model has other weights after load_state_dict")
+    require(gap(weights_of(twin), before) == 0, f"{name}: a copy of a model has different weights")
+    require(gap(weights_of(loaded), before) == 0, f"{name}: a model has different weights after load_state_dict")
     disturb_(twin, 2)
     require(gap(weights_of(model), before) == 0, f"{name}: a copy of a model shares memory with it")
     narrow = copy_of(model).float()
@@ -158,10 +164,11 @@ def _check_network(make: Callable[[int], nn.Module], name: str) -> None:
     half = copy_of(model).bfloat16()
     kept = [t for layer in layers_of(half) for side in (layer.left, layer.right) for t in side.parameters()]
     wide = all(t.dtype == wide_dtype(t.dtype) for t in kept)
-    require(wide, f"{name}: frames of a model in bfloat16 are kept in less than float32")
+    require(wide, f"{name}: frames of a model in bfloat16 are stored in less than float32")
     away = copy_of(model).to("meta")
     require(
-        all(t.is_meta for t in (*away.parameters(), *away.buffers())), f"{name}: tensors stay when a model is moved"
+        all(t.is_meta for t in (*away.parameters(), *away.buffers())),
+        f"{name}: tensors stay behind when a model is moved",
     )
 
 

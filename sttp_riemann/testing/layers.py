@@ -26,9 +26,9 @@ def check_layer(make: Callable[[], nn.Module], input: Tensor) -> None:
     Parameters
     ----------
     make : callable
-        Gives an ordinary layer, of a kind that has a row in `LAYERS`.
+        Returns an ordinary layer whose class has a row in `LAYERS`.
     input : Tensor
-        That the layer takes; floating point is cast as needed.
+        An input of the layer; floating point is cast as needed.
 
     Raises
     ------
@@ -65,7 +65,7 @@ def _check_matrix(kind: type[SpectralLayer], dense: Any, name: str) -> None:
     rows, columns = kind.matrix_shape(dense)
     shape = tuple(kind.to_matrix(dense.weight).shape)
     wanted = rows, math.prod(columns)
-    require(shape == wanted, f"{name}: to_matrix gives {shape}, and matrix_shape says {wanted}")
+    require(shape == wanted, f"{name}: to_matrix gives {shape}, but matrix_shape says {wanted}")
     again = kind.from_matrix(dense, kind.to_matrix(dense.weight))
     require(torch.equal(again, dense.weight), f"{name}: from_matrix does not undo to_matrix")
 
@@ -85,9 +85,9 @@ def _check_columns(kind: type[SpectralLayer], dense: Any, x: Tensor, name: str) 
 @torch.no_grad()
 def _check_spectral(layer: Any, dense: Any, x: Tensor, where: str) -> None:
     kind = LAYERS[kind_of(dense)]
-    require(isinstance(layer, kind), f"{where}: the spectral layer is no {kind.__name__}")
+    require(isinstance(layer, kind), f"{where}: the spectral layer is not a {kind.__name__}")
     require(
-        layer.weight.shape == dense.weight.shape, f"{where}: the weight has another shape than the ordinary layer's"
+        layer.weight.shape == dense.weight.shape, f"{where}: the weight does not have the shape of the ordinary layer's"
     )
     values = layer_values(layer)
     true = matrix_values(weight_matrix(layer))[: len(values)]
@@ -102,10 +102,12 @@ def _check_spectral(layer: Any, dense: Any, x: Tensor, where: str) -> None:
     wanted = ordinary(x)
     for application in ("auto", *layer.applications):
         layer.application = application
-        require(gap([layer(x)], [wanted]) < EXACT, f"{where}: applied as {application!r} it computes something else")
+        require(gap([layer(x)], [wanted]) < EXACT, f"{where}: applied as {application!r} its output differs")
     layer.application = "auto"
-    require(gap([decompress(layer, factored=True)(x)], [wanted]) < EXACT, f"{where}: its thin layers compute otherwise")
+    require(
+        gap([decompress(layer, factored=True)(x)], [wanted]) < EXACT, f"{where}: the output of its thin layers differs"
+    )
     twin: Any = copy_of(layer)
     disturb_(twin, 1)
     twin.load_state_dict(layer.state_dict())
-    require(torch.equal(twin.weight, layer.weight), f"{where}: another weight after load_state_dict")
+    require(torch.equal(twin.weight, layer.weight), f"{where}: the weight differs after load_state_dict")

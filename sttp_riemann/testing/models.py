@@ -1,4 +1,4 @@
-"""What the checks have in common: small models in generic positions, and how a claim is made."""
+"""Helpers of the checks: small models in generic positions, comparisons, assertions."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from sttp_riemann.model.reparameterize import reparameterize
 from sttp_riemann.trains.shape import Train, absorb
 
 EXACT = 1e-10
-"""Two computations of the same numbers in float64 agree to this."""
+"""Tolerance for two computations of the same numbers in float64."""
 
 
 def require(holds: bool, claim: str) -> None:
-    """Make a claim.
+    """Raise `AssertionError` with a message unless a claim holds.
 
     Parameters
     ----------
     holds : bool
-        Whether it holds.
+        Whether the claim holds.
     claim : str
-        One line on what does not, where it does not.
+        One line that says what does not hold.
 
     Raises
     ------
     AssertionError
-        It does not hold.
+        The claim does not hold.
     """
     if not holds:
         raise AssertionError(claim)
@@ -41,7 +41,7 @@ def require(holds: bool, claim: str) -> None:
 
 @contextmanager
 def registered(kind: type[Frames] | str) -> Iterator[str]:
-    """Name under which a kind of frame is known in this context.
+    """Context in which a kind of frame has a name in `FRAMES`.
 
     Parameters
     ----------
@@ -73,9 +73,9 @@ def spectral_network(frames: str, seed: int = 0, **options: Any) -> nn.Sequentia
     frames : str
         Kind of frame.
     seed : int
-        Of the start.
+        Seed of the initialization.
     **options
-        Of `reparameterize`.
+        Options of `reparameterize`.
 
     Returns
     -------
@@ -89,14 +89,14 @@ def spectral_network(frames: str, seed: int = 0, **options: Any) -> nn.Sequentia
 
 @torch.no_grad()
 def disturb_(model: nn.Module, seed: int = 0, scale: float = 0.3) -> None:
-    """Move every parameter somewhere generic, frames along their manifold.
+    """Move every parameter to a generic point, frames along their manifold.
 
     Parameters
     ----------
     model : nn.Module
         Changed in place.
     seed : int
-        Of the directions.
+        Seed of the directions.
     scale : float
         Standard deviation of each entry's move.
     """
@@ -109,14 +109,14 @@ def disturb_(model: nn.Module, seed: int = 0, scale: float = 0.3) -> None:
 
 @torch.no_grad()
 def turn_(model: nn.Module, seed: int = 0) -> None:
-    """Make a random gauge move: turn every inner bond of every layer, which leaves all weights as they are.
+    """Make a random gauge move on every inner bond of every layer; all weights stay unchanged.
 
     Parameters
     ----------
     model : nn.Module
-        With frames that are held themselves; changed in place.
+        A model whose parameters are its frames; changed in place.
     seed : int
-        Of the rotations.
+        Seed of the rotations.
     """
     generator = torch.Generator().manual_seed(seed)
     for layer in spectral_layers(model).values():
@@ -147,7 +147,7 @@ def rotation(size: int, generator: torch.Generator) -> Tensor:
     size : int
         Its rows and columns.
     generator : torch.Generator
-        Where it comes from.
+        Source of randomness.
 
     Returns
     -------
@@ -183,7 +183,7 @@ def gap(ours: list[Tensor], theirs: list[Tensor]) -> float:
     Returns
     -------
     float
-        NaN where an entry is.
+        NaN if any entry is.
     """
     pairs = zip(ours, theirs, strict=True)
     return float(torch.stack([(a.detach().double() - b.detach().double()).abs().max() for a, b in pairs]).max())
@@ -195,7 +195,7 @@ def tensors_of(state: Any) -> list[Tensor]:
     Parameters
     ----------
     state : dict, list, tuple or Tensor
-        Such as a `state_dict`.
+        For example a `state_dict`.
 
     Returns
     -------
@@ -210,7 +210,7 @@ def tensors_of(state: Any) -> list[Tensor]:
 
 
 def equal(ours: list[Tensor], theirs: list[Tensor]) -> bool:
-    """Whether tensors are equal to the bit.
+    """Whether tensors are bitwise equal.
 
     Parameters
     ----------

@@ -28,15 +28,15 @@ def check_optimizer(make: Maker, plain: Maker | None = None) -> None:
     """Check an optimizer for Riemannian frames.
 
     Weights move alike in every gauge, from the start and when the gauge is fixed in between; frames stay orthonormal;
-    plain parameters move as torch moves them, to the bit; a state that is saved and loaded goes on to the bit; and a
-    gradient that is not finite is refused before anything has changed.
+    plain parameters move bitwise as in torch; training resumes from a saved state bit for bit; and a gradient that is
+    not finite is refused before anything has changed.
 
     Parameters
     ----------
     make : callable
-        From parameters to the optimizer, such as ``lambda p: sr.RiemannianAdam(p, lr=1e-2)``.
+        From parameters to the optimizer, for example ``lambda p: sr.RiemannianAdam(p, lr=1e-2)``.
     plain : callable, optional
-        The same of torch's optimizer that plain parameters are compared with; they are not compared without it.
+        The same for the torch optimizer to compare plain parameters with; without it they are not compared.
 
     Raises
     ------
@@ -116,7 +116,7 @@ def _check_state(make: Maker) -> None:
     _train(model, optimizer, STEPS)
     _train(other, resumed, STEPS)
     same = equal(tensors_of(model.state_dict()), tensors_of(other.state_dict()))
-    require(same, "training does not go on to the bit after load_state_dict: the state lacks something")
+    require(same, "training does not resume bit for bit after load_state_dict: the state lacks something")
 
 
 def _check_refusal(make: Maker, value: float) -> None:
@@ -141,7 +141,7 @@ def _check_refusal(make: Maker, value: float) -> None:
     _train(model, optimizer, STEPS)
     _train(other, untouched, STEPS)
     same = equal(tensors_of(model.state_dict()), tensors_of(other.state_dict()))
-    require(same, f"training goes on otherwise after a gradient that holds {value} was refused")
+    require(same, f"training continues differently after a gradient that holds {value} was refused")
 
 
 def _model(**options: Any) -> nn.Module:

@@ -13,10 +13,10 @@ Penalty = Callable[[Sequence[Tensor], Tensor], Tensor]
 
 
 def check_penalty(penalty: Penalty) -> None:
-    """Check a spectral penalty, as `PENALTIES` has them.
+    """Check a spectral penalty, as in `PENALTIES`.
 
-    It gives a finite scalar with a finite gradient, at equal values too, where training starts; the gradient is that of
-    its values; signs and order of singular values and of layers are of no consequence, as they mean nothing.
+    It returns a finite scalar with a finite gradient, also for equal values, where training starts; the gradient
+    matches finite differences; the signs of singular values, their order and that of layers make no difference.
 
     Parameters
     ----------
@@ -60,13 +60,13 @@ def check_penalty(penalty: Penalty) -> None:
     try:
         torch.autograd.gradcheck(lambda *own: penalty(own, bounds), tuple(leaves))
     except RuntimeError as error:
-        raise AssertionError(f"{name} has another gradient than its values have") from error
+        raise AssertionError(f"{name} has a gradient that does not match finite differences") from error
 
 
 def _value(penalty: Penalty, values: Sequence[Tensor], bounds: Tensor, name: str) -> Tensor:
     before = [v.detach().clone() for v in values]
     found = penalty(values, bounds)
-    require(isinstance(found, Tensor) and found.dim() == 0, f"{name} gives no scalar tensor")
+    require(isinstance(found, Tensor) and found.dim() == 0, f"{name} does not return a scalar tensor")
     kept = all(torch.equal(a, b) for a, b in zip(before, values, strict=True))
     require(kept, f"{name} changes the values that it is given")
     return found

@@ -70,10 +70,10 @@ class Shared(RiemannianFrames):
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        (Unsigned, "Unsigned, 4 x 1 in St_U: a frame that is given is not the one that is held"),
-        (Scaled, "a frame that is given is not the one that is held"),
+        (Unsigned, "Unsigned, 4 x 1 in St_U: the stored frame is not the one that was given"),
+        (Scaled, "the stored frame is not the one that was given"),
         (Miscounted, "`numbers` is 4, and 3 are trained"),
-        (Crooked, "`trace` gives another gradient"),
+        (Crooked, "`trace` and autograd give different gradients"),
         (Shared, "a copy of a model shares memory with it|changes the weights|weights change"),
         ("cayley", "there is no kind of frame 'cayley'; FRAMES has riemannian, householder"),
     ],
@@ -104,5 +104,5 @@ def test_frames_that_leave_their_manifold_are_found() -> None:
         def restore(self) -> None:
             pass
 
-    with pytest.raises(AssertionError, match="frames are not orthonormal after their numbers have moved"):
+    with pytest.raises(AssertionError, match="frames are not orthonormal after their parameters have moved"):
         sr.testing.check_frame(Loose)

@@ -47,7 +47,7 @@ class Flipped(SpectralLinear):
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        (Halved, "Linear, riemannian frames, sttp, learned: applied as 'auto' it computes something else"),
+        (Halved, "Linear, riemannian frames, sttp, learned: applied as 'auto' its output differs"),
         (Flipped, "Linear: from_matrix does not undo to_matrix"),
     ],
 )

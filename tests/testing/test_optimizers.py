@@ -58,7 +58,7 @@ class Forgetful(sr.RiemannianSGD):
         (lambda p: torch.optim.SGD(p, lr=1e-2), "frames leave their manifold"),
         (lambda p: sr.RiemannianSGD(p, lr=0.0), "weights do not move"),
         (lambda p: Silent(p, lr=1e-2, momentum=0.9), "a gradient that holds nan is not refused"),
-        (lambda p: Forgetful(p, lr=1e-2, momentum=0.9), "training does not go on to the bit after load_state_dict"),
+        (lambda p: Forgetful(p, lr=1e-2, momentum=0.9), "training does not resume bit for bit after load_state_dict"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:frames")

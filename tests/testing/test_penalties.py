@@ -21,9 +21,12 @@ def test_every_row_passes(name: str) -> None:
         (lambda values, bounds: torch.cat(list(values)).mean(), "depends on the signs of values"),
         (lambda values, bounds: sum(v[0].abs() for v in values), "depends on the order of values"),
         (lambda values, bounds: values[0].abs().sum(), "depends on the order of layers"),
-        (lambda values, bounds: torch.cat(list(values)).abs(), "gives no scalar tensor"),
+        (lambda values, bounds: torch.cat(list(values)).abs(), "does not return a scalar tensor"),
         (lambda values, bounds: torch.cat(list(values)).detach().abs().mean(), "has no gradient"),
-        (lambda values, bounds: torch.cat([v.abs() * v.detach().abs() for v in values]).mean(), "another gradient"),
+        (
+            lambda values, bounds: torch.cat([v.abs() * v.detach().abs() for v in values]).mean(),
+            "does not match finite differences",
+        ),
         (lambda values, bounds: torch.cat(list(values)).abs().mean() * float("nan"), "is nan"),
         (lambda values, bounds: torch.cat([v.square_() for v in values]).sum(), "changes the values"),
         (
