@@ -43,8 +43,8 @@ def input_moments(model: nn.Module, batches: Iterable[Tensor]) -> dict[str, Tens
 
     Notes
     -----
-    A second moment is all that the weighted low-rank approximation, the minimizer of E[|W x - W_r x|^2], needs to know
-    about the data.
+    A second moment is all that the weighted low-rank approximation, the minimizer of the mean squared output error,
+    needs to know about the data.
 
     Examples
     --------
