@@ -12,7 +12,7 @@ from sttp_riemann.lab.data.vision import require_torchvision
 
 
 def cifar10(request: Request) -> Source:
-    """Give 50,000 training and 10,000 test images, uint8 (N, 3, 32, 32), of ``ROOT/cifar-10-batches-py``.
+    """Load 50,000 training and 10,000 test images, uint8 (N, 3, 32, 32), of ``ROOT/cifar-10-batches-py``.
 
     Parameters
     ----------
@@ -35,8 +35,8 @@ def cifar10(request: Request) -> Source:
 
     Notes
     -----
-    The files are Python pickles, which can run code when read. Torchvision reads them only after it has found the
-    MD5 checksum of each to be the published one.
+    The files are Python pickles, which can run code when read. Torchvision reads them only after comparing the
+    MD5 checksum of each with the published one.
     """
     reader = require_torchvision("data set 'cifar10'").datasets.CIFAR10
     folder = request.root / reader.base_folder

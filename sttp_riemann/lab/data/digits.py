@@ -2,10 +2,10 @@
 
 Source: E. Alpaydin and C. Kaynak, "Optical Recognition of Handwritten Digits", UCI Machine Learning Repository, 1998,
 https://doi.org/10.24432/C50P49, licensed CC BY 4.0 (https://creativecommons.org/licenses/by/4.0/); its test part, as
-scikit-learn carries it. Changed here: a column that says which digits are for testing, a fifth of every class.
+scikit-learn carries it. Added here: a column that marks the test digits, a fifth of every class.
 
-``digits.csv.gz`` has one line a digit after its header: 1 for a test digit or 0, the label, 64 values of 0 .. 16 row by
-row.
+``digits.csv.gz`` has one line per digit after its header: 1 for a test digit or 0, the label, 64 values of 0 .. 16 row
+by row.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from sttp_riemann.lab.data.source import Request, Source
 
 
 def digits(request: Request) -> Source:
-    """Give 1,437 training and 360 test digits, uint8 (N, 1, 8, 8); the values 0 .. 16 become 0 .. 255.
+    """Load 1,437 training and 360 test digits, uint8 (N, 1, 8, 8); the values 0 .. 16 become 0 .. 255.
 
     Parameters
     ----------
     request : Request
-        Nothing of it matters.
+        Ignored.
 
     Returns
     -------

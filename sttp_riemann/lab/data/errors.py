@@ -1,4 +1,4 @@
-"""One line for a name that nobody knows, with the nearest ones."""
+"""Error message for an unknown name, with the closest known ones."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from difflib import get_close_matches
 
 
 def unknown_name(kind: str, name: str, known: Sequence[str]) -> ValueError:
-    """Make the error that says `name` is no `kind`, what was probably meant, and what there is.
+    """Error for an unknown `name` of some `kind`, with what was probably meant and what exists.
 
     Parameters
     ----------
     kind : str
-        What the name should have named, such as ``"data set"``.
+        The kind of thing named, such as ``"data set"``.
     name : str
         As given.
     known : sequence of str
-        The names that exist. Long lists are left to the documentation.
+        The existing names. Long lists are left to the documentation.
     """
     near = get_close_matches(name, known, n=3)
     hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""

@@ -1,4 +1,4 @@
-"""Random images, the same every time: for tests and for measuring speed."""
+"""Reproducible random images, for tests and speed measurements."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ import torch
 from sttp_riemann.lab.data.source import Request, Source
 
 _TRAIN, _TEST, _CLASSES = 512, 128, 10
-# With which they take 2 GiB
+# At this size they take 2 GiB
 _LARGEST = 1024
 
 
 def fake(request: Request) -> Source:
-    """Give 512 training and 128 test images of noise, 3 channels, `request.image_size` (32 by default) pixels a side.
+    """Make 512 training and 128 test images of noise, 3 channels, `request.image_size` (default 32) pixels wide and high.
 
     Labels run through the 10 classes in turn.
 
     Parameters
     ----------
     request : Request
-        Its `image_size` matters.
+        Only its `image_size` is used.
 
     Returns
     -------
     Source
-        The same every time.
+        The same at every call.
 
     Raises
     ------

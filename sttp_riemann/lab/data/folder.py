@@ -1,4 +1,4 @@
-"""Image files in folders, one folder a class, as ``folder:PATH``."""
+"""Image files in folders, one folder per class, as ``folder:PATH``."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ from sttp_riemann.lab.data.source import Request, Source
 from sttp_riemann.lab.data.vision import require_torchvision
 
 TRAIN, TESTS = "train", ("test", "val")
-"""Folders of the parts of a data set; of those to test on, the first that has classes counts."""
+"""Folders of the training and test parts; the first test folder that has classes is used."""
 
 
 def folder(request: Request) -> Source:
-    """Give the images under PATH, uint8 (N, 3, H, H), classes in the order of their folders' names.
+    """Load the images under PATH, uint8 (N, 3, H, H), classes in the order of their folders' names.
 
-    ``PATH/train`` and ``PATH/test`` or ``PATH/val``, where they are there, hold the classes of either part, as those of
-    ImageNet do; a ``test`` without classes, or none, leaves ``val`` to be tested on. Otherwise PATH holds the classes,
-    and of the files, sorted by class and name, every fifth is for testing. With an image size, images are scaled until
-    their shorter side has it and cut at the centre to a square.
+    If they exist, ``PATH/train`` and ``PATH/test`` or ``PATH/val`` contain the classes of each part, as in ImageNet;
+    ``val`` is the test part if ``test`` is missing or has no classes. Otherwise PATH contains the classes, and every
+    fifth file, sorted by class and name, is for testing. With an image size, the shorter side of each image is scaled
+    to it, and the image is cropped at the centre to a square.
 
     Parameters
     ----------
     request : Request
-        Its `argument` is PATH; its `image_size` matters.
+        Its `argument` is PATH; its `image_size` is used.
 
     Returns
     -------
     Source
-        A class a folder.
+        One class per folder.
 
     Raises
     ------
     FileNotFoundError
-        PATH is no folder, or a class has no images.
+        PATH is not a folder, or a class has no images.
     ValueError
         A file cannot be read as an image, images differ in size or are not square and no image size is given, or the
-        parts have different classes or one of them nothing.
+        parts have different classes or one of them is empty.
     ImportError
         Torchvision is missing.
     """
@@ -90,7 +90,7 @@ def _classes(path: Path) -> list[str]:
 def _read(path: Path, classes: list[str], size: int | None) -> tuple[Tensor, Tensor]:
     if not classes:
         raise FileNotFoundError(f"{path} has no folders: give folder:PATH with one folder a class in PATH")
-    # All lists before any image: a class without images is told of at once
+    # All listings before any image: a class without images is reported at once
     files: list[list[Path]] = []
     for name in classes:
         files.append(_files(path / name))
@@ -108,7 +108,7 @@ def _read(path: Path, classes: list[str], size: int | None) -> tuple[Tensor, Ten
 
 
 def _files(path: Path, deep: bool = True) -> list[Path]:
-    """Image files in a folder, and in those that it holds, in order; links to folders inside are not followed."""
+    """Image files in a folder and its subfolders, in order; links to folders are not followed."""
     found = []
     for place, folders, names in os.walk(path, onerror=_raise):
         found += [Path(place) / name for name in names if name.lower().endswith(ENDINGS)]

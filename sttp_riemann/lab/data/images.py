@@ -1,4 +1,4 @@
-"""Images in memory and their way to the network: resized, with the channels wanted, in [-1, 1]."""
+"""Images in memory, and their conversion for the network: resized, in [-1, 1], with the channels wanted."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-# Splits of up to this many numbers are kept as the network sees them: 64 MiB in float32.
+# Splits of up to this many numbers are stored as the network sees them: 64 MiB in float32.
 SMALL = 2**24
 _CHUNK = 1024
 
 
 @dataclass
 class ImageData:
-    """A data set, and the images of it that the network sees.
+    """A data set, and its images as the network sees them.
 
     Attributes
     ----------
@@ -27,9 +27,9 @@ class ImageData:
     num_classes : int
         0 where the data have no labels.
     channels : int
-        Of the images that `batch` gives: those stored, or 3 equal ones of 1, or 1 luminance of 3.
+        Channels of the images that `batch` returns: as stored, 1 repeated to 3, or the luminance of 3.
     image_size : int
-        Side of the images that `batch` gives.
+        Side of the images that `batch` returns.
 
     Raises
     ------
@@ -84,7 +84,7 @@ class ImageData:
     def _prepare(self, images: Tensor) -> Tensor:
         floats = images.float() / 127.5 - 1
         if self.channels < images.shape[1]:
-            # Luminance of ITU-R BT.601, as image libraries have it.
+            # Luminance of ITU-R BT.601, as in image libraries.
             floats = (floats * floats.new_tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(1, keepdim=True)
         if self.image_size != images.shape[-1]:
             floats = interpolate(floats, size=(self.image_size, self.image_size), mode="bilinear", align_corners=False)
@@ -93,7 +93,7 @@ class ImageData:
 
 def _shrink(images: Tensor, size: int) -> Tensor:
     if size >= images.shape[-1]:
-        return images.contiguous()  # files may store other orders of rows, columns and channels
+        return images.contiguous()  # files may use other orders of rows, columns and channels
     # Done once, in uint8 and in chunks: a large data set never exists as floats, nor twice at its full size.
     small = images.new_empty(*images.shape[:2], size, size)
     for source, target in zip(images.split(_CHUNK), small.split(_CHUNK), strict=True):

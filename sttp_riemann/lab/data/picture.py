@@ -1,4 +1,4 @@
-"""One image file as three channels of bytes, whatever kind of pixels it holds."""
+"""Read one image file of any pixel type as three channels of bytes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from sttp_riemann.lab.data.vision import require_torchvision
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
-"""Of the files that are images."""
+"""File names that count as images."""
 _LARGEST = 2**16 - 1
 
 
@@ -23,18 +23,18 @@ def read_picture(path: Path, size: int | None = None) -> Tensor:
     path : Path
         The file.
     size : int, optional
-        Side of the square that is cut from its centre, once its shorter side has been scaled to it.
+        Scale the shorter side to this size, and crop the centre to a square.
 
     Returns
     -------
     Tensor
-        uint8 (3, H, W). 16 bits become the nearest of 8, so that images keep their contrast and stay comparable; what
-        is transparent shows a white page.
+        uint8 (3, H, W). 16 bits are rounded to 8, so that images keep their contrast and stay comparable; transparent
+        pixels show a white page.
 
     Raises
     ------
     ValueError
-        It cannot be read as an image, or its pixels have no range that is known.
+        It cannot be read as an image, or the range of its pixels is unknown.
     """
     functional = require_torchvision("reading images").transforms.functional
     try:
@@ -43,7 +43,7 @@ def read_picture(path: Path, size: int | None = None) -> Tensor:
             image = functional.center_crop(functional.resize(image, size), [size, size])
         pixels: Tensor = functional.pil_to_tensor(image)
     except Exception as error:
-        # Decoders raise of their own many kinds
+        # Decoders raise many kinds of errors
         raise ValueError(f"cannot read {path} as an image: {error or type(error).__name__}") from error
     return pixels
 
@@ -58,7 +58,7 @@ def _decode(path: Path) -> Any:
         if image.mode == "F":
             raise ValueError("its pixels are floating-point numbers, whose range is not known")
         if image.has_transparency_data:
-            # A palette has its own kind of transparency, and grey images have another
+            # Palettes and grey images encode transparency differently
             shown = image.convert("RGBA")
             return Image.alpha_composite(Image.new("RGBA", shown.size, "white"), shown).convert("RGB")
         return image.convert("RGB")

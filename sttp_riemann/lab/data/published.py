@@ -1,4 +1,4 @@
-"""Data sets that torchvision reads: whether their files are there, and what to do if not."""
+"""Data sets that torchvision reads: check for their files, and say what to do if they are missing."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from sttp_riemann.lab.data.source import Request
 
 
 def require_files(name: str, folder: Path, file_names: Sequence[str], request: Request) -> None:
-    """Check that a data set's files are there, unless they may be downloaded.
+    """Check that a data set's files exist, unless they may be downloaded.
 
     Parameters
     ----------
     name : str
-        The data set's.
+        Name of the data set.
     folder : Path
         Where its files belong.
     file_names : sequence of str
-        What they are called.
+        Their names.
     request : Request
         Says whether to download.
 
@@ -36,7 +36,7 @@ def require_files(name: str, folder: Path, file_names: Sequence[str], request: R
 
 
 def corrupted(name: str, folder: Path) -> ValueError:
-    """Make the error for files that are there and whose checksums are wrong."""
+    """Error for existing files with wrong checksums."""
     return ValueError(
         f"a file of {name} in {folder.resolve()} differs from the published one: remove the folder and allow the "
         "download with --download true"

@@ -39,11 +39,11 @@ def load_dataset(
     name : str
         A key of `DATASETS`; ``folder:PATH`` names the folder too.
     root : str, Path or None
-        Folder that holds downloaded data; None for ``data`` in the working directory.
+        Folder of downloaded data; None for ``data`` in the working directory.
     download : bool
-        Whether missing data may be downloaded. Nothing is, otherwise.
+        Whether missing data may be downloaded; otherwise nothing is.
     image_size, channels : int or None
-        Of the images that the network sees; None for those stored.
+        Of the images that the network sees; None for the stored ones.
 
     Returns
     -------
@@ -53,7 +53,7 @@ def load_dataset(
     Raises
     ------
     ValueError
-        If the data set is unknown, its files are damaged, or its images cannot become what is wanted.
+        If the data set is unknown, its files are damaged, or its images cannot be converted as requested.
     FileNotFoundError
         If files are missing and must not be downloaded.
     ImportError

@@ -1,4 +1,4 @@
-"""What a data set's file asks for and what it gives."""
+"""Input and output of a data set's loader."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Request:
-    """What the user wants of a data set.
+    """What the user requests of a data set.
 
     Attributes
     ----------
     argument : str
-        What stands behind the colon of ``folder:PATH``.
+        The part after the colon in ``folder:PATH``.
     root : Path
-        Folder that holds downloaded data.
+        Folder of downloaded data.
     download : bool
         Whether missing data may be downloaded.
     image_size : int or None
@@ -32,7 +32,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Source:
-    """A data set as it is stored.
+    """A data set as stored.
 
     Attributes
     ----------

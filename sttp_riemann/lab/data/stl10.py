@@ -11,7 +11,7 @@ from sttp_riemann.lab.data.vision import require_torchvision
 
 
 def stl10(request: Request) -> Source:
-    """Give 5,000 training and 8,000 test images, uint8 (N, 3, 96, 96), of ``ROOT/stl10_binary``.
+    """Load 5,000 training and 8,000 test images, uint8 (N, 3, 96, 96), of ``ROOT/stl10_binary``.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def stl10(request: Request) -> Source:
 
 
 def stl10_unlabeled(request: Request) -> Source:
-    """Give the 100,000 unlabeled images for training and the 8,000 test images, all with the label -1.
+    """Load the 100,000 unlabeled images for training and the 8,000 test images, all with the label -1.
 
     Parameters
     ----------

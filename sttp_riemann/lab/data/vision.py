@@ -1,4 +1,4 @@
-"""Torchvision, imported only by who needs it."""
+"""Import torchvision only where it is needed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def require_torchvision(user: str) -> ModuleType:
     Parameters
     ----------
     user : str
-        What needs it, for the message.
+        The feature that needs it, for the message.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""How good images are: torch-fidelity's metrics, also through a network that needs no download."""
+"""Image quality: torch-fidelity's metrics, optionally with a network that needs no download."""
 
 from sttp_riemann.lab.metrics.extractor import EXTRACTORS, register
 from sttp_riemann.lab.metrics.fidelity import METRICS, MetricError, MetricOptions, check, measure

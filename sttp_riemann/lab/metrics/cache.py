@@ -1,4 +1,4 @@
-"""Where what takes long to compute is kept."""
+"""Cache for results that take long to compute."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ VARIABLE = "STTP_RIEMANN_CACHE"
 
 
 def cache_folder() -> Path:
-    """Folder of the user's cache: ``STTP_RIEMANN_CACHE`` where set, and else where the system keeps caches."""
+    """Cache folder: ``STTP_RIEMANN_CACHE`` if set, otherwise in the user's system cache."""
     chosen = os.environ.get(VARIABLE)
     if chosen:
         return Path(chosen).expanduser()

@@ -1,4 +1,4 @@
-"""A small network that knows handwritten digits, trained in seconds on those that the package ships."""
+"""A small classifier of handwritten digits, trained in seconds on those that the package ships."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ EPOCHS = 30
 BATCH = 64
 SEED = 0
 LR = 1e-2
-# Images are moved by up to a pixel while training, as generated ones need not be centred
+# Training shifts images by up to a pixel, as generated ones need not be centred
 SHIFT = 1
-# Changes with whatever changes the weights
+# Change this with anything that changes the weights
 FILE = "digits-classifier-1.safetensors"
 KEPT = "sttp_riemann digits classifier 1"
 
@@ -35,7 +35,7 @@ KEPT = "sttp_riemann digits classifier 1"
 class DigitsClassifier(nn.Module):
     """Three convolutions, average pooling, a linear layer.
 
-    The pooled maps, scaled to a mean square of 1, are the features that metrics look at. KID takes their third power.
+    The pooled maps, scaled to a mean square of 1, are the features that metrics use. KID takes their third power.
     """
 
     def __init__(self) -> None:
@@ -59,7 +59,7 @@ class DigitsClassifier(nn.Module):
 
 
 def as_digits(images: Tensor) -> Tensor:
-    """Give RGB images (N, 3, H, W) with values 0 .. 255 as the classifier sees them: gray, 8x8, in [-1, 1]."""
+    """Convert RGB images (N, 3, H, W) with values 0 .. 255 for the classifier: gray, 8x8, in [-1, 1]."""
     gray = images.float().mean(1, keepdim=True) / 127.5 - 1
     if gray.shape[-1] > SIDE:
         return adaptive_avg_pool2d(gray, SIDE)
@@ -91,19 +91,19 @@ def train_classifier() -> DigitsClassifier:
 
 @torch.no_grad()
 def test_accuracy(model: DigitsClassifier, data: ImageData) -> float:
-    """Share of the test digits that the classifier tells."""
+    """Accuracy on the test digits."""
     images, labels = data.batch(range(len(data.test_images)), train=False)
     return float((model(images)[1].argmax(1) == labels).float().mean())
 
 
 def load_classifier(path: Path | None = None) -> DigitsClassifier:
-    """Read the classifier from a file, or from the user's cache; train it where that has none.
+    """Read the classifier from a file or the user's cache; train it if the cache has none.
 
     Parameters
     ----------
     path : Path, optional
-        A file with its ``state_dict``, .safetensors; it is only read. Where the cache cannot be written to, nothing is
-        kept.
+        A .safetensors file with its ``state_dict``; only read. Without it, the trained classifier goes to the cache if
+        that is writable.
 
     Raises
     ------
@@ -119,7 +119,7 @@ def load_classifier(path: Path | None = None) -> DigitsClassifier:
             raise ValueError(f"{path} cannot be read as the weights of the digits classifier: {reason}") from error
         return model.eval().requires_grad_(False)
     path = cache_folder() / FILE
-    # A file cut short by a crash, or that somebody changed, is no reason to fail
+    # A truncated or modified cache file is no reason to fail
     with contextlib.suppress(SealError, RuntimeError, OSError):
         model.load_state_dict(unseal(path, KEPT)[0])
         return model.eval().requires_grad_(False)

@@ -1,4 +1,4 @@
-"""The digits classifier as torch-fidelity wants it: a feature extractor, and a measure of how alike two images are."""
+"""The digits classifier for torch-fidelity: a feature extractor, and a measure of similarity of two images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sttp_riemann.lab.metrics.digits_classifier import as_digits, load_classifie
 
 DIGITS = "sttp-digits"
 EXTRACTORS = {"digits": DIGITS, "inception-v3-compat": "inception-v3-compat"}
-"""Names of torch-fidelity's registry, by the name that recipes give them."""
+"""Names in torch-fidelity's registry, by their names in recipes."""
 
 
 class DigitsExtractor(FeatureExtractorBase):
@@ -29,7 +29,7 @@ class DigitsExtractor(FeatureExtractorBase):
     features_list : list of str
         ``"features"``, ``"logits"`` or both.
     feature_extractor_weights_path : str, optional
-        File of a classifier; that of the user's cache by default.
+        File of a classifier; by default that in the user's cache.
     **unused
         Settings of other extractors.
     """
@@ -67,7 +67,7 @@ class DigitsExtractor(FeatureExtractorBase):
 
 
 class DigitsSimilarity(SampleSimilarityBase):
-    """Squared distance of two images' features, for perceptual path length.
+    """Squared distance between two images' features, for perceptual path length.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ class DigitsSimilarity(SampleSimilarityBase):
 
 
 def register() -> None:
-    """Make the digits classifier known to torch-fidelity under the name ``sttp-digits``; any number of times."""
+    """Register the digits classifier with torch-fidelity as ``sttp-digits``; may be called repeatedly."""
     if DIGITS not in FEATURE_EXTRACTORS_REGISTRY:
         register_feature_extractor(DIGITS, DigitsExtractor)
         register_sample_similarity(DIGITS, DigitsSimilarity)

@@ -1,4 +1,4 @@
-"""Features of images: an extractor whose file executes nothing, and those of real images kept with their checksums."""
+"""Features of images: extractors read safely from files, and a checksummed cache of real images' features."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _ONLY, _NOT_ONLY = "TORCH_FORCE_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_NO_WEIGHTS_ONLY
 
 @contextlib.contextmanager
 def weights_only() -> Iterator[None]:
-    """Let torch read nothing from files but tensors; torch-fidelity asks it to execute whatever a file says."""
+    """Let torch read only tensors from files; torch-fidelity would let a file execute code."""
     before = {name: os.environ.pop(name, None) for name in (_ONLY, _NOT_ONLY)}
     os.environ[_ONLY] = "1"
     try:
@@ -50,11 +50,11 @@ def build_extractor(name: str, layers: list[str], weights: str | None, cuda: boo
     Parameters
     ----------
     name : str
-        In torch-fidelity's registry.
+        Name in torch-fidelity's registry.
     layers : list of str
-        Features that are wanted.
+        Requested features.
     weights : str or None
-        File with its weights; None takes its own.
+        File with its weights; None for its own.
     cuda : bool
         Whether it computes on a GPU.
 
@@ -66,7 +66,7 @@ def build_extractor(name: str, layers: list[str], weights: str | None, cuda: boo
     Raises
     ------
     ValueError
-        The weights cannot be read as such, or are of another network.
+        The weights cannot be read, or belong to another network.
     """
     try:
         with weights_only():
@@ -78,18 +78,18 @@ def build_extractor(name: str, layers: list[str], weights: str | None, cuda: boo
 
 
 class Features:
-    """Features of a set of images, and what FID needs of them; extracted when asked for.
+    """Features of a set of images and their statistics for FID, extracted on demand.
 
     Parameters
     ----------
     images : Any
-        A data set as torch-fidelity takes it.
+        A data set as torch-fidelity accepts it.
     extractor : FeatureExtractorBase
-        What they are seen through.
+        The extractor.
     settings : mapping
         Torch-fidelity's.
     name : str, optional
-        Of images and extractor together, under which what is extracted is kept; by default nothing is.
+        Cache name of images and extractor together; without it nothing is cached.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class Features:
     def _extract(self) -> dict[str, Tensor]:
         settings = {**self._settings, "cache": False, "input1": self._images}
         found: dict[str, Tensor] = extract_featuresdict_from_input_id(1, self._extractor, **settings)
-        # All layers are seen in one pass, and what is kept of one is not lost to the others
+        # One pass extracts all layers, and caching one must not drop the others
         self._found |= found
         return found
 
@@ -125,18 +125,18 @@ class Features:
             return compute()
         name = f"{self._name}-{what}"
         path = cache_folder() / "fidelity" / f"{name}.safetensors"
-        # Whatever is not what was written, or was written for something else, is computed anew
+        # A damaged or foreign cache file is recomputed
         with contextlib.suppress(SealError, OSError):
             tensors, values = unseal(path, KEPT)
             if values == {"of": name}:
                 return tensors
         found = compute()
-        # A cache that cannot be written to costs only the cache
+        # Without a writable cache, only caching is lost
         with contextlib.suppress(SealError, CheckpointError):
             write_atomically(path, seal(found, {"of": name}, KEPT), inside=cache_folder())
         return found
 
 
 def file_digest(path: Path) -> str:
-    """Name of a file's content: equal content, equal names."""
+    """Hash of a file's content."""
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""Samples measured against real images by torch-fidelity."""
+"""Measure samples against real images with torch-fidelity."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from sttp_riemann.lab.metrics.digits_classifier import digest, load_classifier
 from sttp_riemann.lab.metrics.extractor import DIGITS, EXTRACTORS, register
 from sttp_riemann.lab.metrics.features import Features, build_extractor, file_digest, weights_only
 
-# Torch-fidelity's names of what each metric gives, by ours
+# torch-fidelity's names of the results of each metric, by ours
 METRICS: dict[str, dict[str, str]] = {
     "is": {"is": "inception_score_mean", "is_std": "inception_score_std"},
     "fid": {"fid": "frechet_inception_distance"},
@@ -32,19 +32,19 @@ METRICS: dict[str, dict[str, str]] = {
     "ppl": {"ppl": "perceptual_path_length_mean"},
 }
 _SWITCHES = {"is": "isc"}
-# A covariance is of two at least; precision and recall look at the third nearest neighbour
+# A covariance needs two samples; precision and recall use the third nearest neighbour
 _FEWEST = {"fid": (2, "FID needs"), "prc": (4, "precision and recall need")}
 # LPIPS halves images four times
 _LPIPS_SIDE = 16
 
 
 class MetricError(ValueError):
-    """A metric that cannot be had; the message names the remedy."""
+    """A metric that cannot be measured; the message names the remedy."""
 
 
 @dataclass(frozen=True)
 class MetricOptions:
-    """How images are measured.
+    """Options of the measurement.
 
     Attributes
     ----------
@@ -53,9 +53,9 @@ class MetricOptions:
     weights : str or None
         File with the extractor's weights; None takes the cached ones.
     download : bool
-        Whether Inception's weights may be downloaded where they are not cached.
+        Whether Inception's weights may be downloaded if they are not cached.
     is_splits, kid_subsets, kid_subset_size : int
-        As torch-fidelity has them.
+        As in torch-fidelity.
     batch_size : int
         Images at a time.
     cuda : bool
@@ -73,7 +73,7 @@ class MetricOptions:
 
 
 class Images(Dataset[Tensor]):
-    """Images as torch-fidelity wants them: uint8, three channels.
+    """Images for torch-fidelity: uint8, three channels.
 
     Parameters
     ----------
@@ -112,7 +112,7 @@ def measure(
     samples : Tensor or Path
         Images as uint8 (N, C, H, W) with C = 1 or 3, or a folder with images.
     reference : Tensor, Path or None
-        Real images; what is extracted from a tensor is cached. None where no metric compares.
+        Real images; features of a tensor are cached. None if no metric compares.
     names : sequence of str
         Keys of `METRICS`.
     options : MetricOptions
@@ -128,7 +128,7 @@ def measure(
     Raises
     ------
     MetricError
-        The extractor's weights cannot be had, or there are too few images.
+        The extractor's weights are not available, or there are too few images.
     """
     layers = check(names, options, len(_input(samples)), None if reference is None else len(_input(reference)))
     known = _settings(options)
@@ -169,7 +169,7 @@ def check(
     reference: int | None,
     size: tuple[int, int] | None = None,
 ) -> dict[str, str]:
-    """Refuse what cannot be measured, before any training.
+    """Refuse metrics that cannot be measured, before any training.
 
     Parameters
     ----------
@@ -180,20 +180,20 @@ def check(
     samples : int
         How many samples there will be.
     reference : int or None
-        How many real images there are; None where there are none.
+        Number of real images; None if there are none.
     size : (int, int), optional
-        Channels and side of the images, where they are known.
+        Channels and side of the images, if known.
 
     Returns
     -------
     dict[str, str]
-        The extractor's layer that each metric looks at, without path length, which has a network of its own.
+        The extractor's layer that each metric uses, except path length, which has its own network.
 
     Raises
     ------
     MetricError
-        The extractor's weights cannot be had, are of another network or would be executed; or images are too few, too
-        small or of another number of channels than 1 and 3.
+        The extractor's weights are not available, belong to another network or would execute code; or images are too
+        few, too small, or have neither 1 nor 3 channels.
     """
     register()
     if set(names) - {"ppl"}:
@@ -224,7 +224,7 @@ def _check_counts(names: Collection[str], options: MetricOptions, samples: int, 
 
 
 def _check_lpips(options: MetricOptions, size: tuple[int, int] | None) -> None:
-    """Refuse path length where its network cannot be had, or images are too small for it."""
+    """Refuse path length if its network is not available, or images are too small for it."""
     if size is not None and size[1] < _LPIPS_SIDE:
         raise MetricError(
             f"ppl needs images of at least {_LPIPS_SIDE} pixels, not {size[1]}: leave it out, or set extractor to "
@@ -255,9 +255,9 @@ def _settings(options: MetricOptions) -> dict[str, Any]:
         "kid_subset_size": options.kid_subset_size,
         "batch_size": options.batch_size,
         "cuda": options.cuda,
-        # It would keep pickles
+        # Its cache would consist of pickles
         "cache": False,
-        # Worker processes for images that are in memory already cost more than they save
+        # Worker processes cost more than they save for images in memory
         "save_cpu_ram": True,
         "verbose": False,
     }
@@ -275,7 +275,7 @@ def _name(reference: Tensor | Path, options: MetricOptions) -> str | None:
 def _input(images: Tensor | Path) -> Images | Any:
     if isinstance(images, Tensor):
         return Images(images)
-    # Torch-fidelity takes other texts for names of data sets, or for programs that it then runs
+    # torch-fidelity takes other strings for names of data sets, or for programs to run
     if not images.is_dir():
         raise MetricError(f"there is no folder {images} with images")
     return prepare_input_from_descriptor({"input": str(images.absolute())})
@@ -283,7 +283,7 @@ def _input(images: Tensor | Path) -> Images | Any:
 
 def _check_weights(options: MetricOptions) -> None:
     if options.weights is not None and not Path(options.weights).is_file():
-        raise MetricError(f"there is no file {options.weights} with the extractor's weights: mend extractor_weights")
+        raise MetricError(f"there is no file {options.weights} with the extractor's weights: correct extractor_weights")
     from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
 
     if options.extractor != "digits" and options.weights is None and not _cached(URL_INCEPTION_V3).is_file():
@@ -309,7 +309,7 @@ def _path_length(generator: tuple[nn.Module, int, int], count: int, options: Met
         "input1_model_num_samples": count,
         "input1_model_num_classes": classes,
         "ppl_sample_similarity": DIGITS if options.extractor == "digits" else "lpips-vgg16",
-        # Steps this small vanish in whole numbers
+        # Steps this small vanish in integers
         "ppl_sample_similarity_dtype": "float32",
         # Its percentiles need a numpy older than 2.4
         "ppl_discard_percentile_lower": None,
@@ -318,7 +318,7 @@ def _path_length(generator: tuple[nn.Module, int, int], count: int, options: Met
 
 
 class _Rgb(nn.Module):
-    """A generator's images with three channels and values 0 .. 255."""
+    """Wrap a generator: images with three channels and values 0 .. 255."""
 
     def __init__(self, generator: Callable[..., Tensor]) -> None:
         super().__init__()

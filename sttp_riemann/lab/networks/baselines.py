@@ -1,4 +1,4 @@
-"""What earlier work holds a discriminator's weights with: spectral normalization and spectral regularization."""
+"""Constraints on a discriminator's weights from earlier work: spectral normalization and regularization."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def spectral_normalize(model: nn.Module, exclude: str | Sequence[str] = ()) -> n
 
 
 def spectral_regularize(model: nn.Module, exclude: str | Sequence[str] = ()) -> nn.Module:
-    """Hold every weight by `DynamicCompensation`, in place.
+    """Constrain every weight by `DynamicCompensation`, in place.
 
     Parameters
     ----------
@@ -93,16 +93,16 @@ def spectral_regularize(model: nn.Module, exclude: str | Sequence[str] = ()) -> 
 
 
 class DynamicCompensation(nn.Module):
-    """Spectral regularization: divide by the largest singular value, and let no other fall in relation to it.
+    """Spectral regularization: divide by the largest singular value, and keep the ratios to it from falling.
 
-    The ratios of the singular values to the largest are remembered at their highest. Where a ratio falls below, the
-    weight is compensated along its singular vectors up to the ratio remembered. The compensation is a constant to
-    autograd, as singular vectors are in spectral normalization; the division is differentiated.
+    The highest ratio of each singular value to the largest is recorded. Where a ratio falls below its record, the
+    weight is compensated along its singular vectors up to that record. Autograd treats the compensation as a constant,
+    like the singular vectors of spectral normalization; the division is differentiated.
 
     Parameters
     ----------
     layer : nn.Module
-        A linear layer, convolution or embedding. The ratios of its weight are the first to be remembered.
+        A linear layer, convolution or embedding. The ratios of its weight are the first records.
 
     Attributes
     ----------
@@ -121,7 +121,7 @@ class DynamicCompensation(nn.Module):
         super().__init__()
         kind = layer_kind(layer)
         assert kind is not None
-        # Not the layer itself, which would become a module of its own parametrization
+        # Not the layer itself, which would become a submodule of its own parametrization
         self._matrix, self._weight = kind.to_matrix, partial(kind.from_matrix, layer)  # type: ignore[arg-type]
         values = layer_values(layer)
         self.register_buffer("ratios", values / _positive(values[0]))
@@ -142,21 +142,21 @@ class DynamicCompensation(nn.Module):
 
 
 BASELINES: dict[str, Callable[..., nn.Module]] = {"sn": spectral_normalize, "sr": spectral_regularize}
-"""Baselines by the name that recipes give them."""
+"""Baselines by their names in recipes."""
 
 
 def remove_baseline(model: nn.Module) -> nn.Module:
-    """Copy a model with the weights that its baseline gives as plain parameters.
+    """Copy a model, with the constrained weights of its baseline as plain parameters.
 
     Parameters
     ----------
     model : nn.Module
-        Of any kind; stays as it is.
+        Any model; not changed.
 
     Returns
     -------
     nn.Module
-        A new model that computes in training what the old one computes in evaluation.
+        A new model whose outputs in training mode equal the old one's in evaluation mode.
 
     Examples
     --------
@@ -165,7 +165,7 @@ def remove_baseline(model: nn.Module) -> nn.Module:
     >>> remove_baseline(spectral_normalize(torch.nn.Linear(64, 32)))
     Linear(in_features=64, out_features=32, bias=True)
     """
-    # A parametrization in training mode moves its state when looked at
+    # A parametrization in training mode updates its state when read
     plain = copy.deepcopy(model).eval()
     for layer in plain.modules():
         if parametrize.is_parametrized(layer, "weight"):

@@ -1,4 +1,4 @@
-"""A residual network for 8x8 digits that trains in seconds on a processor."""
+"""A residual network for 8x8 digits that trains in seconds on a CPU."""
 
 from __future__ import annotations
 

@@ -25,8 +25,8 @@ def pretrained_network(name: str, weights: Path | None = None, download: bool = 
     name : str
         As in ``torchvision.models``.
     weights : Path, optional
-        A file with its ``state_dict``, .safetensors or written by `torch.save`; as many classes as this has are taken.
-        By default torchvision's best weights, where they have been downloaded before.
+        A file with its ``state_dict``, .safetensors or written by `torch.save`, which sets the number of classes.
+        By default torchvision's best weights, if they have been downloaded before.
     download : bool
         Whether they may be downloaded now.
 
@@ -40,7 +40,7 @@ def pretrained_network(name: str, weights: Path | None = None, download: bool = 
     Raises
     ------
     ValueError
-        There is no such network, or its weights are not at hand, or the file is not of this network.
+        There is no such network, its weights are not available, or the file belongs to another network.
     ImportError
         torchvision is missing.
     """
@@ -53,7 +53,7 @@ def pretrained_network(name: str, weights: Path | None = None, download: bool = 
         except RuntimeError as error:
             raise ValueError(f"{weights} does not fit 'torchvision:{name}': {str(error).splitlines()[-1]}") from error
         return network.eval(), classes
-    # These were trained with heads that are of no use afterwards, and on images that they rescale themselves
+    # These were trained with heads that are useless afterwards, and rescale images themselves
     auxiliary = name in WITH_AUXILIARY_HEADS
     options = {"transform_input": True} if auxiliary else {}
     network = torchvision_network(name, num_classes=IMAGENET_CLASSES, **options)
@@ -85,7 +85,7 @@ def _read(path: Path) -> dict[str, Tensor]:
 
 
 def _classes(state: dict[str, Tensor], name: str) -> int:
-    """Length of the output that weights are for: whatever differs from a network for ImageNet is in its last layer."""
+    """Output length that weights belong to: only the last layer may differ from a network for ImageNet."""
     with torch.device("meta"):
         usual = torchvision_network(name, num_classes=IMAGENET_CLASSES).state_dict()
     rows = {state[key].shape[0] for key, own in usual.items() if state.get(key, own).shape != own.shape}

@@ -34,10 +34,10 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "sngan128_discriminator": partial(SNGANDiscriminator, 128),
 }
 LARGEST_OPTION = 2**16
-"""Of the whole numbers that the networks here are made from."""
+"""Largest integer option of a network."""
 LARGEST_OPTIONS = {"depth": 1000}
 MOST_NUMBERS = 2**31
-"""Of a network's parameters: 8 GiB in float32."""
+"""Maximum number of a network's parameters: 8 GiB in float32."""
 
 
 def build_model(name: str, num_classes: int | None = None, in_channels: int = 3, **options: Any) -> nn.Module:
@@ -97,7 +97,7 @@ def build_model(name: str, num_classes: int | None = None, in_channels: int = 3,
 
 def _build(builder: Callable[..., nn.Module], name: str, sizes: dict[str, Any], options: dict[str, Any]) -> nn.Module:
     if options:
-        # Counted before there is memory for them; some of torchvision's networks cannot be built without
+        # Counted before allocation, except for networks of torchvision that cannot be built on the meta device
         with suppress(NotImplementedError), torch.device("meta"):
             numbers = sum(p.numel() for p in builder(**sizes, **options).parameters())
             if numbers > MOST_NUMBERS:

@@ -1,4 +1,4 @@
-"""Whether a network does what it is chosen for, seen before anything is trained."""
+"""Check before training that a network suits its task."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ def check_scores(
     Parameters
     ----------
     network : nn.Module
-        Left as it is, its mode included.
+        Not changed, nor is its mode.
     image : tuple of int
         Channels, height and width.
     labels : Tensor, optional
         (1,), for a network that is conditional on them.
     wanted : tuple of int
-        Shape of what it is to give: (1, classes) of a classifier, (1,) of a discriminator.
+        Required output shape: (1, classes) for a classifier, (1,) for a discriminator.
     training : bool
-        Whether it has to do so in training mode as well, where batch normalization wants more than one value.
+        Whether to check training mode as well, in which batch normalization needs more than one value.
 
     Raises
     ------
     ValueError
-        It does not; the message goes on behind the network's name.
+        It does not; the message continues after the network's name.
     """
     mode = network.training
     state = {name: buffer.clone() for name, buffer in network.named_buffers()} if training else {}

@@ -1,7 +1,7 @@
 """SNGAN: generator and discriminator for images of 8, 32, 48, 64 and 128 pixels (Miyato et al. 2018, Appendix B).
 
-The appendix has no networks for 8 and 64 pixels. Ours for 64 are those for 128 without the stage that 64 pixels do not
-need, and ours for 8 are those for 32 with one block less and maps of 2x2 at the narrow end.
+The appendix has no networks for 8 and 64 pixels. Ours for 64 are those for 128 without the
+extra stage, and ours for 8 are those for 32 with one block fewer and maps of 2x2 at the narrow end.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class SNGANGenerator(nn.Module):
 
 
 class SNGANDiscriminator(nn.Module):
-    """Residual blocks, ReLU, global sum pooling, linear layer without bias; projection of the class where there is one.
+    """Residual blocks, ReLU, global sum pooling, linear layer without bias; class projection if conditional.
 
     No spectral normalization is built in: wrap the layers, or parameterize them.
 

@@ -17,7 +17,7 @@ def glorot(layer: nn.Linear | nn.Conv2d, gain: float = 1.0) -> None:
 
 
 class DownBlock(nn.Module):
-    """Two convolutions of the discriminator beside a shortcut, then average pooling where `down`.
+    """Two convolutions of the discriminator with a shortcut, then average pooling if `down`.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ class FirstBlock(nn.Module):
 
 
 class UpBlock(nn.Module):
-    """Two convolutions of the generator, the first on maps of twice the size, beside a shortcut.
+    """Two convolutions of the generator, the first on maps of twice the size, with a shortcut.
 
     Parameters
     ----------
@@ -86,14 +86,14 @@ class UpBlock(nn.Module):
 
 
 class Norm(nn.Module):
-    """Batch normalization whose gain and shift belong to the class, where there are classes.
+    """Batch normalization whose gain and shift depend on the class, if there are classes.
 
     Parameters
     ----------
     channels : int
         Channels of the maps.
     num_classes : int or None
-        None: one gain and one shift a channel, as ever.
+        None: one gain and one shift per channel, as usual.
 
     Notes
     -----
@@ -110,7 +110,7 @@ class Norm(nn.Module):
             nn.init.zeros_(self.shift.weight)
 
     def forward(self, maps: Tensor, labels: Tensor | None) -> Tensor:
-        """Normalize maps (N, channels, H, W); `labels` (N,) are looked at by the conditional kind alone."""
+        """Normalize maps (N, channels, H, W); only the conditional kind uses `labels` (N,)."""
         maps = self.norm(maps)
         if self.gain is None or self.shift is None:
             return maps

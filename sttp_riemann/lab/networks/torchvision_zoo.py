@@ -9,7 +9,7 @@ from torch import nn
 from sttp_riemann.lab.data.errors import unknown_name
 from sttp_riemann.lab.data.vision import require_torchvision
 
-# In training mode these return a tuple, unless told; and they warn, unless told how to start.
+# By default these return a tuple in training mode, and warn about their initialization.
 WITH_AUXILIARY_HEADS = ("googlenet", "inception_v3")
 
 
@@ -23,7 +23,7 @@ def torchvision_network(name: str, num_classes: int = 10, in_channels: int = 3, 
     num_classes : int
         Length of the output.
     in_channels : int
-        Channels of the images. Other than 3, the first convolution gets a fresh weight.
+        Channels of the images. If not 3, the first convolution gets a fresh weight.
     **options
         Passed on to torchvision. Auxiliary heads are off unless ``aux_logits`` says otherwise.
 
@@ -37,7 +37,7 @@ def torchvision_network(name: str, num_classes: int = 10, in_channels: int = 3, 
     ImportError
         If torchvision is missing.
     ValueError
-        If torchvision has no such network, or an option is not its, or its first convolution cannot be found.
+        If torchvision has no such network, an option is unknown, or the first convolution cannot be found.
     """
     models = require_torchvision(f"network 'torchvision:{name}'").models
     # The module filter keeps segmentation, detection and video networks out.
@@ -49,7 +49,7 @@ def torchvision_network(name: str, num_classes: int = 10, in_channels: int = 3, 
     try:
         network = models.get_model(name, weights=None, num_classes=num_classes, **options)
     except Exception as error:
-        # Options go on to constructors of many kinds, each with faults of its own
+        # Options go to constructors of many kinds, each with its own errors
         raise ValueError(f"network 'torchvision:{name}' does not take these options: {error}") from error
     if in_channels != 3:
         _take_channels(network, name, in_channels)
