@@ -12,7 +12,7 @@ _LARGEST = 1024
 
 
 def fake(request: Request) -> Source:
-    """Make 512 training and 128 test images of noise, 3 channels, `request.image_size` (default 32) pixels wide and high.
+    """Make 512 training and 128 test images of noise, 3 channels, `request.image_size` (default 32) pixels a side.
 
     Labels run through the 10 classes in turn.
 
