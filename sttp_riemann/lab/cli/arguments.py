@@ -22,6 +22,7 @@ from sttp_riemann.lab.training.typecheck import LARGEST_WHOLE, check_text, shown
 # The rest of a long one repeats the value that was given
 MOST_OF_A_MESSAGE = 4000
 FIELDS = tuple(field.name for field in dataclasses.fields(Recipe))
+MARGIN_HELP = "difference in the first measure that does not matter; 0.5 points of accuracy by default"
 CHECKPOINT_HELP = "the folder of a run, or a checkpoint"
 # Fields of a recipe that say what is trained from the start, or compared
 NOT_OF_COMPRESS = (
@@ -92,6 +93,15 @@ def build_parser() -> ArgumentParser:
     )
     compare.add_argument("--recipe", type=str, default="digits", help="name of a shipped recipe, or a .yaml file")
     compare.add_argument("--workers", type=int, help="runs under way at a time, each in a process; 1 by default")
+    compare.add_argument(
+        "--sweep",
+        type=str,
+        nargs="+",
+        metavar="FIELD=VALUES",
+        help="values of further fields, such as init=orthogonal,identity; of lr=1e-3,3e-3 the best is chosen by the "
+        "images that validation holds out",
+    )
+    compare.add_argument("--margin", type=float, help=MARGIN_HELP)
     commands.add_subcommand("compare", compare, help="compare methods, frames and seeds, and write a report")
     commands.add_subcommand("report", _report_parser(), help="write the report of runs that are there")
     commands.add_subcommand("ablate", _ablate_parser(), help="compare both paths over ranks and learning rates")
@@ -135,6 +145,7 @@ def _report_parser() -> ArgumentParser:
     )
     parser.add_argument("runs", type=str, nargs="+", metavar="RUN", help="folders of runs, or folders that hold such")
     parser.add_argument("--output", type=str, help="folder to write to; runs/report by default")
+    parser.add_argument("--margin", type=float, help=MARGIN_HELP)
     return parser
 
 
@@ -151,10 +162,11 @@ def _ablate_parser() -> ArgumentParser:
     parser.add_argument("--rates", type=float, nargs="+", help="learning rates")
     parser.add_argument("--seeds", type=int, nargs="+", help="seeds; the recipe's by default")
     parser.add_argument("--steps", type=int, help="steps of a run; the recipe's by default")
-    parser.add_argument("--target", type=float, help="test accuracy in percent, the steps to which are told")
+    parser.add_argument("--validation", type=float, help="share of training images held out; the recipe's by default")
+    parser.add_argument("--margin", type=float, help=MARGIN_HELP)
     parser.add_argument("--drift_steps", type=int, help="steps of the drift in float32")
     parser.add_argument("--workers", type=int, help="runs under way at a time, each in a process; 1 by default")
-    parser.add_argument("--output", type=str, help="the page, a .md file; runs/comparison.md by default")
+    parser.add_argument("--output", type=str, help="folder of the study; runs/NAME of the recipe by default")
     return parser
 
 

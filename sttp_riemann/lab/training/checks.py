@@ -43,7 +43,7 @@ SMALLEST = {"mixup": 1e-3, "temperature": 1e-3}
 LONGEST_NAME = 255
 """Bytes that a file system lets one name of a path have."""
 PATHS = ("output", "data_root", "teacher", "extractor_weights", "data")
-FRACTIONS = ("momentum", "label_smoothing", "ema")
+FRACTIONS = ("momentum", "label_smoothing", "ema", "validation")
 # A covariance is of two at least; neighbours are sought among three others
 FEWEST_SAMPLES = {"fid": 2, "prc": 4}
 LOW_RANK = ("svdp", "sttp")
@@ -198,11 +198,16 @@ def check_combinations(recipe: Recipe) -> None:
 def _check_classify(recipe: Recipe) -> None:
     for method in (recipe.method, *recipe.methods):
         _require(method not in ("sn", "sr"), f"method {method!r} is a discriminator's: set task to 'gan'")
+    _require(
+        recipe.validation > 0 or not (recipe.patience or recipe.keep_best),
+        "patience and keep_best must not choose by the test images: set validation to a share such as 0.1",
+    )
     _require(not recipe.spectra, "spectra is for task 'gan': set spectrum and penalty instead")
 
 
 def _check_gan(recipe: Recipe) -> None:
     _require(recipe.label_smoothing == 0 and recipe.mixup == 0, "label_smoothing and mixup are for task 'classify'")
+    _require(recipe.validation == 0, "validation is for task 'classify'")
     _require(recipe.teacher is None, "teacher is for task 'classify'")
     _require(
         "kid" not in recipe.metrics or recipe.kid_subset_size <= recipe.metric_samples,

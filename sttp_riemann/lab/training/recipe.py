@@ -165,14 +165,17 @@ class Recipe:
     paper: dict[str, Any] = option({}, "the paper's figures, by method and metric, for the report", matters=False)
 
     steps: int = option(1000, "optimizer steps; gan: of the generator")
+    validation: float = option(
+        0.0, "share of the training images that is held out, for whatever is chosen; test images are seen at the end"
+    )
     batch_size: int = option(128, "examples a step, all processes and parts together")
     accumulate: int = option(1, "parts that a step's batch is computed in, to save memory")
     evaluate_every: int = option(100, "steps between evaluations")
     evaluate_batch_size: int = option(500, "examples at a time while evaluating", matters=False)
-    patience: int = option(0, "evaluations without a better score after which a run ends (0: never)")
+    patience: int = option(0, "evaluations without a better score after which a run ends (0: never); needs validation")
     checkpoint_every: int = option(500, "steps between checkpoints (0: only at the end)", matters=False)
     keep: int = option(1, "how many of the last checkpoints are kept", matters=False)
-    keep_best: bool = option(False, "also keep the checkpoint of the best evaluation", matters=False)
+    keep_best: bool = option(False, "also keep the checkpoint of the best evaluation; needs validation", matters=False)
     tensorboard: bool = option(False, "write the history for tensorboard, too", matters=False)
     precision: Literal["float32", "bf16", "fp16"] = option("float32", "arithmetic of the network; frames stay float32")
     device: Literal["auto", "cpu"] = option("auto", "auto takes an accelerator where there is one")

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sttp_riemann.lab.studies.collect import collect
+from sttp_riemann.lab.studies.report import table_of
 
 from sttp_riemann.errors import LONGEST, ReportedError
 from sttp_riemann.lab.compress import load_trained
-from sttp_riemann.lab.studies.collect import collect
 from sttp_riemann.lab.studies.compare import finish
-from sttp_riemann.lab.studies.report import table_of
 from sttp_riemann.lab.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from sttp_riemann.lab.training.loop import RESULT, Trainer
 from sttp_riemann.lab.training.recipe import Recipe
