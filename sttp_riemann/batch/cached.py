@@ -19,6 +19,7 @@ from sttp_riemann.batch.layout import Member
 from sttp_riemann.batch.owner import Owner
 from sttp_riemann.batch.products import product
 from sttp_riemann.batch.watch import watch
+from sttp_riemann.checks import check_kind
 from sttp_riemann.compat import geoopt, in_transform
 
 PLAIN = {Tensor, nn.Parameter, geoopt.ManifoldParameter, type(None)}
@@ -150,6 +151,11 @@ def cached(model: nn.Module) -> Iterator[None]:
     model : nn.Module
         A model with reparameterized layers, or a part of one.
 
+    Raises
+    ------
+    TypeError
+        It is no module.
+
     Notes
     -----
     As `torch.nn.utils.parametrize.cached`.
@@ -163,6 +169,7 @@ def cached(model: nn.Module) -> Iterator[None]:
     >>> first is second, model.weight is first
     (True, False)
     """
+    check_kind("model", model, nn.Module, "a torch.nn.Module")
     scope = Scope(model)
     _SCOPES.open.append(scope)
     try:

@@ -7,6 +7,7 @@ import torch
 from geoopt.manifolds.stiefel import EuclideanStiefel
 from torch import Tensor, nn
 
+from sttp_riemann.checks import check_flag, shown
 from sttp_riemann.frames.frame import Frames
 from sttp_riemann.frames.polar import long_polar, nearest_frame, short_root
 from sttp_riemann.trains.contraction import Pull
@@ -60,12 +61,13 @@ class PolarStiefel(EuclideanStiefel):
 
         Raises
         ------
+        TypeError
+            An argument is no such tensor.
         ValueError
             An entry is NaN or infinite.
         """
-        moved = x + u
-        root = short_root(moved)
-        return long_polar(x.double() + u.double(), moved.dtype) if root is None else moved @ root
+        _check(x, u=u)
+        return _retracted(x, u)
 
     expmap = retr
 
@@ -88,11 +90,14 @@ class PolarStiefel(EuclideanStiefel):
 
         Raises
         ------
+        TypeError
+            An argument is no such tensor.
         ValueError
             An entry is NaN or infinite.
         """
-        y = self.retr(x, u)
-        return y, self.proju(y, v)
+        _check(x, u=u, v=v)
+        y = _retracted(x, u)
+        return y, _projected(y, v)
 
     expmap_transp = retr_transp
 
@@ -151,10 +156,13 @@ class PolarStiefel(EuclideanStiefel):
 
         Raises
         ------
+        TypeError
+            An argument is no such tensor.
         ValueError
             An entry is NaN or infinite.
         """
-        return self.proju(self.retr(x, u), v)
+        _check(x, u=u, v=v)
+        return _projected(_retracted(x, u), v)
 
     transp_follow_expmap = transp_follow_retr
 
@@ -177,10 +185,8 @@ class PolarStiefel(EuclideanStiefel):
         -----
         Also the Riemannian gradient, of a Euclidean one: the metric is the Euclidean (Absil et al. 2008, Section 3.6).
         """
-        xtu = x.mT @ u
-        if x.ndim == 3 and u.shape == x.shape:
-            return torch.baddbmm(u, x, xtu + xtu.mT, alpha=-0.5)
-        return u - x @ ((xtu + xtu.mT) / 2)
+        _check(x, u=u)
+        return _projected(x, u)
 
     egrad2rgrad = proju
 
@@ -203,6 +209,8 @@ class PolarStiefel(EuclideanStiefel):
         Tensor
             (...) or (..., 1, 1).
         """
+        _check(x, u=u, **({} if v is None else {"v": v}))
+        keepdim = check_flag("keepdim", keepdim)
         if v is None:
             return torch.linalg.vector_norm(u, dim=(-2, -1), keepdim=keepdim).square()
         return (u * v).sum((-2, -1), keepdim=keepdim)
@@ -222,10 +230,49 @@ class PolarStiefel(EuclideanStiefel):
 
         Raises
         ------
+        TypeError
+            An argument is no such tensor.
         ValueError
             An entry is NaN or infinite.
         """
+        _check(x)
         return nearest_frame(x)
+
+
+def _check(x: Tensor, **vectors: Tensor) -> None:
+    """Refuse what is no stack of matrices with at least as many rows as columns, and no vectors at such points."""
+    if not (_dense(x) and x.ndim >= 2 and x.shape[-2] >= x.shape[-1]):
+        raise TypeError(f"x must be a floating-point tensor (..., n, r) with n >= r, got {shown(x)}")
+    for name, u in vectors.items():
+        if not (_dense(u) and u.dtype == x.dtype and u.device == x.device and _fits(u.shape, x.shape)):
+            raise TypeError(f"{name} must be a tensor like x, which is {shown(x)}; got {shown(u)}")
+
+
+def _dense(x: object) -> bool:
+    return isinstance(x, Tensor) and x.is_floating_point() and x.layout == torch.strided and x.device.type != "meta"
+
+
+def _fits(own: torch.Size, other: torch.Size) -> bool:
+    if own == other:
+        return True
+    try:
+        torch.broadcast_shapes(own[:-2], other[:-2])
+    except RuntimeError:
+        return False
+    return len(own) >= 2 and own[-2:] == other[-2:]
+
+
+def _retracted(x: Tensor, u: Tensor) -> Tensor:
+    moved = x + u
+    root = short_root(moved)
+    return long_polar(x.double() + u.double(), moved.dtype) if root is None else moved @ root
+
+
+def _projected(x: Tensor, u: Tensor) -> Tensor:
+    xtu = x.mT @ u
+    if x.ndim == 3 and u.shape == x.shape:
+        return torch.baddbmm(u, x, xtu + xtu.mT, alpha=-0.5)
+    return u - x @ ((xtu + xtu.mT) / 2)
 
 
 class RiemannianFrames(Frames):

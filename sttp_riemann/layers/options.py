@@ -87,7 +87,8 @@ class Options:
     def bounded(self, state: Any) -> Options:
         """The same, with the bound of a state that fits."""
         found = decode(state)
-        return replace(self, bound=found["bound"]) if found and self.bound_from_weight else self
+        bound = (found or {}).get("bound")
+        return replace(self, bound=bound) if self.bound_from_weight and isinstance(bound, float) else self
 
     def _facts(self, shape: LayerShape, frames: str) -> dict[str, Any]:
         return {

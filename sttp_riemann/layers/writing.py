@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from sttp_riemann.batch.cached import part_of
+from sttp_riemann.checks import check_flag, check_kind, check_tensor
 from sttp_riemann.compat import in_transform
 from sttp_riemann.frames.frame import wide_dtype
 from sttp_riemann.layers.application import Application
@@ -109,11 +110,14 @@ class Weighted(Parameterized):
 
         Raises
         ------
+        TypeError
+            It is no such layer.
         ValueError
             Its weight is of another shape or parameterized in another way.
         """
+        check_kind("other", other, Weighted, "a reparameterized layer")
         if self.options != other.options or self.shape != other.shape:
-            raise ValueError("layers can only share a weight that both parameterize in the same way")
+            raise ValueError("the other layer must parameterize its weight in the same way as this one, to share it")
         self.left, self.spectrum, self.right = other.left, other.spectrum, other.right
 
     @torch.no_grad()
@@ -132,16 +136,13 @@ class Weighted(Parameterized):
 
         Raises
         ------
+        TypeError
+            It is no tensor.
         ValueError
-            It is of another shape or not finite.
+            It is of another shape, complex, sparse, not finite or beyond 1e30.
         """
-        if not isinstance(weight, Tensor):
-            raise TypeError(f"a weight must be a tensor, got {type(weight).__name__}")
-        weight = weight.detach().as_subclass(Tensor)
-        wanted = self.from_matrix(self._empty_matrix()).shape
-        if weight.shape != wanted:
-            raise ValueError(f"the weight of this layer is {tuple(wanted)}, and the tensor {tuple(weight.shape)}")
-        matrix = self.to_matrix(weight).double().cpu()
+        plain = check_tensor("weight", weight, self.from_matrix(self._empty_matrix()).shape)
+        matrix = self.to_matrix(plain).double().cpu()
         cores = from_weight(self.shape, matrix)
         largest = float(cores.spectrum.abs().max())
         if self.options.bound_from_weight and largest > 0:
@@ -191,7 +192,13 @@ class Weighted(Parameterized):
         ----------
         frozen : bool
             Whether to keep it.
+
+        Raises
+        ------
+        ValueError
+            It is neither True nor False.
         """
+        frozen = check_flag("frozen", frozen)
         for parameter in self.factor_parameters():
             parameter.requires_grad_(not frozen)
 
@@ -212,9 +219,13 @@ class Weighted(Parameterized):
 
         Raises
         ------
+        TypeError
+            The weight is no tensor, or the hook cannot be called.
         RuntimeError
             The layer does not always build W.
         """
+        check_kind("weight", weight, Tensor, "a tensor")
+        check_kind("hook", hook, Callable, "a function of the gradient")
         if self.application != "weight":
             raise RuntimeError(
                 "this layer is applied by its factors and builds no W, so that a hook on it would not be called: set "

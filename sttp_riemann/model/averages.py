@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from sttp_riemann.checks import check_kind, check_number
 from sttp_riemann.frames.polar import nearest_frame
 from sttp_riemann.layers import SpectralLayer
 from sttp_riemann.model.measures import spectral_layers
@@ -37,7 +39,17 @@ class Averaged(AveragedModel):
         ----------
         model : nn.Module
             The network that the average is of.
+
+        Raises
+        ------
+        TypeError
+            It is no module.
+        ValueError
+            It is another network.
         """
+        check_kind("model", model, nn.Module, "a torch.nn.Module")
+        if _shapes(model) != _shapes(self.module):
+            raise ValueError("model is not the one that this is the average of: its parameters or buffers differ")
         super().update_parameters(model)
         for layer in self.module.modules():
             if isinstance(layer, SpectralLayer):
@@ -67,6 +79,8 @@ def averaged(model: nn.Module, decay: float = 0.999) -> Averaged:
 
     Raises
     ------
+    TypeError
+        `model` is no module.
     ValueError
         The decay is out of range, or the model has no reparameterized layer.
 
@@ -89,10 +103,12 @@ def averaged(model: nn.Module, decay: float = 0.999) -> Averaged:
     >>> sr.orthogonality_error(average.module) < 1e-6
     True
     """
-    if isinstance(decay, bool) or not isinstance(decay, int | float) or not 0 <= decay < 1:
-        raise ValueError(f"decay must be a number from 0 to below 1, got {decay!r}")
     spectral_layers(model)
-    return Averaged(model, decay)
+    return Averaged(model, check_number("decay", decay, "a number from 0 to below 1", least=0, below=1))
+
+
+def _shapes(model: nn.Module) -> list[torch.Size]:
+    return [tensor.shape for tensor in itertools.chain(model.parameters(), model.buffers())]
 
 
 def _blend(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Any], None]:

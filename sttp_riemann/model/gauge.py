@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
+from sttp_riemann.checks import check_choice, check_kind, check_whole
 from sttp_riemann.frames import FRAMES, Frames
 from sttp_riemann.frames.frame import wide_dtype
 from sttp_riemann.frames.momentum import momentum_of, no_companions
 from sttp_riemann.layers import SpectralLayer
-from sttp_riemann.model.measures import check_choice, spectral_layers
+from sttp_riemann.model.measures import finite_layers, spectral_layers
 from sttp_riemann.trains.gauge import Chain, fix_gauge
 from sttp_riemann.trains.start import LayerCores
 
@@ -38,9 +40,11 @@ def gauge_fix(model: nn.Module, optimizer: Optimizer | None = None, average: nn.
 
     Raises
     ------
+    TypeError
+        If the model or the average is no module, or the optimizer none of torch's kind.
     ValueError
-        If the model has no reparameterized layer, the optimizer treats entries of a frame one by one, or the average is
-        of another model.
+        If the model has no reparameterized layer or one that holds NaN, the optimizer treats entries of a frame one by
+        one, or the average is of another model or shares its parameters. Nothing has changed then.
 
     Notes
     -----
@@ -60,7 +64,8 @@ def gauge_fix(model: nn.Module, optimizer: Optimizer | None = None, average: nn.
     >>> torch.allclose(model.weight, before)
     True
     """
-    layers = _distinct(model)
+    _check_optimizer(optimizer, optional=True)
+    layers = _distinct(finite_layers(model))
     twins = [()] * len(layers) if average is None else _twins(layers, average)
     companions = no_companions if optimizer is None else momentum_of(optimizer)
     chains = []
@@ -101,8 +106,10 @@ def register_gauge_fix(
 
     Raises
     ------
+    TypeError
+        As `gauge_fix` raises it; the optimizer is not optional.
     ValueError
-        `every` is no whole number above 0, or the model has no reparameterized layer.
+        `every` is no whole number above 0, the model has no reparameterized layer, or the average is of another model.
 
     Examples
     --------
@@ -112,9 +119,11 @@ def register_gauge_fix(
     >>> handle = sr.register_gauge_fix(model, optimizer, every=100)
     >>> handle.remove()
     """
-    if isinstance(every, bool) or not isinstance(every, int) or every < 1:
-        raise ValueError(f"every must be a whole number of steps above 0, got {every!r}")
-    spectral_layers(model)
+    every = check_whole("every", every, "a whole number of steps above 0")
+    _check_optimizer(optimizer)
+    layers = _distinct(spectral_layers(model))
+    if average is not None:
+        _twins(layers, average)
     steps = itertools.count(1)
 
     def fix(*_: object) -> None:
@@ -124,15 +133,23 @@ def register_gauge_fix(
     return optimizer.register_step_post_hook(fix)
 
 
-def _distinct(model: nn.Module) -> list[SpectralLayer]:
+def _check_optimizer(optimizer: object, optional: bool = False) -> None:
+    if not (optional and optimizer is None):
+        check_kind("optimizer", optimizer, Optimizer, "a torch.optim.Optimizer" + (" or None" if optional else ""))
+
+
+def _distinct(layers: Mapping[str, SpectralLayer]) -> list[SpectralLayer]:
     """Layers, those of one tied weight once."""
-    return list({id(layer.left): layer for layer in spectral_layers(model).values()}.values())
+    return list({id(layer.left): layer for layer in layers.values()}.values())
 
 
 def _twins(layers: list[SpectralLayer], average: nn.Module) -> list[tuple[SpectralLayer, ...]]:
-    others = _distinct(average)
-    if [la.shape for la in others] != [la.shape for la in layers]:
+    others = _distinct(spectral_layers(average, "average"))
+    if [(la.shape, la.frames) for la in others] != [(la.shape, la.frames) for la in layers]:
         raise ValueError("the average is of another model: its layers differ")
+    own = {id(p) for layer in layers for p in layer.factor_parameters()}
+    if any(id(p) in own for other in others for p in other.factor_parameters()):
+        raise ValueError("the average shares parameters with the model, which would be turned twice; give a copy")
     return [(other,) for other in others]
 
 
@@ -155,8 +172,10 @@ def canonicalize(model: nn.Module) -> nn.Module:
 
     Raises
     ------
+    TypeError
+        If the model is no module.
     ValueError
-        If the model has no reparameterized layer.
+        If the model has no reparameterized layer, or one that holds NaN.
 
     Notes
     -----
@@ -176,21 +195,23 @@ def canonicalize(model: nn.Module) -> nn.Module:
     >>> model.spectrum.tolist()
     [3.0, 2.0, 1.0, 0.5]
     """
-    for layer in _distinct(model):
-        _canonicalize(layer)
+    layers = _distinct(finite_layers(model))
+    for layer, cores in [(layer, _canonical(layer)) for layer in layers]:
+        layer.assign_(cores)
     return model
 
 
 @torch.no_grad()
-def _canonicalize(layer: SpectralLayer) -> None:
+def _canonical(layer: SpectralLayer) -> LayerCores:
     left, _, right = layer.build_cores(torch.float64)
     cores = LayerCores([c.clone() for c in left], layer.stored_spectrum(), [c.clone() for c in right])
     cores.fix_gauge(layer.shape)
     if layer.spectrum is not None:
-        if layer.spectrum_kind == "learned":
-            cores.spectrum /= cores.spectrum.abs().max()
+        largest = cores.spectrum.abs().max()
+        if layer.spectrum_kind == "learned" and largest > 0:
+            cores.spectrum /= largest
         _order_columns(cores)
-    layer.assign_(cores)
+    return cores
 
 
 def _order_columns(cores: LayerCores) -> None:
@@ -221,8 +242,10 @@ def convert_frames(model: nn.Module, frames: str) -> nn.Module:
 
     Raises
     ------
+    TypeError
+        If the model is no module.
     ValueError
-        If the kind is unknown, or the model has no reparameterized layer.
+        If the kind is unknown, or the model has no reparameterized layer or one that holds NaN.
 
     Notes
     -----
@@ -240,8 +263,8 @@ def convert_frames(model: nn.Module, frames: str) -> nn.Module:
     (100, 64, 64)
     """
     check_choice("frames", frames, tuple(FRAMES))
-    layers = spectral_layers(model)
-    converted = {id(layer.left): _converted(layer, FRAMES[frames]) for layer in _distinct(model)}
+    layers = finite_layers(model)
+    converted = {id(layer.left): _converted(layer, FRAMES[frames]) for layer in _distinct(layers)}
     for layer in layers.values():
         layer.left, layer.right = converted[id(layer.left)]
     return model

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 
+from sttp_riemann.checks import check_choice, check_kind
 from sttp_riemann.frames.frame import orthogonality_error as orthogonality
 from sttp_riemann.layers import SpectralLayer
 from sttp_riemann.trains.spectrum import PENALTIES, spectrum_values
@@ -172,8 +171,37 @@ def orthogonality_error(model: nn.Module) -> float:
     return max(layer_error(layer) for layer in spectral_layers(model).values())
 
 
-def spectral_layers(model: nn.Module) -> dict[str, SpectralLayer]:
+def spectral_layers(model: nn.Module, name: str = "model") -> dict[str, SpectralLayer]:
     """Reparameterized layers by name.
+
+    Parameters
+    ----------
+    model : nn.Module
+        A reparameterized model.
+    name : str
+        Of the argument that it is, for the message.
+
+    Returns
+    -------
+    dict[str, SpectralLayer]
+        In the order of the model.
+
+    Raises
+    ------
+    TypeError
+        It is no module.
+    ValueError
+        If there is none.
+    """
+    check_kind(name, model, nn.Module, "a torch.nn.Module")
+    layers = {own: layer for own, layer in model.named_modules() if isinstance(layer, SpectralLayer)}
+    if not layers:
+        raise ValueError(f"the {name} has no reparameterized layer; call reparameterize first")
+    return layers
+
+
+def finite_layers(model: nn.Module) -> dict[str, SpectralLayer]:
+    """Reparameterized layers by name, of a model whose frames and spectra are numbers.
 
     Parameters
     ----------
@@ -183,16 +211,23 @@ def spectral_layers(model: nn.Module) -> dict[str, SpectralLayer]:
     Returns
     -------
     dict[str, SpectralLayer]
-        In the order of the model.
+        As `spectral_layers` gives them.
 
     Raises
     ------
+    TypeError
+        It is no module.
     ValueError
-        If there is none.
+        There is none, or one holds NaN or infinite values.
     """
-    layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, SpectralLayer)}
-    if not layers:
-        raise ValueError("the model has no reparameterized layer; call reparameterize first")
+    layers = spectral_layers(model)
+    for name, layer in layers.items():
+        for tensor in layer.factor_tensors():
+            if tensor is not None and not torch.isfinite(tensor).all():
+                raise ValueError(
+                    f"a frame or the spectrum of layer {name!r} of the model holds NaN or infinite values; load a "
+                    "state from before"
+                )
     return layers
 
 
@@ -211,24 +246,3 @@ def layer_ranks(model: nn.Module) -> dict[str, int]:
     """
     layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, SpectralLayer)}
     return {name: max(layer.shape.ranks) for name, layer in layers.items()}
-
-
-def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
-    """Refuse what is not one of the choices.
-
-    Parameters
-    ----------
-    name : str
-        Of the option, for the message.
-    value : object
-        As given.
-    choices : sequence of str
-        What it may be.
-
-    Raises
-    ------
-    ValueError
-        It is none of these; the message names them.
-    """
-    if value not in choices:
-        raise ValueError(f"unknown {name} {value!r}; choose one of {', '.join(map(repr, choices))}")

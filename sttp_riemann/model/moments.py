@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from sttp_riemann.checks import check_kind, is_iterable, shown
 from sttp_riemann.layers import LAYERS, kind_of
 
 LARGEST = 8192
@@ -35,6 +36,8 @@ def input_moments(model: nn.Module, batches: Iterable[Tensor]) -> dict[str, Tens
 
     Raises
     ------
+    TypeError
+        `model` is no module, or `batches` no iterable of tensors.
     ValueError
         There are no batches.
 
@@ -53,6 +56,9 @@ def input_moments(model: nn.Module, batches: Iterable[Tensor]) -> dict[str, Tens
     >>> bool((model(inputs) - before).norm() < 0.01 * before.norm())
     True
     """
+    check_kind("model", model, nn.Module, "a torch.nn.Module")
+    if isinstance(batches, Mapping) or not is_iterable(batches):
+        raise TypeError(f"batches must be an iterable of tensors, got {shown(batches)}")
     sums: dict[str, Tensor] = {}
     counts: dict[str, int] = {}
 
@@ -76,7 +82,7 @@ def input_moments(model: nn.Module, batches: Iterable[Tensor]) -> dict[str, Tens
     called = False
     try:
         for batch in batches:
-            model(batch)
+            model(check_kind("each of the batches", batch, Tensor, "a tensor"))
             called = True
     finally:
         for handle in handles:

@@ -12,12 +12,14 @@ from numbers import Integral, Real
 import torch
 from torch import Tensor
 
+from sttp_riemann.checks import check_mapping, check_number, shown
 from sttp_riemann.model.selection import matching
 from sttp_riemann.trains.shape import KernelModes, LayerShape, Method, layer_shape
 
 Rank = int | float
 Ranks = Rank | Mapping[str, Rank]
 FALLBACK = "*"
+BUDGET, TINIEST = "a share of the network's numbers, above 0 and at most 1", 5e-324
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ def given_ranks(layers: Mapping[str, Dimensions], rank: Ranks, done: Sequence[st
     if not isinstance(rank, Mapping):
         return {name: _rank_of(dimensions, rank) for name, dimensions in layers.items()}
     found: dict[str, int] = {}
-    for pattern, value in rank.items():
+    for pattern, value in check_mapping("rank", rank, "a mapping from names of layers to ranks").items():
         if pattern in done:
             raise ValueError(f"rank names layer {pattern!r}, which is reparameterized already; call decompress first")
         names = matching("rank", pattern, list(layers)) if pattern != FALLBACK else []
@@ -164,8 +166,7 @@ def budget_ranks(
     >>> ranks, conv.shape(ranks["conv"]).dof(learned_spectrum=True) + 8 <= 0.5 * (conv.numbers + 8)
     ({'conv': 6}, True)
     """
-    if isinstance(budget, bool) or not isinstance(budget, Real) or not 0 < budget <= 1:
-        raise ValueError(f"budget must be a share of the network's numbers, above 0 and at most 1, got {budget!r}")
+    budget = check_number("budget", budget, BUDGET, least=TINIEST, most=1)
     sizes = {name: _sizes(dimensions) for name, dimensions in layers.items()}
     dense = sum(dimensions.numbers for dimensions in layers.values()) + other
     _check_possible(budget, sum(size[0] for size in sizes.values()) + other, dense)
@@ -183,7 +184,8 @@ def _rank_of(dimensions: Dimensions, rank: Rank) -> int:
     if isinstance(rank, Real) and not isinstance(rank, Integral) and 0 < rank <= 1:
         return max(1, round(float(rank) * dimensions.full))
     raise ValueError(
-        f"rank must be a whole number of at least 1, got {rank!r}; or a fraction of the full rank, above 0, at most 1.0"
+        f"rank must be a whole number of at least 1, got {shown(rank)}; or a fraction of the full rank, above 0, at "
+        "most 1.0"
     )
 
 

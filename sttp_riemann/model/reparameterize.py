@@ -4,30 +4,28 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from numbers import Real
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from sttp_riemann.batch.cached import share, unshare
+from sttp_riemann.checks import check_choice, check_flag, check_kind, check_mapping, check_tensor, check_whole, shown
 from sttp_riemann.frames import FRAMES, Frames
 from sttp_riemann.frames.frame import wide_dtype
 from sttp_riemann.layers import LAYERS, kind_of
 from sttp_riemann.layers.options import Options
 from sttp_riemann.layers.recompute import RECOMPUTE, Recompute
 from sttp_riemann.model.compression import other_numbers
-from sttp_riemann.model.measures import check_choice, spectral_layers
+from sttp_riemann.model.measures import spectral_layers
 from sttp_riemann.model.ranks import Dimensions, Ranks, budget_ranks, given_ranks
 from sttp_riemann.model.selection import select_layers, spectral_names
 from sttp_riemann.trains.contraction import contract
 from sttp_riemann.trains.shape import KERNEL_MODES, METHODS, KernelModes, LayerShape, Method
-from sttp_riemann.trains.spectrum import SPECTRA, SpectrumKind, spectrum_values
+from sttp_riemann.trains.spectrum import SPECTRA, SpectrumKind, check_bound, spectrum_values
 from sttp_riemann.trains.start import INITS, LayerCores, draw, from_weight
 from sttp_riemann.trains.svd import moment_root
 
-SMALLEST, LARGEST = 1e-30, 1e30
-"""Bounds whose multiples float32 has room for."""
 Init = Literal["noisy_identity", "orthogonal", "identity", "dense"]
 
 
@@ -97,6 +95,8 @@ def reparameterize(
 
     Raises
     ------
+    TypeError
+        If `model` is no module, or a moment no tensor.
     ValueError
         If an option is unknown or out of range, a name in `exclude` or `rank` matches no layer that can be changed, the
         budget is less than rank 1 everywhere takes, there is no layer to change, a weight cannot be replaced, or a
@@ -124,6 +124,7 @@ def reparameterize(
     >>> torch.allclose(linear.weight, before, atol=1e-5)
     True
     """
+    check_kind("model", model, nn.Module, "a torch.nn.Module")
     if (rank is None) == (budget is None):
         raise ValueError("give either a rank or a budget")
     check_choice("method", method, METHODS)
@@ -132,12 +133,13 @@ def reparameterize(
     check_choice("init", init, INITS)
     check_choice("kernel_modes", kernel_modes, KERNEL_MODES)
     check_choice("recompute", recompute, RECOMPUTE)
+    seed = check_whole("seed", seed, "a whole number of 64 bits", least=-(2**63), most=2**64 - 1)
     if spectral_bound is None:
         spectral_bound = "initial" if init == "dense" and spectrum == "learned" else 1.0
-    _check_bound(spectral_bound)
+    check_bound("spectral_bound", spectral_bound)
     found = select_layers(model, exclude)
     layers = {name: twins[0] for name, twins in found.items()}
-    roots = _roots(model, layers, moments or {}, init)
+    roots = _roots(model, layers, {} if moments is None else moments, init)
     dimensions = {
         name: Dimensions(*LAYERS[kind_of(layer)].matrix_shape(layer), method, spectrum == "identity", kernel_modes)
         for name, layer in layers.items()
@@ -189,8 +191,10 @@ def decompress(model: nn.Module, factored: bool = False) -> nn.Module:
 
     Raises
     ------
+    TypeError
+        If `model` is no module.
     ValueError
-        If the model has no reparameterized layer.
+        If the model has no reparameterized layer, or `factored` is neither True nor False.
 
     Notes
     -----
@@ -209,6 +213,7 @@ def decompress(model: nn.Module, factored: bool = False) -> nn.Module:
     True
     """
     spectral_layers(model)
+    factored = check_flag("factored", factored)
     dense = copy.deepcopy(model)
     layers = spectral_layers(dense)
     thin = {name: pair for name, layer in layers.items() if factored and (pair := layer.thin_layers()) is not None}
@@ -241,24 +246,18 @@ def _take_hooks(new: nn.Module, old: nn.Module) -> None:
         setattr(new, name, getattr(old, name))
 
 
-def _check_bound(bound: float | str) -> None:
-    known = isinstance(bound, Real) and not isinstance(bound, bool) and SMALLEST <= bound <= LARGEST
-    if bound != "initial" and not known:
-        raise ValueError(
-            f"spectral_bound must be a positive number from {SMALLEST:g} to {LARGEST:g}, or 'initial'; got {bound!r}"
-        )
-
-
 def _roots(
     model: nn.Module, layers: dict[str, nn.Module], moments: Mapping[str, Tensor], init: str
 ) -> dict[str, Tensor]:
+    moments = check_mapping("moments", moments, "a mapping from names of layers to second moments of their inputs")
     if moments and init != "dense":
         raise ValueError("moments say which part of a weight to keep: they need init='dense'")
     known = dict(model.named_modules())
     roots = {}
     for name, moment in moments.items():
         if name not in known:
-            raise ValueError(f"moments names {name!r}, and the model has no such layer")
+            raise ValueError(f"moments names {shown(name)}, and the model has no such layer")
+        check_tensor(f"the moment of layer {name!r}", moment)
         if name not in layers:
             continue
         columns = _matrix(layers[name]).shape[1]

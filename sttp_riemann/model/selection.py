@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import nn
 
+from sttp_riemann.checks import is_iterable, shown
 from sttp_riemann.layers import LAYERS, SpectralLayer, kind_of
 from sttp_riemann.layers.base import OWN
 from sttp_riemann.layers.state import Parameterized
@@ -46,7 +47,7 @@ def select_layers(model: nn.Module, exclude: str | Sequence[str]) -> dict[str, l
     """
     done = spectral_names(model)
     found = {name: layer for name, layer in model.named_modules() if kind_of(layer) in LAYERS}
-    names = (exclude,) if isinstance(exclude, str) else tuple(exclude)
+    names = _names(exclude)
     kept_dense = {name for entry in names for name in matching("exclude", entry, [*found, *done])}
     chosen = {name: layer for name, layer in found.items() if name not in kept_dense}
     if not chosen and done:
@@ -56,7 +57,7 @@ def select_layers(model: nn.Module, exclude: str | Sequence[str]) -> dict[str, l
         )
     if not chosen:
         kinds = ", ".join(kind.__name__ for kind in LAYERS if kind.__name__ in vars(nn))
-        excluded = ", all of them excluded" if found else ""
+        excluded = ", as exclude leaves all of them" if found else ""
         raise ValueError(f"the model has no layers to change{excluded}; reparameterize reaches {kinds}")
     _warn_of_subclasses(model)
     for name, layer in chosen.items():
@@ -95,8 +96,22 @@ def matching(option: str, entry: str, names: list[str]) -> list[str]:
     found = [n for n in names if n == entry or n.startswith(f"{entry}.") or fnmatchcase(n, entry)]
     if not found:
         close = difflib.get_close_matches(entry, names, n=3) or names[:6]
-        raise ValueError(f"{option} names {entry!r}, which matches no layer that can be changed; such as {close}")
+        raise ValueError(
+            f"{option} names {shown(entry)}, which matches no layer that can be changed; such as {shown(close)}"
+        )
     return found
+
+
+def _names(exclude: Any) -> tuple[str, ...]:
+    if isinstance(exclude, str):
+        return (exclude,)
+    if not is_iterable(exclude):
+        raise ValueError(f"exclude must be a name or a sequence of names, got {shown(exclude)}")
+    names: tuple[Any, ...] = tuple(exclude)
+    for name in names:
+        if not isinstance(name, str):
+            raise ValueError(f"exclude must be a name or a sequence of names, and one of them is {shown(name)}")
+    return names
 
 
 def _warn_of_subclasses(model: nn.Module) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from sttp_riemann.checks import shown
 from sttp_riemann.frames.polar import nearest_frame
 from sttp_riemann.layers import SpectralLayer
-from sttp_riemann.model.measures import spectral_layers
+from sttp_riemann.model.measures import finite_layers
 
 
 def project(model: nn.Module) -> nn.Module:
@@ -28,8 +29,10 @@ def project(model: nn.Module) -> nn.Module:
 
     Raises
     ------
+    TypeError
+        If the model is no module.
     ValueError
-        If the model has no reparameterized layer, or a frame is not finite.
+        If the model has no reparameterized layer, or one that holds NaN. Nothing has changed then.
 
     Notes
     -----
@@ -45,17 +48,13 @@ def project(model: nn.Module) -> nn.Module:
     >>> sr.orthogonality_error(sr.project(model)) < 1e-6
     True
     """
-    for name, layer in spectral_layers(model).items():
+    for layer in finite_layers(model).values():
         for frames in (layer.left, layer.right):
             if not frames.direct:
                 continue
             frames.restore()
             for k in range(len(frames)):
                 (point,) = frames.tensors(k)
-                if not torch.isfinite(point).all():
-                    raise ValueError(
-                        f"a frame of layer {name!r} holds NaN or infinite values; load a state from before"
-                    )
                 with torch.no_grad():
                     point.copy_(nearest_frame(point.detach().as_subclass(torch.Tensor)))
     return model
@@ -81,8 +80,10 @@ def set_weight(layer: nn.Module, weight: Tensor) -> float:
 
     Raises
     ------
+    TypeError
+        The weight is no tensor.
     ValueError
-        It is no such layer, or the tensor is of another shape or not finite.
+        It is no such layer, or the tensor is of another shape, complex, sparse, not finite or beyond 1e30.
 
     Examples
     --------
@@ -93,5 +94,7 @@ def set_weight(layer: nn.Module, weight: Tensor) -> float:
     True
     """
     if not isinstance(layer, SpectralLayer):
-        raise ValueError(f"a {type(layer).__name__} is no reparameterized layer; assign its weight as torch does")
+        raise ValueError(
+            f"layer must be one that reparameterize changed, got {shown(layer)}; assign its weight as torch does"
+        )
     return layer.set_weight(weight)

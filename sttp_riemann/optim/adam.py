@@ -10,10 +10,11 @@ import geoopt
 import torch
 from torch import Tensor
 
-from sttp_riemann.optim.stepping import FrameStepper, check_numbers, move, projected
+from sttp_riemann.optim.arguments import CheckedGroups, as_list, checked_options
+from sttp_riemann.optim.stepping import FrameStepper, move, projected
 
 
-class RiemannianAdam(FrameStepper, geoopt.optim.RiemannianAdam):
+class RiemannianAdam(FrameStepper, CheckedGroups, geoopt.optim.RiemannianAdam):
     """Adam for models whose parameters are partly frames.
 
     A frame has a first moment in the tangent space and one second moment a matrix; plain parameters are treated as
@@ -43,8 +44,10 @@ class RiemannianAdam(FrameStepper, geoopt.optim.RiemannianAdam):
 
     Raises
     ------
+    TypeError
+        If `params` are none.
     ValueError
-        If a number is out of range.
+        If an option is of a wrong kind or out of range, or a parameter is no leaf or in two groups.
 
     Notes
     -----
@@ -66,6 +69,7 @@ class RiemannianAdam(FrameStepper, geoopt.optim.RiemannianAdam):
     """
 
     plain_kind = torch.optim.Adam
+    needed = ("step", "exp_avg", "exp_avg_sq")
 
     def __init__(
         self,
@@ -80,9 +84,10 @@ class RiemannianAdam(FrameStepper, geoopt.optim.RiemannianAdam):
         foreach: bool | None = None,
         match_adam: bool = True,
     ) -> None:
-        check_numbers(lr=lr, eps=eps, weight_decay=weight_decay)
-        options = {"maximize": maximize, "foreach": foreach}
-        super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, amsgrad=amsgrad, **options)
+        options = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "amsgrad": amsgrad}
+        options = checked_options({**options, "maximize": maximize, "foreach": foreach, "match_adam": match_adam})
+        match_adam = bool(options.pop("match_adam"))
+        super().__init__(as_list(params), **options)
         self.defaults["match_adam"] = match_adam
         for group in self.param_groups:
             group.setdefault("match_adam", match_adam)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -10,10 +9,11 @@ import geoopt
 import torch
 from torch import Tensor
 
-from sttp_riemann.optim.stepping import FrameStepper, check_numbers, move, projected
+from sttp_riemann.optim.arguments import CheckedGroups, as_list, checked_options
+from sttp_riemann.optim.stepping import FrameStepper, move, projected
 
 
-class RiemannianSGD(FrameStepper, geoopt.optim.RiemannianSGD):
+class RiemannianSGD(FrameStepper, CheckedGroups, geoopt.optim.RiemannianSGD):
     """Gradient descent with momentum for models whose parameters are partly frames.
 
     Parameters
@@ -35,8 +35,10 @@ class RiemannianSGD(FrameStepper, geoopt.optim.RiemannianSGD):
 
     Raises
     ------
+    TypeError
+        If `params` are none.
     ValueError
-        If a number is out of range.
+        If an option is of a wrong kind or out of range, or a parameter is no leaf or in two groups.
 
     Notes
     -----
@@ -55,6 +57,7 @@ class RiemannianSGD(FrameStepper, geoopt.optim.RiemannianSGD):
     """
 
     plain_kind = torch.optim.SGD
+    needed = ()
 
     def __init__(
         self,
@@ -68,11 +71,12 @@ class RiemannianSGD(FrameStepper, geoopt.optim.RiemannianSGD):
         maximize: bool = False,
         foreach: bool | None = None,
     ) -> None:
-        check_numbers(lr=lr, momentum=momentum, weight_decay=weight_decay)
-        if not math.isfinite(dampening):
-            raise ValueError(f"dampening must be a finite number, got {dampening!r}")
-        super().__init__(params, lr, momentum, dampening, weight_decay, nesterov)
-        options = {"maximize": maximize, "foreach": foreach}
+        given = {"lr": lr, "momentum": momentum, "dampening": dampening, "weight_decay": weight_decay}
+        given = checked_options({**given, "nesterov": nesterov})
+        if given["nesterov"] and (given["momentum"] == 0 or given["dampening"] != 0):
+            raise ValueError("nesterov needs a momentum above 0 and no dampening")
+        options = checked_options({"maximize": maximize, "foreach": foreach})
+        super().__init__(as_list(params), **given)
         self.defaults.update(options)
         for group in self.param_groups:
             group.update({**options, **group})

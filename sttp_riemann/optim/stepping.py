@@ -13,16 +13,17 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from sttp_riemann.checks import check_kind
 from sttp_riemann.frames import PolarStiefel
+from sttp_riemann.optim.gradients import all_small, check_gradients
 
 LARGE = 2**16
 """Entries from which a frame is stepped alone and in place: to stack it with others would cost a copy of it."""
 CACHED = 2**19
 """Entries of frames that are stepped together at most."""
-MOST = 1e15
-"""Largest norm of a gradient whose square is safely finite in float32."""
 
 State = dict[str, Any]
+_Own = tuple[geoopt.ManifoldParameter, Tensor, State]
 
 
 class FrameStepper:
@@ -61,19 +62,22 @@ class FrameStepper:
 
         Raises
         ------
+        TypeError
+            The closure cannot be called.
         ValueError
             A gradient or a learning rate is not finite, or a gradient is beyond 1e15; parameters and state are then as
             they were.
         """
         loss = None
         if closure is not None:
+            check_kind("closure", closure, Callable, "a function without arguments")
             with torch.enable_grad():
                 loss = closure()
         self._settle()
         # What geoopt's parameters know beside being tensors would only cost time
         with torch._C.DisableTorchFunctionSubclass():
-            self._check()
             stacks = [stack for group in self.param_groups for stack in self._equal(group)]
+            self._check(stacks)
             for stack in stacks:
                 self._step_stack(stack)
         self._step_plain()
@@ -83,7 +87,8 @@ class FrameStepper:
         """Make what torch copies and pickles optimizers without."""
         if "_plain" not in self.__dict__:
             self._plain = self.plain_kind([torch.zeros(())], lr=1.0)  # type: ignore[call-arg]
-            self._rooms: dict[Any, Tensor] = {}
+            self._memory: dict[Any, Tensor] = {}
+            self._rooms: dict[Any, _Room] = {}
             self._wholes: dict[tuple[str, int], tuple[Tensor, Sequence[Tensor]]] = {}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -95,7 +100,7 @@ class FrameStepper:
 
     def _equal(self, group: dict[str, Any]) -> list[_Stack]:
         """Frames of a group that have a gradient, those of equal shape and age together, large ones alone."""
-        found: dict[Any, list[tuple[geoopt.ManifoldParameter, Tensor, State]]] = {}
+        found: dict[Any, list[_Own]] = {}
         for point in group["params"]:
             gradient = point.grad
             if gradient is not None and _is_frame(point):
@@ -107,6 +112,7 @@ class FrameStepper:
             together = max(1, CACHED // max(1, shape.numel()))
             if shape.numel() >= LARGE or not issubclass(manifold, PolarStiefel):
                 together = 1
+            own = _as_gradients_lie(own) if together > 1 else own
             for first in range(0, len(own), together):
                 points, gradients, states = zip(*own[first : first + together], strict=True)
                 stacks.append(_Stack(points, gradients, states, age + 1, group))
@@ -117,15 +123,19 @@ class FrameStepper:
         names = [name for name, value in states[0].items() if isinstance(value, Tensor) and name != "step"]
         kept = {name: self._state(name, stack) for name in names}
         before = dict(kept)
-        x, copied = _gather(points, points, self._room(0, points))
-        gradient, own = _gather(stack.gradients, points, self._room(1, points))
+        shape, kind = points[0].shape, type(points[0].manifold)
+        rooms = [self._room(number, len(points), shape, points[0], kind) for number in (0, 1)]
+        x, copied = _gather(points, kind, rooms[0])
+        gradient, own = stack.together, False
+        if gradient is None:
+            gradient, own = _gather(stack.gradients, kind, rooms[1])
         if stack.group["maximize"]:
             gradient, own = -gradient, True
         # Gradients are left as they are; a copy of them may be lost
-        room = gradient if own else self._room(1, points)
-        self._step_frames(points[0].manifold, x, gradient, kept, stack.step, stack.group, room)
+        spare = gradient if own else rooms[1] and rooms[1].whole
+        self._step_frames(points[0].manifold, x, gradient, kept, stack.step, stack.group, spare)
         if copied:
-            torch._foreach_copy_(list(points), list(_rows(x, points)))
+            torch._foreach_copy_(list(points), rooms[0].rows if rooms[0] else list(_rows(x, points)))
         for name, whole in kept.items():
             if before.get(name) is not whole or (name, id(points[0])) not in self._wholes:
                 self._keep(name, stack, whole)
@@ -139,7 +149,7 @@ class FrameStepper:
         if whole is not None and len(rows) == len(own) and all(map(is_, own, rows)):
             return whole
         self._wholes.pop((name, id(stack.points[0])), None)
-        gathered, copied = _gather(own, stack.points)
+        gathered, copied = _gather(own, type(stack.points[0].manifold))
         return gathered if copied or len(own) > 1 else gathered.clone()
 
     def _keep(self, name: str, stack: _Stack, whole: Tensor) -> None:
@@ -149,41 +159,31 @@ class FrameStepper:
             state[name] = row
         self._wholes[name, id(stack.points[0])] = whole, rows
 
-    def _room(self, number: int, points: Sequence[geoopt.ManifoldParameter]) -> Tensor | None:
+    def _room(self, number: int, count: int, shape: torch.Size, like: Tensor, kind: type) -> _Room | None:
         """Memory for as many numbers as frames have, the same for all that are stepped together."""
-        size = len(points) * points[0].numel()
-        if size > CACHED or not isinstance(points[0].manifold, PolarStiefel):
+        size = count * shape.numel()
+        if size > CACHED or not issubclass(kind, PolarStiefel):
             return None
-        key = number, points[0].dtype, points[0].device
+        key = number, count, shape, like.dtype, like.device
         if key not in self._rooms:
-            self._rooms[key] = torch.empty(CACHED, dtype=points[0].dtype, device=points[0].device)
-        return self._rooms[key][:size].view(-1, *points[0].shape[-2:])
+            memory = (number, like.dtype, like.device)
+            if memory not in self._memory:
+                self._memory[memory] = torch.empty(CACHED, dtype=like.dtype, device=like.device)
+            rows = self._memory[memory][:size].view(count, *shape)
+            self._rooms[key] = _Room(rows.view(-1, *shape[1:]), rows.view(-1, *shape[-2:]), list(rows.unbind()))
+        return self._rooms[key]
 
-    def _check(self) -> None:
+    def _check(self, stacks: Sequence[_Stack]) -> None:
         """Refuse a step before anything has moved."""
         for number, group in enumerate(self.param_groups):
             if not math.isfinite(group["lr"]):
                 raise ValueError(f"the learning rate of parameter group {number} is {group['lr']}; nothing was changed")
-        places = [
-            (number, place, parameter)
-            for number, group in enumerate(self.param_groups)
-            for place, parameter in enumerate(group["params"])
-            if parameter.grad is not None
-        ]
-        if not places:
-            return
-        gradients = [_wide_values(parameter.grad) for _, _, parameter in places]  # type: ignore[arg-type]
-        norms = torch._foreach_norm(gradients, 2)
-        device = norms[0].device
-        if bool((torch.stack([n.to(device, torch.float32) for n in norms]) <= MOST).all()):
-            return
-        number, place, parameter = next(at for at, n in zip(places, norms, strict=True) if not float(n) <= MOST)
-        known = self.param_groups[number].get("param_names")
-        name = known[place] if known else f"number {place} of group {number}, of shape {tuple(parameter.shape)},"
-        raise ValueError(
-            f"the gradient of parameter {name} holds NaN, infinite or huge values; nothing was changed: leave this "
-            "step out, or lower the learning rate"
-        )
+        plain = (p.grad for group in self.param_groups for p in group["params"] if not _is_frame(p))
+        gradients = [gradient for gradient in plain if gradient is not None]
+        for stack in stacks:
+            gradients += stack.gradients if stack.together is None else (stack.together,)
+        if not all_small(gradients):
+            check_gradients(self.param_groups)
 
     def _step_plain(self) -> None:
         """Let torch's own optimizer step what is no frame, with our groups and our state."""
@@ -192,30 +192,16 @@ class FrameStepper:
             plain = [p for p in group["params"] if not _is_frame(p)]
             if plain:
                 groups.append({**self._plain.defaults, **group, "params": plain})
-                if groups[-1]["foreach"] is None and all(p.device.type == "cpu" and p.numel() < LARGE for p in plain):
+                rate_is_number = not isinstance(group["lr"], Tensor)
+                if (
+                    groups[-1]["foreach"] is None
+                    and rate_is_number
+                    and all(p.device.type == "cpu" and p.numel() < LARGE for p in plain)
+                ):
                     groups[-1]["foreach"] = True  # fewer calls on what is small, the same to the bit
         self._plain.state, self._plain.param_groups = self.state, groups
         if groups:
             self._plain.step()
-
-
-def check_numbers(**numbers: float) -> None:
-    """Refuse options that are no finite numbers of at least 0.
-
-    Raises
-    ------
-    ValueError
-        The message names the option.
-    """
-    for name, value in numbers.items():
-        if not 0 <= value < math.inf:
-            raise ValueError(f"{name} must be a finite number of at least 0, got {value!r}")
-
-
-def _wide_values(gradient: Tensor) -> Tensor:
-    """Entries whose norm is finite if they are."""
-    values = gradient.coalesce().values() if gradient.is_sparse else gradient
-    return values if values.dtype.itemsize >= torch.float32.itemsize else values.float()
 
 
 def _is_frame(parameter: Tensor) -> bool:
@@ -246,11 +232,12 @@ def move(
         carried.copy_(transported)
 
 
-class Gathered(NamedTuple):
-    """(B, n, r) of matrices, or of batches of matrices: a copy, or what they are views of themselves."""
+class _Room(NamedTuple):
+    """Memory to gather frames in: as it is filled, as matrices (B, n, r), and frame by frame."""
 
+    flat: Tensor
     whole: Tensor
-    copied: bool
+    rows: list[Tensor]
 
 
 class _Stack:
@@ -266,22 +253,37 @@ class _Stack:
     ) -> None:
         self.points, self.states, self.step, self.group = points, states, step, group
         self.gradients = gradients
+        self.together = None
+        if isinstance(points[0].manifold, PolarStiefel):
+            whole = _side_by_side(gradients)
+            self.together = None if whole is None else whole.view(-1, *points[0].shape[-2:])
 
 
-def _gather(
-    tensors: Sequence[Tensor], points: Sequence[geoopt.ManifoldParameter], room: Tensor | None = None
-) -> Gathered:
+def _as_gradients_lie(own: list[_Own]) -> list[_Own]:
+    """Frames in the order of their gradients in memory, where these are all rows of one tensor.
+
+    A backward leaves them so, in the order of its batch: none is then copied. Where they are not, the order is that of
+    the parameters: what depends on where memory was free would not come out again in a resumed run.
+    """
+    ordered = sorted(own, key=_place)
+    return own if _side_by_side([gradient for _, gradient, _ in ordered]) is None else ordered
+
+
+def _place(own: _Own) -> int:
+    return own[1].data_ptr()
+
+
+def _gather(tensors: Sequence[Tensor], kind: type, room: _Room | None = None) -> tuple[Tensor, bool]:
+    """(B, n, r) of matrices, or of batches of matrices, and whether it is a copy: else it is what they are views of."""
     first = tensors[0].detach()
-    if not isinstance(points[0].manifold, PolarStiefel):
-        return Gathered(first, copied=False)
-    if len(tensors) == 1 and first.is_contiguous():
-        return Gathered(first.view(-1, *first.shape[-2:]), copied=False)
+    if not issubclass(kind, PolarStiefel):
+        return first, False
     whole = _side_by_side(tensors)
     copied = whole is None
     if whole is None:
-        room = None if room is None else room.view(len(tensors), *first.shape)
-        whole = torch.stack([t.detach() for t in tensors], out=room)
-    return Gathered(whole.view(-1, *first.shape[-2:]), copied)
+        # End to end along the first dimension: `stack` would first make a view of each
+        whole = torch.cat(tensors, out=room and room.flat)  # type: ignore[arg-type]
+    return whole.view(-1, *first.shape[-2:]), copied
 
 
 def _side_by_side(tensors: Sequence[Tensor]) -> Tensor | None:

@@ -4,17 +4,42 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from sttp_riemann.checks import LARGEST, is_number, shown
 from sttp_riemann.trains.contraction import Pull
 
 SpectrumKind = Literal["identity", "learned", "free"]
 SPECTRA = ("identity", "learned", "free")
+SMALLEST = 1e-30
+"""Largest singular value that may be asked for, at least; float32 has room for its multiples."""
 TIED = 1e-4
 """Relative distance up to which values count as equally large in the gradient of their maximum."""
+
+
+def check_bound(name: str, bound: object) -> None:
+    """Refuse what is no largest singular value.
+
+    Parameters
+    ----------
+    name : str
+        Of the option, for the message.
+    bound : object
+        As given.
+
+    Raises
+    ------
+    ValueError
+        It is no number that float32 has room for the multiples of, nor "initial".
+    """
+    number: Any = bound if is_number(bound) else 0
+    if not SMALLEST <= number <= LARGEST and not (isinstance(bound, str) and bound == "initial"):
+        raise ValueError(
+            f"{name} must be a positive number from {SMALLEST:g} to {LARGEST:g}, or 'initial'; got {shown(bound)}"
+        )
 
 
 def spectrum_values(kind: SpectrumKind, stored: Tensor, bounds: Tensor | float) -> Tensor:

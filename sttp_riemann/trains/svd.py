@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from sttp_riemann.checks import LARGEST
 from sttp_riemann.trains.shape import Core, LayerShape, Train
 
 RIDGE = 1e-3
@@ -51,6 +52,8 @@ def tt_svd(weight: Tensor, shape: LayerShape, root: Tensor | None = None) -> tup
     """
     if not torch.isfinite(weight).all():
         raise ValueError("the weight holds NaN or infinite values, so it has no singular value decomposition")
+    if weight.numel() and float(weight.detach().abs().max()) > LARGEST:
+        raise ValueError(f"the weight holds values beyond {LARGEST:g}")
     weight = weight.detach().double()
     outputs = weight if root is None else weight @ root
     u, s, _ = torch.linalg.svd(outputs, full_matrices=False)
@@ -96,12 +99,12 @@ def moment_root(moment: Tensor) -> Tensor:
     mean = float(moment.diagonal().mean())
     eye = torch.eye(len(moment), dtype=moment.dtype, device=moment.device)
     # A layer that only ever saw zeros tells nothing of its inputs
-    if not mean > 0:
+    if not moment.any():
         return eye
-    try:
-        return torch.linalg.cholesky(moment + RIDGE * mean * eye)
-    except torch.linalg.LinAlgError as error:
-        raise ValueError("the moment is no second moment: it has negative eigenvalues") from error
+    root, failed = torch.linalg.cholesky_ex(moment + RIDGE * mean * eye)
+    if mean <= 0 or failed:
+        raise ValueError("the moment is no second moment: it has negative eigenvalues")
+    return root
 
 
 def _least_squares(basis: Tensor, target: Tensor, rank: int) -> Tensor:

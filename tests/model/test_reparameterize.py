@@ -174,7 +174,7 @@ REFUSED = {
     "fractional rank": (small_network, {"rank": 2.5}, "at least 1, got 2.5"),
     "unknown exclude": (small_network, {"exclude": ("conv1",)}, "exclude names 'conv1', which matches no layer"),
     "exclude of a layer that cannot change": (small_network, {"exclude": "1"}, "'1', which matches no layer"),
-    "everything excluded": (small_network, {"exclude": "*"}, "no layers to change, all of them excluded"),
+    "everything excluded": (small_network, {"exclude": "*"}, "no layers to change, as exclude leaves all of them"),
     "no layers": (nn.ReLU, {}, "the model has no layers to change; reparameterize reaches Linear"),
     "unknown method": (small_network, {"method": "cp"}, "unknown method 'cp'; choose one of 'sttp', 'svdp'"),
     "unknown frames": (small_network, {"frames": "cayley"}, "unknown frames 'cayley'; choose one of 'riemannian'"),

@@ -11,12 +11,15 @@ import torch
 from torch import nn
 
 import sttp_riemann as sr
+from sttp_riemann.optim.gradients import GradientError
 from tests.workflows.common import Net, inputs, spectral, train
 
 OPTIMIZERS = {
     "Adam": lambda parameters: sr.RiemannianAdam(parameters, lr=1e-2),
     "AMSGrad": lambda parameters: sr.RiemannianAdam(parameters, lr=1e-2, amsgrad=True),
     "SGD": lambda parameters: sr.RiemannianSGD(parameters, lr=1e-2, momentum=0.9),
+    "Nesterov": lambda parameters: sr.RiemannianSGD(parameters, lr=1e-2, momentum=0.9, nesterov=True),
+    "descent": lambda parameters: sr.RiemannianSGD(parameters, lr=1e-2, weight_decay=1e-2),
 }
 Maker = Callable[[Any], torch.optim.Optimizer]
 
@@ -57,6 +60,24 @@ def test_the_step_is_refused_the_state_is_as_before_and_the_next_step_works(
     assert all(torch.equal(a, b) for a, b in zip(tensors(optimizer.state_dict()), state, strict=True))
     assert train(model, optimizer, 3) == train(twin, twin_optimizer, 3)
     assert sr.orthogonality_error(model) < 1e-5
+
+
+@pytest.mark.parametrize("frames", ["riemannian", "householder"])
+@pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_a_bad_gradient_of_any_parameter_is_refused_and_leaves_nothing_behind(make: Maker, frames: str) -> None:
+    model = spectral(Net(), frames)
+    optimizer = make(model.parameters())
+    train(model, optimizer, 2)
+    twin = copy.deepcopy(model)
+    twin_optimizer = make(twin.parameters())
+    twin_optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    for number, (name, parameter) in enumerate(model.named_parameters()):
+        poison(model, name, float("nan"))
+        with pytest.raises(GradientError, match=f"the gradient of parameter number {number} of group 0") as error:
+            optimizer.step()
+        assert error.value.parameter is parameter
+    assert train(model, optimizer, 3) == train(twin, twin_optimizer, 3)
+    assert all(torch.equal(a, b) for a, b in zip(tensors(model.state_dict()), tensors(twin.state_dict()), strict=True))
 
 
 def test_a_loss_scale_that_overflowed_is_skipped_by_torchs_scaler() -> None:

@@ -106,6 +106,8 @@ def _train(arguments: Namespace) -> None:
     result = verbs.train(given.pop("recipe"), **given)
     figures = {k: v for k, v in result["final"].items() if v is not None and k != "step"}
     print(", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in figures.items()))
+    if skipped := result.get("skipped_steps"):
+        print(f"left out: {skipped} of {result['recipe']['steps']} steps, as a loss or gradient was not finite")
     print(f"run: {result['folder']}")
 
 

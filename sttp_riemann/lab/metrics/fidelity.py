@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,8 +32,10 @@ METRICS: dict[str, dict[str, str]] = {
     "ppl": {"ppl": "perceptual_path_length_mean"},
 }
 _SWITCHES = {"is": "isc"}
-# Precision and recall look at the third nearest neighbour
-_FEWEST = 4
+# A covariance is of two at least; precision and recall look at the third nearest neighbour
+_FEWEST = {"fid": (2, "FID needs"), "prc": (4, "precision and recall need")}
+# LPIPS halves images four times
+_LPIPS_SIDE = 16
 
 
 class MetricError(ValueError):
@@ -160,7 +162,13 @@ def measure(
     return {ours: float(found[theirs]) for name in names for ours, theirs in METRICS[name].items()}
 
 
-def check(names: Sequence[str], options: MetricOptions, samples: int, reference: int | None) -> dict[str, str]:
+def check(
+    names: Sequence[str],
+    options: MetricOptions,
+    samples: int,
+    reference: int | None,
+    size: tuple[int, int] | None = None,
+) -> dict[str, str]:
     """Refuse what cannot be measured, before any training.
 
     Parameters
@@ -173,6 +181,8 @@ def check(names: Sequence[str], options: MetricOptions, samples: int, reference:
         How many samples there will be.
     reference : int or None
         How many real images there are; None where there are none.
+    size : (int, int), optional
+        Channels and side of the images, where they are known.
 
     Returns
     -------
@@ -182,18 +192,58 @@ def check(names: Sequence[str], options: MetricOptions, samples: int, reference:
     Raises
     ------
     MetricError
-        The extractor's weights cannot be had, are of another network or would be executed; or there are too few images.
+        The extractor's weights cannot be had, are of another network or would be executed; or images are too few, too
+        small or of another number of channels than 1 and 3.
     """
     register()
-    _check_weights(options)
+    if set(names) - {"ppl"}:
+        _check_weights(options)
+    if "ppl" in names and options.extractor != "digits":
+        _check_lpips(options, size)
+    if names and size is not None and size[0] not in (1, 3):
+        raise MetricError(f"images have 1 or 3 channels, not {size[0]}: set channels to 1 or 3")
     kind = FEATURE_EXTRACTORS_REGISTRY[EXTRACTORS[options.extractor]]
     layers = {n: kind.get_default_feature_layer_for_metric(_SWITCHES.get(n, n)) for n in names if n != "ppl"}
     if reference is None and layers.keys() - {"is"}:
         raise MetricError(f"there are no real images to compare with, as {min(layers.keys() - {'is'})} does")
-    for count, whose in ((samples, "samples"), (reference, "real images")):
-        if "prc" in layers and count is not None and count < _FEWEST:
-            raise MetricError(f"precision and recall need at least {_FEWEST} images, and there are {count} {whose}")
+    _check_counts(layers, options, samples, reference)
     return layers
+
+
+def _check_counts(names: Collection[str], options: MetricOptions, samples: int, reference: int | None) -> None:
+    for count, whose in ((samples, "samples"), (reference, "real images")):
+        if count is None:
+            continue
+        for name, (fewest, who) in _FEWEST.items():
+            if name in names and count < fewest:
+                raise MetricError(f"{who} at least {fewest} images, and there are {count} {whose}")
+        if "kid" in names and count < options.kid_subset_size:
+            raise MetricError(f"kid_subset_size {options.kid_subset_size} is more than the {count} {whose}: lower it")
+    if "is" in names and samples < options.is_splits:
+        raise MetricError(f"is_splits {options.is_splits} is more than the {samples} samples: lower it")
+
+
+def _check_lpips(options: MetricOptions, size: tuple[int, int] | None) -> None:
+    """Refuse path length where its network cannot be had, or images are too small for it."""
+    if size is not None and size[1] < _LPIPS_SIDE:
+        raise MetricError(
+            f"ppl needs images of at least {_LPIPS_SIDE} pixels, not {size[1]}: leave it out, or set extractor to "
+            "'digits'"
+        )
+    from torch_fidelity.sample_similarity_lpips import URL_VGG16_LPIPS
+    from torchvision.models import VGG16_Weights
+
+    for url in (URL_VGG16_LPIPS, VGG16_Weights.IMAGENET1K_V1.url):
+        if not options.download and not _cached(url).is_file():
+            raise MetricError(
+                f"{Path(url).name}, which ppl needs, is not on this machine: set download to true, put it into "
+                f"{_cached(url).parent}, leave ppl out, or set extractor to 'digits'"
+            )
+
+
+def _cached(url: str) -> Path:
+    """Where torch keeps what it downloaded."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
 
 
 def _settings(options: MetricOptions) -> dict[str, Any]:
@@ -236,8 +286,7 @@ def _check_weights(options: MetricOptions) -> None:
         raise MetricError(f"there is no file {options.weights} with the extractor's weights: mend extractor_weights")
     from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
 
-    cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(URL_INCEPTION_V3).name
-    if options.extractor != "digits" and options.weights is None and not cached.is_file():
+    if options.extractor != "digits" and options.weights is None and not _cached(URL_INCEPTION_V3).is_file():
         if options.download:
             return
         raise MetricError(

@@ -18,12 +18,14 @@ AT_LEAST_ONE = (
 AT_LEAST_ONE_IF_GIVEN = ("image_size", "channels", "threads", "generator_rank")
 NOT_NEGATIVE = (
     "seed", "checkpoint_every", "gauge_fix_every", "patience", "weight_decay", "penalty_weight", "mixup",
-    "generator_penalty_weight",
+    "generator_penalty_weight", "skip_bad_steps",
 )  # fmt: skip
 POSITIVE = ("lr", "clip", "decay_factor", "temperature")
 # Far beyond what anyone trains with, and within what the machine's numbers and memory can hold
 LARGEST: dict[str, int | float] = {
-    **dict.fromkeys(("steps", "evaluate_every", "checkpoint_every", "gauge_fix_every", "patience"), 10**9),
+    **dict.fromkeys(
+        ("steps", "evaluate_every", "checkpoint_every", "gauge_fix_every", "patience", "skip_bad_steps"), 10**9
+    ),
     **dict.fromkeys(("batch_size", "evaluate_batch_size", "accumulate", "keep", "kid_subsets"), 10**6),
     **dict.fromkeys(("metric_samples", "kid_subset_size", "is_splits"), 10**7),
     **dict.fromkeys(("penalty_weight", "generator_penalty_weight", "clip"), 1e9),

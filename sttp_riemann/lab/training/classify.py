@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from sttp_riemann.lab.training.augment import Augmentation
 from sttp_riemann.lab.training.distill import Teacher
 from sttp_riemann.lab.training.player import Player
 from sttp_riemann.lab.training.recipe import Recipe
+from sttp_riemann.lab.training.refusal import buffers_kept
 from sttp_riemann.lab.training.represent import build_network, load_data
 
 
@@ -60,9 +60,9 @@ class Classification:
         batch = self._to_device(self.augment(*self.data.batch(self._kept[draw()])))
         parts = list(zip(*(tensor.chunk(self.recipe.accumulate) for tensor in batch), strict=True))
         entropies: list[Tensor] = []
-        total = self.classifier.descend(parts, lambda part: self._loss(part, entropies), lr)
-        # An infinite penalty ends a run as well
-        return torch.stack(entropies).mean().item() if math.isfinite(total) else total
+        with buffers_kept([self.classifier.model], self.recipe.skip_bad_steps > 0):
+            self.classifier.descend(parts, lambda part: self._loss(part, entropies), lr)
+        return torch.stack(entropies).mean().item()
 
     def _loss(self, part: Sequence[Tensor], entropies: list[Tensor]) -> Tensor:
         recipe, player, (images, labels) = self.recipe, self.classifier, part

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from sttp_riemann.lab.training.gan_evaluation import Evaluation, Evaluator
 from sttp_riemann.lab.training.gan_losses import LOSSES
 from sttp_riemann.lab.training.player import Player
 from sttp_riemann.lab.training.recipe import Method, Recipe
+from sttp_riemann.lab.training.refusal import BadStepError, buffers_kept
 from sttp_riemann.lab.training.represent import build_network, load_data, rehearse
 
 
@@ -60,14 +62,30 @@ class Gan:
         self._last: Evaluation | None = None
 
     def step(self, draw: Callable[[], Tensor], lr: float) -> float:
-        """Steps of the discriminator and one of the generator; the discriminator's last loss without its penalty."""
+        """Steps of the discriminator and one of the generator; the discriminator's last loss without its penalty.
+
+        One that is refused ends the step: those before it stay, those after it are left out.
+        """
         self.discriminator.network.train()
         self.generator.network.train()
         loss = 0.0
         for _ in range(self.recipe.discriminator_steps):
-            loss = self._step_discriminator(draw(), lr)
-        self._step_generator(lr)
+            indices = draw()
+            with self._told("discriminator"):
+                loss = self._step_discriminator(indices, lr)
+        with self._told("generator"):
+            self._step_generator(lr)
         return loss
+
+    @contextmanager
+    def _told(self, player: str) -> Iterator[None]:
+        """Name the network in a refusal; both keep their buffers, as each runs in the other's steps."""
+        models = [self.discriminator.model, self.generator.model]
+        with buffers_kept(models, self.recipe.skip_bad_steps > 0):
+            try:
+                yield
+            except BadStepError as error:
+                raise BadStepError(f"{player}: {error}") from None
 
     def _step_discriminator(self, indices: Tensor, lr: float) -> float:
         images, labels = (tensor.to(self.accelerator.device) for tensor in self.data.batch(indices))
@@ -85,10 +103,8 @@ class Gan:
             losses.append(self.loss.discriminator(*scores.float().chunk(2)))
             return losses[-1] + _penalty(self.discriminator)
 
-        total = self.discriminator.descend(list(zip(images.chunk(count), labels.chunk(count), strict=True)), loss, lr)
-        mean = torch.stack([part.detach() for part in losses]).mean().item()
-        # An infinite penalty ends a run as well
-        return mean if abs(total) < float("inf") else total
+        self.discriminator.descend(list(zip(images.chunk(count), labels.chunk(count), strict=True)), loss, lr)
+        return torch.stack([part.detach() for part in losses]).mean().item()
 
     def _step_generator(self, lr: float) -> None:
         size = self.recipe.batch_size // self.recipe.accumulate // self.accelerator.num_processes
@@ -100,8 +116,10 @@ class Gan:
             return self.loss.generator(scores.float()) + _penalty(self.generator)
 
         self.discriminator.model.requires_grad_(False)
-        self.generator.descend([size] * self.recipe.accumulate, loss, lr)
-        self.discriminator.model.requires_grad_(True)
+        try:
+            self.generator.descend([size] * self.recipe.accumulate, loss, lr)
+        finally:
+            self.discriminator.model.requires_grad_(True)
 
     def _generate(self, network: torch.nn.Module, size: int) -> tuple[Tensor, Tensor]:
         """Draw images, and the labels that they are of."""

@@ -93,7 +93,7 @@ class Evaluator:
         probe = torch.randperm(len(data.train_images), generator=generator)[: self.probe]
         self.real, self.real_labels = data.batch(probe)
         if recipe.metrics:
-            self.options = self._metric_options(len(data.train_images))
+            self.options = self._metric_options(data)
             self.reference = _as_bytes(data)
         self.ends = torch.randn(2, PATHS, latent_dim, generator=generator)
         self.seed = int(torch.randint(2**31, (), generator=generator))
@@ -168,7 +168,7 @@ class Evaluator:
             except MetricError as error:
                 raise RecipeError(f"metrics: {error}") from error
 
-    def _metric_options(self, real: int) -> MetricOptions:
+    def _metric_options(self, data: ImageData) -> MetricOptions:
         """How metrics are measured; what cannot be measured is refused before any training."""
         try:
             # Slow to import, and not every run wants it
@@ -190,7 +190,8 @@ class Evaluator:
         )
         with torch.random.fork_rng(devices=[]):
             try:
-                check(recipe.metrics, options, recipe.metric_samples, real)
+                real, size = len(data.train_images), (data.channels, data.image_size)
+                check(recipe.metrics, options, recipe.metric_samples, real, size)
             except MetricError as error:
                 raise RecipeError(f"metrics: {error}") from error
         return options

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from sttp_riemann.errors import DivergedError
+from sttp_riemann.errors import DivergedError, one_line
 from sttp_riemann.files import Lock, refuse_links, write_atomically
 from sttp_riemann.lab.progress import Lines, progress
 from sttp_riemann.lab.training.logbook import Logbook
@@ -21,6 +21,7 @@ from sttp_riemann.lab.training.machine import build_accelerator, environment
 from sttp_riemann.lab.training.order import DataOrder
 from sttp_riemann.lab.training.randomness import seed_step
 from sttp_riemann.lab.training.recipe import Recipe
+from sttp_riemann.lab.training.refusal import BadStepError, not_finite
 from sttp_riemann.lab.training.schedule import learning_rate
 from sttp_riemann.lab.training.snapshot import Progress, restore, take
 from sttp_riemann.lab.training.stopping import is_best, is_stuck
@@ -84,7 +85,7 @@ class Trainer:
         Raises
         ------
         DivergedError
-            A loss is not finite.
+            A loss or gradient is not finite, and `skip_bad_steps` leaves out no more such steps.
         CheckpointError
             A checkpoint cannot be written; those before it are intact.
         """
@@ -93,11 +94,16 @@ class Trainer:
                 while not self._done():
                     self._step()
                     bar.update()
+                    if self._due(self.recipe.evaluate_every) or self._due(self.recipe.checkpoint_every):
+                        self._check_weights()
                     if self._due(self.recipe.evaluate_every):
                         bar.set_postfix(self._evaluate())
                     if self._due(self.recipe.checkpoint_every) or self._done():
                         self._save()
             return self._finish()
+        except torch.linalg.LinAlgError as error:
+            self._check_weights()
+            raise self._diverged(self.progress.step, f"a weight cannot be decomposed ({error})") from error
         finally:
             if self.logbook is not None:
                 self.logbook.close()
@@ -130,20 +136,42 @@ class Trainer:
         seed_step(recipe.seed, progress.step, self.accelerator.process_index)
         start = time.perf_counter()
         # The loss as a number waits for the device, so the time is the step's
-        loss = self.task.step(self._draw, learning_rate(recipe, progress.step))
+        try:
+            progress.losses.append(self.task.step(self._draw, learning_rate(recipe, progress.step)))
+        except BadStepError as error:
+            self._leave_out(error)
         progress.timings.append(time.perf_counter() - start)
         del progress.timings[:-TIMINGS_KEPT]
         progress.step += 1
-        if not math.isfinite(loss):
-            raise DivergedError(
-                f"the loss is {loss} at step {progress.step} of {recipe.label}, seed {recipe.seed}: "
-                f"set lr below {recipe.lr:g}, or clip to 1, and begin in another --output folder"
-            )
-        progress.losses.append(loss)
         if recipe.gauge_fix_every and progress.step % recipe.gauge_fix_every == 0:
             for player in self.task.players.values():
                 if player.recipe.riemannian:
                     player.fix_gauge()
+
+    def _leave_out(self, error: BadStepError) -> None:
+        """Count a step that was refused, or end the run."""
+        progress, recipe = self.progress, self.recipe
+        if progress.skipped < recipe.skip_bad_steps:
+            progress.skipped += 1
+            return
+        before = f", after {progress.skipped} that were left out" if progress.skipped else ""
+        more = f", or raise skip_bad_steps, which is {recipe.skip_bad_steps}, to leave out such steps"
+        raise self._diverged(progress.step + 1, f"{error}{before}", more) from error
+
+    def _diverged(self, step: int, what: str, more: str = "") -> DivergedError:
+        recipe = self.recipe
+        clip = " or clip to 1" if recipe.clip is None or recipe.clip > 1 else ""
+        return DivergedError(
+            one_line(
+                f"step {step} of {recipe.label}, seed {recipe.seed}: {what}: "
+                f"set lr below {recipe.lr:g}{clip} in another --output folder{more}"
+            )
+        )
+
+    def _check_weights(self) -> None:
+        """Refuse to evaluate or to keep what a step of any size has ruined."""
+        if name := not_finite({name: player.model for name, player in self.task.players.items()}):
+            raise self._diverged(self.progress.step, f"the numbers of {name} are no longer finite")
 
     def _draw(self) -> torch.Tensor:
         """Draw the share of the next batch that is for this process."""
@@ -152,7 +180,7 @@ class Trainer:
 
     def _evaluate(self) -> dict[str, float]:
         progress = self.progress
-        loss = torch.tensor(statistics.fmean(progress.losses), device=self.accelerator.device)
+        loss = torch.tensor(statistics.fmean(progress.losses or [math.nan]), device=self.accelerator.device)
         figures = {"train_loss": float(self.accelerator.reduce(loss, "mean")), **self.task.evaluate()}
         progress.history.append({"step": progress.step, **figures})
         progress.losses = []
@@ -176,6 +204,7 @@ class Trainer:
             "recipe": self.recipe.to_dict(),
             "environment": environment(),
             "final": {**history[-1], **self.task.final()},
+            "skipped_steps": self.progress.skipped,
             "median_step_ms": 1000 * statistics.median(self.progress.timings),
             "largest_orthogonality_error": max((row.get("orthogonality_error", 0.0) for row in history), default=0.0),
             **self.task.summary(),

@@ -15,7 +15,7 @@ from sttp_riemann.lab.forms import Each, check_form
 from sttp_riemann.lab.training.recipe import Recipe
 
 # What `split_state` gives beside tensors
-_VALUES = {"scalars": Each(float), "groups": [{"params": [int], "lr": float}]}
+_VALUES = {"scalars": Each(float), "without": [int], "groups": [{"params": [int], "lr": float}]}
 
 
 def build_optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
@@ -44,23 +44,34 @@ def split_state(optimizer: Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]
             # An entry that is not there is none
             if value is not None:
                 (tensors if isinstance(value, Tensor) else scalars)[f"{index}.{key}"] = value
-    return tensors, {"scalars": scalars, "groups": _groups(optimizer)}
+    # What no step has used has no state, and so has everything before the first step
+    kept = {name.partition(".")[0] for name in (*tensors, *scalars)}
+    count = sum(len(group["params"]) for group in optimizer.param_groups)
+    without = [index for index in range(count) if str(index) not in kept]
+    return tensors, {"scalars": scalars, "without": without, "groups": _groups(optimizer)}
 
 
-def join_state(optimizer: Optimizer, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
-    """Load into an optimizer what `split_state` gave.
+def join_state(optimizer: Optimizer, model: nn.Module, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
+    """Load into an optimizer over a model's parameters what `split_state` gave.
 
     Raises
     ------
     ValueError
-        The state is of an optimizer over other parameters or with other options than the learning rate.
+        The state is of an optimizer over other parameters or with other options than the learning rate, or something
+        of a parameter's state is missing or left over; the message names it.
     """
     check_form(values, _VALUES)
+    named = [(name, parameter) for name, parameter in model.named_parameters()]
     entries: dict[int, dict[str, Any]] = {}
-    for name, value in {**tensors, **values["scalars"]}.items():
+    for name, value in [*tensors.items(), *values["scalars"].items()]:
         index, _, key = name.partition(".")
+        if index not in map(str, range(len(named))):
+            raise ValueError(f"it holds the state of parameter {index}, and there are {len(named)}")
         entries.setdefault(int(index), {})[key] = value
-    _check_entries(entries, [p for group in optimizer.param_groups for p in group["params"]])
+    groups = [group for group in optimizer.param_groups for _ in group["params"]]
+    for index, ((name, parameter), group) in enumerate(zip(named, groups, strict=True)):
+        wanted = {} if index in values["without"] else _wanted(parameter, group)
+        _check_entry(name, entries.get(index, {}), wanted)
     groups = [{**group} for group in optimizer.state_dict()["param_groups"]]
     for group, now, saved in zip(groups, _groups(optimizer), values["groups"], strict=True):
         # As text, for JSON has no tuples, and Adam's betas are one
@@ -76,27 +87,30 @@ def _groups(optimizer: Optimizer) -> list[dict[str, Any]]:
     return [{key: _plain(value) for key, value in group.items()} for group in groups]
 
 
-def _check_entries(entries: dict[int, dict[str, Any]], parameters: list[Tensor]) -> None:
-    kinds: dict[bool, set[str]] = {}
-    for index, entry in entries.items():
-        if not 0 <= index < len(parameters):
-            raise ValueError(f"it holds the state of parameter {index}, and there are {len(parameters)}")
-        parameter = parameters[index]
-        # Frames have a state of their own, and plain parameters have torch's
-        usual = kinds.setdefault(isinstance(parameter, geoopt.ManifoldParameter), set(entry))
-        if usual != entry.keys():
-            name = min(usual ^ entry.keys())
-            raise ValueError(f"{name!r} is there for some of its parameters, and not for others such as {index}")
-        for key, value in entry.items():
-            wanted = torch.Size() if key == "step" else parameter.shape
-            if isinstance(value, Tensor) and not _fits(value.shape, wanted):
-                raise ValueError(f"{key!r} of parameter {index} is {tuple(value.shape)}, and that is {tuple(wanted)}")
+def _wanted(parameter: Tensor, group: dict[str, Any]) -> dict[str, torch.Size]:
+    """Shapes of what is kept for a parameter once it was stepped."""
+    frame = isinstance(parameter, geoopt.ManifoldParameter)
+    whole, number = parameter.shape, torch.Size()
+    if "betas" in group:
+        # One number a frame
+        square = torch.Size([*whole[:-2], 1, 1]) if frame else whole
+        return {"step": number, "exp_avg": whole, "exp_avg_sq": square}
+    momentum = {"momentum_buffer": whole} if group["momentum"] else {}
+    return {"step": number, **momentum} if frame else momentum
 
 
-def _fits(shape: torch.Size, wanted: torch.Size) -> bool:
-    """Whether it broadcasts: some states are kept once a matrix, or once a parameter."""
-    pairs = zip(reversed(shape), reversed(wanted), strict=False)
-    return len(shape) <= len(wanted) and all(a in (1, b) for a, b in pairs)
+def _check_entry(name: str, entry: dict[str, Any], wanted: dict[str, torch.Size]) -> None:
+    for key in wanted:
+        if key not in entry:
+            raise ValueError(f"the optimizer's {key!r} of {name} is missing")
+    for key, value in entry.items():
+        if key not in wanted:
+            raise ValueError(f"the optimizer has {key!r} of {name}, which it does not use")
+        shape = value.shape if isinstance(value, Tensor) else torch.Size()
+        if shape != wanted[key]:
+            raise ValueError(f"the optimizer's {key!r} of {name} is {tuple(shape)}, not {tuple(wanted[key])}")
+        if key == "step" and not (value >= 1 and float(value).is_integer()):
+            raise ValueError(f"the optimizer's {key!r} of {name} is {float(value)}, and no count of steps")
 
 
 def _plain(value: Any) -> Any:

@@ -15,6 +15,7 @@ import sttp_riemann as sr
 from sttp_riemann.lab.training.batchnorm import share_statistics
 from sttp_riemann.lab.training.optimizers import build_optimizer, set_lr
 from sttp_riemann.lab.training.recipe import Recipe
+from sttp_riemann.lab.training.refusal import refuse_bad_step
 from sttp_riemann.model.averages import Averaged
 
 Part = TypeVar("Part")
@@ -71,6 +72,11 @@ class Player:
         -------
         float
             The mean.
+
+        Raises
+        ------
+        BadStepError
+            It, or a gradient, is not finite; no parameter, no moment and no average has then moved.
         """
         set_lr(self.optimizer, lr)
         self._stepper.zero_grad()
@@ -81,12 +87,15 @@ class Player:
                     share = loss(part) / len(parts)
                     self.accelerator.backward(share)
                 total += share.detach()
+        mean = total.item()
+        # First, as clipping would spread what is not finite over all gradients
+        refuse_bad_step(self.model, self.optimizer, mean, self.accelerator)
         if self.recipe.clip is not None:
             self._clip(self.recipe.clip)
         self._stepper.step()
         if self.average is not None:
             self.average.update(self.model)
-        return total.item()
+        return mean
 
     def fix_gauge(self) -> None:
         """Bring Riemannian frames into their gauge; their momentum and average turn with them."""

@@ -137,6 +137,9 @@ class Recipe:
     nesterov: bool = option(False, "SGD: Nesterov's momentum")
     weight_decay: float = option(0.0, "weight decay")
     clip: float | None = option(None, "largest norm of the gradient (Riemannian on Riemannian frames)")
+    skip_bad_steps: int = option(
+        0, "steps of the whole run whose loss or gradient is not finite that may be left out (0: end)", matters=False
+    )
     gauge_fix_every: int = option(0, "steps between gauge fixings of Riemannian frames (0: never)")
     label_smoothing: float = option(0.0, "share of each label that is spread over all classes")
     mixup: float = option(0.0, "mix pairs of examples; parameter of the Beta distribution of the shares (0: off)")

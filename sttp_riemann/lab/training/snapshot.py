@@ -18,7 +18,7 @@ from sttp_riemann.model.measures import layer_ranks
 if TYPE_CHECKING:
     from sttp_riemann.lab.training.loop import Trainer
 
-PROGRESS = {"step": int, "losses": [float], "history": [Each(float)], "timings": [float]}
+PROGRESS = {"step": int, "losses": [float], "history": [Each(float)], "timings": [float], "skipped": int}
 """What a checkpoint says of the progress; see `Progress`."""
 
 
@@ -36,12 +36,15 @@ class Progress:
         One row an evaluation.
     timings : list of float
         Seconds of the last steps.
+    skipped : int
+        Steps that were left out, as their loss or a gradient was not finite; they count as done.
     """
 
     step: int = 0
     losses: list[float] = field(default_factory=list)
     history: list[dict[str, Any]] = field(default_factory=list)
     timings: list[float] = field(default_factory=list)
+    skipped: int = 0
 
 
 def take(run: Trainer) -> Checkpoint:
@@ -84,8 +87,10 @@ def restore(run: Trainer, checkpoint: Checkpoint, path: Path) -> None:
         if player.average is not None:
             load_model(player.average, checkpoint.part(f"average.{name}"), path)
     try:
+        _check_parts(run, checkpoint)
         for name, player in run.task.players.items():
-            join_state(player.optimizer, checkpoint.part(f"optimizer.{name}"), checkpoint.values[f"optimizer.{name}"])
+            part = f"optimizer.{name}"
+            join_state(player.optimizer, player.model, checkpoint.part(part), checkpoint.values[part])
         run.order.restore(checkpoint.part("order"))
         if (scaler := run.accelerator.scaler) is not None:
             form = {name: type(value) for name, value in scaler.state_dict().items()}
@@ -93,7 +98,18 @@ def restore(run: Trainer, checkpoint: Checkpoint, path: Path) -> None:
             scaler.load_state_dict(checkpoint.values["scaler"])
         run.progress = _progress(run, checkpoint.values["progress"])
     except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
-        raise CheckpointError(f"{path} does not fit this run: {error!r}") from error
+        reason = str(error) if isinstance(error, ValueError) else repr(error)
+        raise CheckpointError(f"{path} does not fit this run: {reason}") from error
+
+
+def _check_parts(run: Trainer, checkpoint: Checkpoint) -> None:
+    """Refuse tensors that nothing of the run would take."""
+    known = [f"{part}.{name}." for part in ("model", "optimizer") for name in run.task.players]
+    known += [f"average.{name}." for name, player in run.task.players.items() if player.average is not None]
+    known += [f"order.{name}" for name in run.order.state()]
+    for tensor in checkpoint.tensors:
+        if not tensor.startswith(tuple(known)):
+            raise ValueError(f"it has a tensor {tensor!r}, which the run does not use")
 
 
 def _progress(run: Trainer, values: Any) -> Progress:
@@ -101,6 +117,8 @@ def _progress(run: Trainer, values: Any) -> Progress:
     progress = Progress(**values)
     if not 0 <= progress.step <= run.recipe.steps or len(progress.timings) < min(progress.step, 1):
         raise ValueError(f"step {progress.step} of {run.recipe.steps}, with {len(progress.timings)} times of steps")
+    if not 0 <= progress.skipped <= progress.step:
+        raise ValueError(f"{progress.skipped} of {progress.step} steps were left out")
     for row in progress.history:
         check_form(row, {"step": int})
         run.task.score(row)

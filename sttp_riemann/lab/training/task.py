@@ -32,7 +32,13 @@ class Task(Protocol):
     size: int
 
     def step(self, draw: Callable[[], Tensor], lr: float) -> float:
-        """One step of training, on as many batches of indices as the task draws; its loss."""
+        """One step of training, on as many batches of indices as the task draws; its loss.
+
+        Raises
+        ------
+        BadStepError
+            The step is refused; parameters, moments and buffers are as they were before what is refused.
+        """
         ...
 
     def evaluate(self) -> dict[str, float]:

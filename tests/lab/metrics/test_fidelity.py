@@ -129,9 +129,45 @@ def test_path_length_without_the_generator_is_refused(digits):
         measure(*digits, ["ppl"], OPTIONS)
 
 
-def test_too_few_images_are_refused_in_torch_fidelitys_words(digits):
-    with pytest.raises(MetricError, match="KID subset size 1000 cannot be smaller"):
-        measure(*digits, ["kid"], MetricOptions())
+@pytest.mark.parametrize(
+    ("names", "changes", "counts", "message"),
+    [
+        (["kid"], {"kid_subset_size": 51}, (50, 60), "kid_subset_size 51 is more than the 50 samples: lower it"),
+        (["kid"], {"kid_subset_size": 51}, (60, 50), "kid_subset_size 51 is more than the 50 real images: lower it"),
+        (["is"], {"is_splits": 51}, (50, None), "is_splits 51 is more than the 50 samples: lower it"),
+        (["fid"], {}, (1, 50), "FID needs at least 2 images, and there are 1 samples"),
+        (["fid"], {}, (50, 1), "FID needs at least 2 images, and there are 1 real images"),
+        (["prc"], {}, (50, 3), "precision and recall need at least 4 images, and there are 3 real images"),
+    ],
+)
+def test_too_few_images_are_refused(names, changes, counts, message):
+    with pytest.raises(MetricError, match=message):
+        check(names, MetricOptions(**changes), *counts)
+
+
+@pytest.mark.parametrize("name", ["is", "fid", "kid", "prc"])
+def test_as_few_images_as_are_taken_can_be_measured(name, digits):
+    images = digits[1][:4]
+    options = MetricOptions(is_splits=4, kid_subsets=2, kid_subset_size=4)
+    assert all(value == value for value in measure(images, images, [name], options).values())
+
+
+def test_images_that_no_extractor_takes_are_refused():
+    with pytest.raises(MetricError, match="images have 1 or 3 channels, not 2: set channels to 1 or 3"):
+        check(["is"], OPTIONS, 50, None, (2, 8))
+
+
+def test_path_length_tells_before_any_training_which_weights_it_lacks(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    inception = MetricOptions("inception-v3-compat")
+    with pytest.raises(MetricError, match="at least 16 pixels, not 8: leave it out, or set extractor to 'digits'"):
+        check(["ppl"], inception, 50, None, (3, 8))
+    (tmp_path / "checkpoints").mkdir()
+    for name in ("weights-vgg16-lpips.pth", "vgg16-397923af.pth"):
+        with pytest.raises(MetricError, match=f"{name}, which ppl needs, is not on this machine: set download"):
+            check(["ppl"], inception, 50, None, (3, 16))
+        (tmp_path / "checkpoints" / name).touch()
+    assert check(["ppl"], inception, 50, None, (3, 16)) == {}
 
 
 def test_missing_inception_weights_are_refused_with_the_remedy(digits, tmp_path, monkeypatch):

@@ -147,6 +147,10 @@ def test_a_nan_ends_the_run_with_one_line(tiny_gan, tmp_path):
         ({"generator_method": "sttp", "generator_exclude": ["head"]}, "exclude names 'head'"),
         ({"label_smoothing": 0.1}, "label_smoothing and mixup are for task 'classify'"),
         ({"metrics": ["kid"], "metric_samples": 10, "kid_subset_size": 20}, "kid_subset_size 20 is more than"),
+        (
+            {"metrics": ["kid"], "metric_samples": 2000, "kid_subset_size": 1800, "extractor": "digits"},
+            "kid_subset_size 1800 is more than the 1437 real images: lower it",
+        ),
         ({"penalty": "d_optimal", "spectrum": "learned", "generator_spectrum": "identity", "generator_method": "sttp"},
          "generator_penalty 'd_optimal' has nothing to act on"),
         ({"task": "classify", "method": "sn"}, "method 'sn' is a discriminator's: set task to 'gan'"),

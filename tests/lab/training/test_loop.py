@@ -85,7 +85,7 @@ def test_tensorboard_gets_the_history_when_asked(tiny, tmp_path):
 
 def test_a_loss_that_is_not_finite_ends_the_run_with_the_remedy(tiny, tmp_path):
     recipe = tiny(method="dense", optimizer="sgd", lr=1e30, decay="none", steps=20)
-    with pytest.raises(DivergedError, match=r"the loss is (nan|inf) at step \d+ of dense, seed 0: set lr below 1e\+30"):
+    with pytest.raises(DivergedError, match=r"step \d+ of dense, seed 0: the loss is (nan|inf).* set lr below 1e\+30"):
         Trainer(recipe, tmp_path).run()
     assert not (tmp_path / RESULT).exists()
 

@@ -59,7 +59,7 @@ def test_a_state_survives_tensors_and_json(name, frames, kind, tiny, model):
     optimizer = trained(model, tiny(optimizer=name, frames=frames))
     tensors, values = split_state(optimizer)
     other = build_optimizer(model, tiny(optimizer=name, frames=frames, lr=0.9))
-    join_state(other, {n: t.clone() for n, t in tensors.items()}, json.loads(json.dumps(values)))
+    join_state(other, model, {n: t.clone() for n, t in tensors.items()}, json.loads(json.dumps(values)))
     found, wanted = other.state_dict(), optimizer.state_dict()
     assert found["param_groups"] == wanted["param_groups"]
     assert found["state"].keys() == wanted["state"].keys()
@@ -74,7 +74,7 @@ def test_a_state_survives_tensors_and_json(name, frames, kind, tiny, model):
     ("rename", "message"),
     [
         (lambda n: n.replace("0.", "9."), "holds the state of parameter 9, and there are 2"),
-        (lambda n: n.replace("0.", "1."), r"of parameter 1 is \(6, 8\), and that is \(6,\)"),
+        (lambda n: n.replace("0.", "1."), "the optimizer's 'step' of weight is missing"),
     ],
 )
 def test_a_state_of_other_parameters_is_refused(rename, message, tiny, model):
@@ -83,7 +83,7 @@ def test_a_state_of_other_parameters_is_refused(rename, message, tiny, model):
     tensors, values = split_state(optimizer)
     changed = {rename(name): tensor for name, tensor in tensors.items() if name.startswith("0.")}
     with pytest.raises(ValueError, match=message):
-        join_state(build_optimizer(model, recipe), changed, values)
+        join_state(build_optimizer(model, recipe), model, changed, values)
 
 
 @pytest.mark.parametrize("frames", ["riemannian", "householder"])
@@ -92,12 +92,26 @@ def test_a_state_that_lacks_a_tensor_is_refused(frames, tiny, model):
     tensors, values = split_state(trained(model, recipe))
     plain = next(n for n, t in tensors.items() if t.ndim == 1)
     del tensors[plain]
-    with pytest.raises(ValueError, match="is there for some of its parameters, and not for others"):
-        join_state(build_optimizer(model, recipe), tensors, values)
+    with pytest.raises(ValueError, match=r"the optimizer's .* of .* is missing"):
+        join_state(build_optimizer(model, recipe), model, tensors, values)
 
 
 def test_a_count_of_steps_that_is_no_number_is_refused(tiny, model):
     recipe = tiny(method="dense")
     tensors, values = split_state(trained(model, recipe))
-    with pytest.raises(ValueError, match=r"'step' of parameter 0 is \(6, 8\), and that is \(\)"):
-        join_state(build_optimizer(model, recipe), {**tensors, "0.step": torch.zeros(6, 8)}, values)
+    with pytest.raises(ValueError, match=r"the optimizer's 'step' of weight is \(6, 8\), not \(\)"):
+        join_state(build_optimizer(model, recipe), model, {**tensors, "0.step": torch.zeros(6, 8)}, values)
+
+
+@pytest.mark.parametrize(("name", "frames", "kind"), KINDS)
+def test_what_no_step_has_used_needs_no_state(name, frames, kind, tiny):
+    model = nn.ModuleDict({"used": nn.Linear(8, 6), "unused": nn.Linear(8, 6)})
+    sr.reparameterize(model, rank=3, frames=frames)
+    recipe = tiny(optimizer=name, frames=frames)
+    optimizer = build_optimizer(model, recipe)
+    model["used"](torch.ones(2, 8)).square().sum().backward()
+    optimizer.step()
+    tensors, values = split_state(optimizer)
+    other = build_optimizer(model, recipe)
+    join_state(other, model, tensors, values)
+    assert len(other.state) == len(optimizer.state) == len(list(model["used"].parameters()))

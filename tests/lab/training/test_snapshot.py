@@ -47,6 +47,21 @@ def drop(prefix: str) -> Callable[[Checkpoint], None]:
     return change
 
 
+def drop_all(prefix: str) -> Callable[[Checkpoint], None]:
+    def change(checkpoint: Checkpoint) -> None:
+        for name in [name for name in checkpoint.tensors if name.startswith(prefix)]:
+            del checkpoint.tensors[name]
+
+    return change
+
+
+def add(name: str) -> Callable[[Checkpoint], None]:
+    def change(checkpoint: Checkpoint) -> None:
+        checkpoint.tensors[name] = torch.zeros(1)
+
+    return change
+
+
 def reshape(prefix: str) -> Callable[[Checkpoint], None]:
     def change(checkpoint: Checkpoint) -> None:
         name = next(n for n, t in checkpoint.tensors.items() if n.startswith(prefix) and t.ndim > 1)
@@ -80,6 +95,17 @@ GROUP = (OPTIMIZER, "groups", 0)
         (reshape("model.classifier."), "the checkpoint is of another network"),
         (reshape("average.classifier."), "the checkpoint is of another network"),
         (reshape("optimizer.classifier."), "does not fit this run"),
+        (drop("optimizer.classifier.3.exp_avg"), "the optimizer's 'exp_avg' of "),
+        (drop_all("optimizer.classifier.3."), "is missing"),
+        (put(OPTIMIZER, "scalars", "0.step", value=0), "the optimizer's 'step' of "),
+        (put(OPTIMIZER, "scalars", "0.more", value=1), "the optimizer has 'more' of "),
+        (put(OPTIMIZER, "without", value=[0]), "the optimizer has '"),
+        (put(OPTIMIZER, "without", value="x"), "without is not a list"),
+        (add("optimizer.classifier.999.exp_avg"), "it holds the state of parameter 999"),
+        (add("optimizer.classifier.0.momentum_buffer"), "the optimizer has 'momentum_buffer' of "),
+        (add("optimizer.other.0.exp_avg"), "a tensor 'optimizer.other.0.exp_avg', which the run does not use"),
+        (add("order.more"), "a tensor 'order.more', which the run does not use"),
+        (put(PROGRESS, "skipped", value=7), "7 of 6 steps were left out"),
         (put(OPTIMIZER, value={}), "it has no scalars"),
         (put(OPTIMIZER, value=[]), "it is not a mapping"),
         (put(OPTIMIZER, value={"scalars": {}, "groups": []}), "does not fit this run"),
@@ -129,3 +155,22 @@ def test_a_checkpoint_that_does_not_fit_is_refused_by_name(change, message, ende
     assert message in str(error.value)
     assert str(tmp_path) in str(error.value)
     assert len(str(error.value)) <= LONGEST
+
+
+@pytest.mark.parametrize("frames", ["riemannian", "householder"])
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_whatever_is_taken_from_the_optimizer_is_missed_by_name(optimizer, frames, tiny, tmp_path):
+    recipe = tiny(steps=2, checkpoint_every=0, evaluate_every=2, optimizer=optimizer, frames=frames)
+    run = Trainer(recipe, tmp_path)
+    run.run()
+    names = [name for name, _ in run.task.players["classifier"].model.named_parameters()]
+    (path,) = checkpoints(tmp_path)
+    whole = load_checkpoint(path)
+    kept = list(whole.part(OPTIMIZER))
+    assert {"adam": {"exp_avg", "exp_avg_sq"}, "sgd": {"momentum_buffer"}}[optimizer] <= {n.split(".")[1] for n in kept}
+    for name in kept[::5]:
+        index, key = name.split(".")
+        tensors = {n: t for n, t in whole.tensors.items() if n != f"{OPTIMIZER}.{name}"}
+        save_checkpoint(path, Checkpoint(tensors, whole.values))
+        with pytest.raises(CheckpointError, match=f"the optimizer's '{key}' of {names[int(index)]} is missing"):
+            Trainer(recipe, tmp_path)

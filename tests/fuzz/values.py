@@ -1,0 +1,318 @@
+"""Values for arguments: of every kind some that are right, some that are wrong, and what is foreign to all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+import sttp_riemann as sr
+from tests.fuzz.world import NUMPY, World, generator
+
+Make = Callable[[World], Any]
+NAN, INF = float("nan"), float("inf")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Values of one kind of argument, by a name for the report.
+
+    `good` ones are accepted wherever the kind is asked for, the first together with every other first; `bad` ones are
+    refused.
+    """
+
+    good: dict[str, Make]
+    bad: dict[str, Make]
+
+
+def same(*values: Any) -> dict[str, Make]:
+    """Values that do not depend on the world."""
+    return {_label(value): (lambda world, value=value: value) for value in values}
+
+
+def _label(value: Any) -> str:
+    text = f"{type(value).__name__} {value!r}" if not isinstance(value, int) or abs(value) < 10**20 else "huge int"
+    return text[:60]
+
+
+class Hostile:
+    """Compares to nothing, and is neither true nor false."""
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __eq__(self, other: object) -> bool:
+        raise RuntimeError("compared")
+
+    def __bool__(self) -> bool:
+        raise RuntimeError("asked for its truth")
+
+
+class Unprintable:
+    def __repr__(self) -> str:
+        raise RuntimeError("printed")
+
+
+TENSORS: dict[str, Make] = {
+    "tensor of one": lambda w: torch.tensor(0.5),
+    "tensor of two": lambda w: torch.tensor([0.5, 0.5]),
+    "empty tensor": lambda w: torch.zeros(0),
+    "whole tensor": lambda w: torch.ones(4, 6, dtype=torch.int64),
+    "complex tensor": lambda w: torch.ones(4, 6, dtype=torch.complex64),
+    "bool tensor": lambda w: torch.ones(4, 6, dtype=torch.bool),
+    "half tensor": lambda w: torch.ones(4, 6, dtype=torch.float16),
+    "meta tensor": lambda w: torch.ones(4, 6, device="meta"),
+    "sparse tensor": lambda w: torch.eye(4, 6).to_sparse(),
+    "nan tensor": lambda w: torch.full((4, 6), NAN),
+    "infinite tensor": lambda w: torch.full((4, 6), INF),
+    "huge tensor": lambda w: torch.full((4, 6), 1e300, dtype=torch.float64),
+    "turned tensor": lambda w: torch.ones(6, 4),
+    "deep tensor": lambda w: torch.ones(1, 2, 3, 4, 5),
+    "right tensor": lambda w: torch.ones(4, 6),
+    "non-leaf": lambda w: torch.ones(4, 6, requires_grad=True) * 2,
+}
+MODULES: dict[str, Make] = {
+    "dense model": lambda w: w.dense,
+    "dense layer": lambda w: nn.Linear(6, 4),
+    "empty module": lambda w: nn.Module(),
+    "empty sequence of modules": lambda w: nn.Sequential(),
+    "model": lambda w: w.model,
+    "poisoned model": lambda w: w.poisoned(),
+    "class of modules": lambda w: nn.Linear,
+    "optimizer of another": lambda w: torch.optim.SGD([w.spare], lr=0.1),
+    "optimizer": lambda w: w.optimizer,
+    "bound method": lambda w: w.model.forward,
+}
+NUMBERS = same(0, 1, -1, 2**31, 2**63, 10**400, 10**5000, 0.5, -0.5, 1e-320, 1e300, -0.0, NAN, INF, -INF, 2 + 1j)
+OTHERS: dict[str, Make] = {
+    **same(None, True, False, np.True_, Fraction(1, 2), *NUMPY.values()),
+    **same(
+        "", " ", "0", "*", "x" * 5000, "a\nb\x1b[2J", "\ud800", b"", b"x", [], (), {}, [None], [1], ["none"], {1: 2}
+    ),
+    **same({"*": "2"}, {"*": NAN}, {None: 3}, {"*": [3]}, {"0": -1, "*": 2}, range(3), slice(3), Ellipsis, ..., int),
+    "set": lambda w: {"0"},
+    "array": lambda w: np.ones((4, 6)),
+    "array of none": lambda w: np.array([]),
+    "array of objects": lambda w: np.array([None, "x"], dtype=object),
+    "generator": lambda w: generator("0", 1),
+    "empty generator": lambda w: generator(),
+    "function": lambda w: lambda *args: None,
+    "object": lambda w: object(),
+    "hostile": lambda w: Hostile(),
+    "unprintable": lambda w: Unprintable(),
+    "dtype": lambda w: torch.float32,
+    "device": lambda w: torch.device("cpu"),
+    "exception": lambda w: ValueError("x"),
+}
+FOREIGN: dict[str, Make] = {**NUMBERS, **OTHERS, **TENSORS, **MODULES}
+"""What may be given for anything; where it is not right, it must be refused."""
+
+NO_OBJECTS = same(None, 3, "model", [], {}, 0.5, True)
+NO_NUMBERS = same(NAN, INF, -INF, "1", "", None, True, [1], (), 1j, 10**5000)
+_NO_CHOICES: dict[str, Make] = {
+    **same("", "none", "STTP", "x" * 5000, b"sttp", 1, None, True, [], ("sttp",), ["sttp"], {"sttp": 1}, NAN),
+    **{name: FOREIGN[name] for name in ("hostile", "unprintable", "array", "tensor of two", "class of modules", "set")},
+}
+
+
+def choice(*values: str) -> Kind:
+    """One of several words."""
+    return Kind(same(*values, np.str_(values[-1])), _NO_CHOICES)
+
+
+def optional(kind: Kind) -> Kind:
+    """The same, or None."""
+    bad = {name: make for name, make in kind.bad.items() if name != "NoneType None"}
+    return Kind({**same(None), **kind.good}, bad)
+
+
+def _models(make: Make) -> Kind:
+    bad = {name: MODULES[name] for name in ("dense model", "dense layer", "empty module", "class of modules")}
+    return Kind({"model": make}, {**NO_OBJECTS, **bad, "optimizer": MODULES["optimizer"], "array": OTHERS["array"]})
+
+
+FLAG = Kind(same(False, True, np.False_), same("no", "", None, 2, 0.5, NAN, [], {}, np.ones(2)))
+OPTIONAL_FLAG = optional(FLAG)
+MODEL = _models(lambda w: w.model)
+AVERAGE = Kind(
+    {"none": lambda w: None, "average": lambda w: w.average},
+    {
+        **{name: make for name, make in MODEL.bad.items() if name != "NoneType None"},
+        "another model": lambda w: sr.reparameterize(nn.Linear(6, 4), 2),
+        "the model itself": lambda w: w.model,
+        "other frames": lambda w: w.another(
+            frames="householder" if w.frames == "riemannian" else "riemannian",
+        ),
+    },
+)
+ANY_MODULE = Kind({"model": lambda w: w.model, "dense": lambda w: w.dense, "layer": lambda w: w.layer}, NO_OBJECTS)
+DENSE = Kind(
+    {"dense": lambda w: w.dense, "layer": lambda w: w.dense[0]},
+    {
+        **NO_OBJECTS,
+        "class of modules": MODULES["class of modules"],
+        "empty module": MODULES["empty module"],
+        "done before": lambda w: w.model,
+        "pruned": lambda w: nn.utils.spectral_norm(nn.Linear(4, 4)),
+        "bilinear": lambda w: nn.Bilinear(2, 2, 2),
+        "optimizer": lambda w: w.optimizer,
+    },
+)
+OPTIMIZER = Kind(
+    {"optimizer": lambda w: w.optimizer, "foreign, unused": lambda w: torch.optim.Adam(w.model.parameters())},
+    {**NO_OBJECTS, "class": lambda w: sr.RiemannianAdam, "model": lambda w: w.model, "generator": OTHERS["generator"]},
+)
+LAYER = Kind(
+    {"layer": lambda w: w.layer}, {**NO_OBJECTS, "dense layer": MODULES["dense layer"], "model": lambda w: w.model}
+)
+RANK = Kind(
+    {
+        **same(3, 1, 1000, 0.5, 1.0, np.int64(3), np.float32(0.5), Fraction(1, 2), {"*": 2}, {"0": 2, "*": 0.5}),
+        **same({"[02]": 2, "4": np.int32(1)}, 10**400),
+    },
+    {
+        **same(
+            0, -1, 1.5, 0.0, -0.5, NAN, INF, True, "3", "", [3], (), {}, {"none": 3}, {"0": 3}, {"*": 0}, {"*": True}
+        ),
+        **same({1: 3, "*": 2}, {None: 2}, {"*": None}, {"*": NAN}, {"*": "2"}, {"*": {"*": 2}}, b"3", 3j, None),
+        **{name: FOREIGN[name] for name in ("tensor of two", "array", "hostile", "unprintable", "object", "generator")},
+    },
+)
+BUDGET = optional(Kind(same(0.9, 1, np.float32(0.875)), {**NO_NUMBERS, **same(0, -0.1, 1.5, 1e-9)}))
+EXCLUDE = Kind(
+    {
+        **same((), [], "0", ("0",), ["2", "4"], "[02]", np.str_("0")),
+        "generator": lambda w: generator("0"),
+        "set": lambda w: {"0"},
+    },
+    {
+        **same(
+            None,
+            0,
+            1.5,
+            True,
+            "",
+            "none",
+            ("none",),
+            "*",
+            [0],
+            [None],
+            [("0",)],
+            b"0",
+            [b"0"],
+            ["0", "x" * 5000],
+            {"none": 1},
+        ),
+        **{name: FOREIGN[name] for name in ("hostile", "array", "object", "dense layer", "class of modules")},
+        "generator of others": lambda w: generator("0", 1),
+    },
+)
+SEED = Kind(
+    same(0, 7, -1, np.int64(3), 2**40),
+    {**NO_NUMBERS, **same(0.0, 0.5, 2**64, -(2**63) - 1, 10**400), "tensor": TENSORS["tensor of two"]},
+)
+BOUND = optional(
+    Kind(
+        same("initial", 1, 2.5, np.float32(0.5), Fraction(1, 2)),
+        {
+            **NO_NUMBERS,
+            **same(0, -1, 1e-40, 1e40, 10**400, "first", b"initial"),
+            **{name: FOREIGN[name] for name in ("tensor of two", "array", "hostile", "unprintable")},
+        },
+    )
+)
+MOMENTS = optional(
+    Kind(
+        {**same({}), "one": lambda w: {"0": torch.eye(6)}, "of a layer that is none": lambda w: {"3": torch.eye(2)}},
+        {
+            **same(0, 1, True, "", "x", [1], {"0": None}, {"0": 1.0}, {"0": [[1.0]]}, {None: 1}, 0.5),
+            "list": lambda w: [torch.eye(6)],
+            "unknown": lambda w: {"none": torch.eye(6)},
+            "unknown number": lambda w: {0: torch.eye(6)},
+            "shape": lambda w: {"0": torch.eye(5)},
+            "row": lambda w: {"0": torch.ones(6)},
+            "nan": lambda w: {"0": torch.full((6, 6), NAN)},
+            "negative": lambda w: {"0": torch.eye(6) - 2 * torch.ones(6, 6)},
+            "complex": lambda w: {"0": torch.eye(6, dtype=torch.complex64)},
+            "meta": lambda w: {"0": torch.eye(6, device="meta")},
+            "sparse": lambda w: {"0": torch.eye(6).to_sparse()},
+            "array": lambda w: {"0": np.eye(6)},
+        },
+    )
+)
+EVERY = Kind(same(1, 100, np.int64(3)), {**NO_NUMBERS, **same(0, -1, 0.5, 2.0)})
+DECAY = Kind(
+    same(0.999, 0, 0.5, np.float32(0.5)), {**NO_NUMBERS, **same(1, 1.0, -0.1, 2), "tensor": TENSORS["tensor of two"]}
+)
+WEIGHT = Kind(
+    {
+        "right": TENSORS["right tensor"],
+        "double": lambda w: torch.randn(4, 6, dtype=torch.float64),
+        "half": TENSORS["half tensor"],
+        "parameter": lambda w: nn.Parameter(torch.eye(4, 6)),
+        "own": lambda w: w.layer.weight,
+        "zero": lambda w: torch.zeros(4, 6),
+    },
+    {
+        **NO_OBJECTS,
+        "array": OTHERS["array"],
+        "model": lambda w: w.model,
+        **{n: TENSORS[n] for n in ("tensor of one", "empty tensor", "complex tensor", "meta tensor", "sparse tensor")},
+        "bool tensor": TENSORS["bool tensor"],
+        **{n: TENSORS[n] for n in ("nan tensor", "infinite tensor", "huge tensor", "turned tensor", "deep tensor")},
+    },
+)
+OTHER_LAYER = Kind(
+    {"alike": lambda w: w.another()[0], "itself": lambda w: w.layer},  # type: ignore[index]
+    {
+        **NO_OBJECTS,
+        "dense layer": MODULES["dense layer"],
+        "model": lambda w: w.model,
+        "of another shape": lambda w: w.model[2],
+        "of another rank": lambda w: sr.reparameterize(nn.Linear(6, 4), 2),
+    },
+)
+HOOK = Kind({"function": lambda w: lambda grad: None}, {**NO_OBJECTS, "tensor": TENSORS["right tensor"]})
+BATCHES = Kind(
+    {
+        "list": lambda w: [torch.ones(3, 6)],
+        "generator": lambda w: generator(torch.ones(3, 6), torch.ones(2, 6)),
+    },
+    {
+        **same(None, 3, 0.5, True, [], (), {}, "", "batch", [None], [1], ["x"], {"x": 1}),
+        "empty generator": OTHERS["empty generator"],
+        "generator of others": OTHERS["generator"],
+        "arrays": lambda w: [np.ones((3, 6))],
+        "later": lambda w: generator(torch.ones(3, 6), None),
+        "nothing to iterate over": TENSORS["tensor of one"],
+    },
+)
+OWN_WEIGHT = Kind({"own": lambda w: w.layer.weight}, {**NO_OBJECTS, "model": lambda w: w.model})
+MODEL_OF_AVERAGE = Kind(
+    {"model": lambda w: w.model, "alike": lambda w: w.another(7)},
+    {**MODEL.bad, "of another shape": lambda w: sr.reparameterize(nn.Linear(6, 4), 2)},
+)
+
+
+def _point() -> torch.Tensor:
+    return torch.eye(5, 3)
+
+
+_NO_TENSORS: dict[str, Make] = {
+    **NO_OBJECTS,
+    "array": OTHERS["array"],
+    "whole": lambda w: torch.ones(5, 3, dtype=torch.int64),
+    "complex": lambda w: torch.ones(5, 3, dtype=torch.complex64),
+    "number": TENSORS["tensor of one"],
+    "row": lambda w: torch.ones(3),
+    "wide": lambda w: torch.ones(3, 5),
+}
+POINT = Kind({"frame": lambda w: _point()}, _NO_TENSORS)
+TANGENT = Kind(
+    {"one": lambda w: 0.1 * torch.ones(5, 3), "zero": lambda w: torch.zeros(5, 3)},
+    {**_NO_TENSORS, "of another shape": lambda w: torch.ones(5, 2), "double": lambda w: torch.ones(5, 3).double()},
+)

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import geoopt
+import pytest
+import torch
+
+import sttp_riemann as sr
+from tests.strategies import random_frame
+
+
+def frames(count: int) -> list[geoopt.ManifoldParameter]:
+    points = random_frame(6, 3, seed=0, batch=count, dtype=torch.float32)
+    return [geoopt.ManifoldParameter(point.clone(), manifold=sr.PolarStiefel()) for point in points]
+
+
+def rows_of_one(points, order) -> torch.Tensor:
+    """Gradients as a backward leaves them: rows of one tensor, in the order of its batch."""
+    whole = torch.randn(len(points), 6, 3, generator=torch.Generator().manual_seed(1))
+    for row, place in zip(whole.unbind(), order, strict=True):
+        points[place].grad = row
+    return whole
+
+
+def test_frames_are_stepped_in_the_order_in_which_their_gradients_lie_in_one_tensor():
+    points = frames(4)
+    whole = rows_of_one(points, (2, 0, 3, 1))
+    (stack,) = sr.RiemannianAdam(points)._equal({"params": points})
+    assert [id(p) for p in stack.points] == [id(points[i]) for i in (2, 0, 3, 1)]
+    assert stack.together.data_ptr() == whole.data_ptr()
+
+
+def test_frames_whose_gradients_lie_apart_are_stepped_in_the_order_of_the_parameters():
+    points = frames(4)
+    for point, room in zip(reversed(points), torch.randn(4, 2, 6, 3).unbind(), strict=True):
+        point.grad = room[0]
+    (stack,) = sr.RiemannianAdam(points)._equal({"params": points})
+    assert [id(p) for p in stack.points] == [id(p) for p in points]
+    assert stack.together is None
+
+
+@pytest.mark.parametrize("optimizer", [sr.RiemannianAdam, sr.RiemannianSGD])
+def test_how_gradients_lie_changes_no_step_beyond_rounding(optimizer):
+    together, apart = frames(5), frames(5)
+    steps = optimizer(together, lr=0.1), optimizer(apart, lr=0.1)
+    for _ in range(3):
+        rows_of_one(together, (4, 2, 0, 1, 3))
+        for one, other in zip(together, apart, strict=True):
+            other.grad = one.grad.clone()
+        for step in steps:
+            step.step()
+    torch.testing.assert_close([p.detach() for p in together], [p.detach() for p in apart], rtol=0, atol=1e-6)
+
+
+def test_a_gradient_among_others_in_one_tensor_is_named_where_it_is_not_finite():
+    points = frames(3)
+    rows_of_one(points, (2, 0, 1))
+    points[1].grad[0, 0] = float("nan")
+    before = [p.detach().clone() for p in points]
+    with pytest.raises(ValueError, match="parameter number 1 of group 0"):
+        sr.RiemannianAdam(points, lr=0.1).step()
+    assert all(torch.equal(p, q) for p, q in zip(points, before, strict=True))
