@@ -14,7 +14,7 @@ from sttp_riemann.lab.studies.runs import Result
 # A layer whose largest singular value exceeds 1 by less is 1-Lipschitz up to rounding
 ROUNDING = 1e-4
 TARGET = 0.95
-STEPS = Measure("steps_to_target", f"steps to {TARGET:.0%}", ",.0f", more=False, pool="median", log=True)
+STEPS = Measure("steps_to_target", f"steps to {100 * TARGET:g} %", ",.0f", more=False, pool="median", log=True)
 NOTES = (
     "A cell with ± is the mean over seeds and half the width of its 95 % interval (Student's t).",
     "Comparisons pair runs by seed, which decides the start and the order of the data. p is of an exact sign-flip test "
@@ -40,6 +40,7 @@ def common_columns(result: Result) -> dict[str, Any]:
         "step_ms": result["median_step_ms"],
         "orthogonality_error": result["largest_orthogonality_error"] if framed else None,
         "singular_value": result["largest_singular_value"],
+        "skipped_steps": result.get("skipped_steps", 0),
     }
 
 

@@ -43,7 +43,7 @@ def points(page: Page) -> Drawing | None:
         return None
     measures = [m for m in (page.primary, TIME) if m in page.measures]
     figure, grid = panels(len(measures), columns=2, size=(5.2, 0.9 + 0.34 * len(page.variants)), sharey=True)
-    caption = f"{' and '.join(m.name.capitalize() for m in measures)}: {INTERVALS}."
+    caption = f"{page.primary.name.capitalize()} and time of a step: {INTERVALS}."
     drawing = Drawing("points", caption, figure, wide=True)
     for axes, measure in zip(grid, measures, strict=True):
         for place, (title, look) in enumerate(looks(page.variants).items()):

@@ -48,7 +48,8 @@ class Comparison:
         amount = f"{'ratio' if measure.log else 'difference'} {self._amount(found.mean)}{_points(measure)}"
         if found.pairs > 1:
             amount += f", 95 % interval {self._amount(found.low)} to {self._amount(found.high)}"
-        return f"{subject}: {verdict} ({amount}; {found.pairs} seed{'s' * (found.pairs > 1)}; p = {found.p:.2g})."
+        rest = "" if found.too_few else f"; p = {found.p:.2g}"
+        return f"{subject}: {verdict} ({amount}; {found.pairs} seed{'s' * (found.pairs > 1)}{rest})."
 
     def _verdict(self) -> str:
         found, measure = self.difference, self.measure

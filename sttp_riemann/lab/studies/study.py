@@ -203,7 +203,7 @@ def plain(text: object) -> str:
     --------
     >>> from sttp_riemann.lab.studies.study import plain
     >>> plain("a <script> | *b*")
-    'a &lt;script&gt; \\\\| \\\\*b\\\\*'
+    'a &lt;script&gt; \\| \\*b\\*'
     """
     return re.sub(r"([\\`*\[\]|]|(?<!\w)_|_(?!\w))", r"\\\1", escape(" ".join(str(text).split()), quote=False))
 
