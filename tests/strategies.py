@@ -11,15 +11,17 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import sttp_riemann as sr
+from sttp_riemann import frames
 from sttp_riemann.model.measures import spectral_layers
+from sttp_riemann.trains import shape, spectrum
 
 # The same examples in every run, and no clock: shared machines stall.
 settings.register_profile("sttp_riemann", deadline=None, derandomize=True, max_examples=30)
 settings.load_profile("sttp_riemann")
 
-METHODS = st.sampled_from(["sttp", "svdp"])
-FRAMES = st.sampled_from(["riemannian", "householder"])
-SPECTRA = st.sampled_from(["learned", "identity", "free"])
+METHODS = st.sampled_from(shape.METHODS)
+FRAMES = st.sampled_from([*frames.FRAMES])
+SPECTRA = st.sampled_from(spectrum.SPECTRA)
 SEEDS = st.integers(0, 2**16)
 DTYPES = st.sampled_from([torch.float32, torch.float64])
 
@@ -66,6 +68,20 @@ LAYER_KINDS = {
     "grouped transposed conv2d": (lambda: nn.ConvTranspose2d(8, 12, 3, stride=2, groups=4), (2, 8, 5, 5)),
     "grouped transposed conv1d": (lambda: nn.ConvTranspose1d(6, 4, 3, groups=2), (6, 5)),
 }
+
+
+EXAMPLES = {
+    "Linear": (lambda: nn.Linear(12, 18), lambda: torch.randn(5, 12)),
+    "output of attention": (lambda: nn.MultiheadAttention(12, 2).out_proj, lambda: torch.randn(5, 12)),
+    "Embedding": (lambda: nn.Embedding(14, 9), lambda: torch.arange(14)),
+    "Conv1d": (lambda: nn.Conv1d(6, 8, 3, padding=1), lambda: torch.randn(2, 6, 9)),
+    "Conv2d": (lambda: nn.Conv2d(6, 8, 3, stride=2), lambda: torch.randn(2, 6, 9, 9)),
+    "Conv3d": (lambda: nn.Conv3d(4, 6, 2), lambda: torch.randn(2, 4, 5, 5, 5)),
+    "ConvTranspose1d": (lambda: nn.ConvTranspose1d(6, 8, 4, stride=2), lambda: torch.randn(2, 6, 5)),
+    "ConvTranspose2d": (lambda: nn.ConvTranspose2d(6, 8, 3), lambda: torch.randn(2, 6, 5, 5)),
+    "ConvTranspose3d": (lambda: nn.ConvTranspose3d(4, 6, 2), lambda: torch.randn(2, 4, 3, 3, 3)),
+}
+"""What makes a layer of each kind in `LAYERS`, and an input for it: a new row there needs one here."""
 
 
 def small_network() -> nn.Sequential:
@@ -156,16 +172,16 @@ class Drawn:
 def reparameterized(draw: st.DrawFn, spectra: st.SearchStrategy[str] = SPECTRA) -> Drawn:
     """Models of one to three layers, any kind of frame, spectrum and dtype."""
     drawn = draw(st.lists(layers(), min_size=1, max_size=3))
-    method, frames, spectrum, dtype = draw(METHODS), draw(FRAMES), draw(spectra), draw(DTYPES)
+    method, kind, values, dtype = draw(METHODS), draw(FRAMES), draw(spectra), draw(DTYPES)
     rank, seed = draw(st.integers(1, 14)), draw(SEEDS)
 
     def make(seed: int) -> nn.ModuleList:
         dense = nn.ModuleList(make() for make, _ in drawn).to(dtype)
-        return disturb(sr.reparameterize(dense, rank, method, frames, spectrum, "orthogonal", seed=seed), seed)
+        return disturb(sr.reparameterize(dense, rank, method, kind, values, "orthogonal", seed=seed), seed)
 
     inputs = [x.to(dtype) if x.is_floating_point() else x for _, x in drawn]
     tolerance = 2e-5 if dtype == torch.float32 else 1e-11
-    return Drawn(make(seed), lambda: make(seed + 1), inputs, method, spectrum, rank, tolerance)
+    return Drawn(make(seed), lambda: make(seed + 1), inputs, method, values, rank, tolerance)
 
 
 def weights_of(model: nn.Module) -> list[torch.Tensor]:

@@ -15,7 +15,7 @@ from sttp_riemann.frames import FRAMES
 from sttp_riemann.model.measures import spectral_layers
 from tests.strategies import disturb, small_network
 
-METHOD_AND_FRAMES = [(m, f) for m in ("sttp", "svdp") for f in ("riemannian", "householder")]
+METHOD_AND_FRAMES = [(m, f) for m in ("sttp", "svdp") for f in FRAMES]
 
 
 @pytest.mark.parametrize(("method", "frames"), METHOD_AND_FRAMES)

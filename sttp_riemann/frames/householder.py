@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from sttp_riemann.compat import in_transform
-from sttp_riemann.frames import tiny
 from sttp_riemann.frames.frame import Frames
 from sttp_riemann.trains.contraction import Pull
 from sttp_riemann.trains.shape import Core
@@ -38,8 +37,7 @@ def compact_wy(reflectors: Tensor, signs: Tensor | None = None) -> Tensor:
     Notes
     -----
     Schreiber and Van Loan 1989; Joffrain et al. 2006 for T through the Gram matrix. Matrix products and one
-    triangular solve. The backward keeps H and one r x r matrix pair and needs three products of size d r^2. Tiny
-    batches go through one compiled loop: `sttp_riemann.frames.tiny`.
+    triangular solve. The backward keeps H and one r x r matrix pair and needs three products of size d r^2.
 
     Examples
     --------
@@ -50,17 +48,16 @@ def compact_wy(reflectors: Tensor, signs: Tensor | None = None) -> Tensor:
     >>> torch.allclose(frames.mT @ frames, torch.eye(3, dtype=torch.float64))
     True
     """
-    tiny.check_shape(reflectors)
-    if in_transform():
-        return _operators(reflectors, signs)[0]
-    return _CompactWY.apply(reflectors, signs) if reflectors.requires_grad else _forward(reflectors, signs)[0]
+    _, rows, columns = reflectors.shape
+    if columns > rows:
+        raise ValueError(f"reflectors of {rows} rows make at most {rows} orthonormal columns, not {columns}")
+    if in_transform() or not reflectors.requires_grad:
+        return _forward(reflectors, signs)[0]
+    found: Tensor = _CompactWY.apply(reflectors, signs)
+    return found
 
 
 def _forward(h: Tensor, signs: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    return tiny.forward(h, signs) if tiny.fits(h) else _operators(h, signs)
-
-
-def _operators(h: Tensor, signs: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     # `bmm` and `add_` where `@` and `+=` read better: on small cores a call costs more than its arithmetic.
     t_inverse = torch.bmm(h.mT, h)  # of which the upper triangle counts
     # An error of |h|^2 is one of the frame: summed wide, it keeps float32 frames orthonormal to 2e-7, not 1e-6.
@@ -88,14 +85,12 @@ class _CompactWY(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         h, t_inverse, m, signs = ctx.saved_tensors
         if torch.is_grad_enabled():  # asked for a graph of the gradient: leave it to autograd
-            return torch.autograd.grad(_operators(h, signs)[0], h, grad, create_graph=True)[0], None
+            return torch.autograd.grad(_forward(h, signs)[0], h, grad, create_graph=True)[0], None
         return _backward(h, t_inverse, m, signs, grad), None
 
 
 def _backward(h: Tensor, t_inverse: Tensor, m: Tensor, signs: Tensor | None, grad: Tensor) -> Tensor:
     """Gradient of the reflectors from that of the frames."""
-    if tiny.fits(h):
-        return tiny.backward(h, signs, t_inverse, m, grad)
     # Q = E D + H M, T^{-1} M = -H_top^T D, T^{-1} = striu(S) + diag(S) / 2, S = H^T H, D the signs.
     grad_m = _signed(torch.bmm(h.mT, grad), signs)
     grad_top = torch.linalg.solve_triangular(t_inverse.mT, grad_m, upper=False)  # minus that of H_top^T

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import nn
 
-from sttp_riemann.layers import LAYERS, SpectralLayer
-from sttp_riemann.model.compression import other_numbers
-from sttp_riemann.model.measures import layer_error, true_singular_values
+from sttp_riemann.layers import SpectralLayer
+from sttp_riemann.model.compression import other_numbers, percent_left
+from sttp_riemann.model.weights import (
+    distinct,
+    frame_error,
+    layer_numbers,
+    layer_values,
+    matrix_shape,
+    stable_rank,
+    weighted_layers,
+)
 
 NOTE = (
     "sigma is the largest singular value of a layer's weight as a matrix: the Lipschitz bound of a linear layer. Of a "
@@ -82,7 +90,7 @@ class NetworkReport:
     def ratio(self) -> float:
         """Z in percent; 100 of a dense network."""
         dense = sum(math.prod(layer.shape) for layer in self.layers)
-        return 100 * (self.dof + self.other) / (dense + self.other)
+        return percent_left(self.dof, dense, self.other)
 
     @property
     def lipschitz(self) -> float:
@@ -96,17 +104,15 @@ class NetworkReport:
         return math.prod(bounds) if len(bounds) == len(self.layers) else None
 
     def __str__(self) -> str:
-        rows = [HEADER, *(_cells(layer) for layer in self.layers)]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+        table = _aligned([HEADER, *(_cells(layer) for layer in self.layers)])
         numbers = f"{self.dof:,} degrees of freedom and {self.other:,} other numbers, Z = {self.ratio:.2f} %"
         operators = _number(self.operator_lipschitz)
         bounds = f"product over the layers: {self.lipschitz:.4g} of sigma, {operators} of the operator bounds"
-        return "\n".join([*lines, "", numbers, bounds])
+        return "\n".join([table, "", numbers, bounds])
 
 
 def inspect(model: nn.Module) -> NetworkReport:
-    """Report on every Linear, convolution and Embedding of a model, reparameterized or not.
+    """Report on every Linear, convolution and Embedding of a model, reparameterized or not; tied ones count once.
 
     Parameters
     ----------
@@ -137,37 +143,28 @@ def inspect(model: nn.Module) -> NetworkReport:
     >>> layer.shape, layer.rank, round(layer.largest, 4), round(layer.operator_bound, 4)
     ((32, 144), 4, 1.0, 3.0)
     """
-    layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, tuple(LAYERS))}
+    layers = distinct(weighted_layers(model))
     if not layers:
         raise ValueError("the model has no linear layer, convolution or embedding to inspect")
-    with torch.no_grad():
-        rows = tuple(_report(name, layer) for name, layer in layers.items())
+    rows = tuple(_report(name, layer) for name, layer in layers.items())
     dense = sum(math.prod(row.shape) for row in rows if row.ranks is None)
     return NetworkReport(rows, other_numbers(model) - dense)
 
 
 def _report(name: str, layer: Any) -> LayerReport:
-    if isinstance(layer, SpectralLayer):
-        kind, shape, values = type(layer), layer.shape, true_singular_values(layer)
-        sizes, ranks, dof, error = (shape.d_out, shape.d_in), shape.ranks, layer.dof, layer_error(layer)
-    else:
-        kind = next(spectral for dense, spectral in LAYERS.items() if isinstance(layer, dense))
-        matrix = kind.to_matrix(layer.weight)
-        values = torch.linalg.svdvals(matrix.float())
-        sizes, ranks, dof, error = (matrix.shape[0], matrix.shape[1]), None, matrix.numel(), None
-    values = values.abs().double().sort(descending=True).values
+    spectral, values = isinstance(layer, SpectralLayer), layer_values(layer)
     largest = float(values[0])
     return LayerReport(
         name=name,
-        shape=sizes,
-        ranks=ranks,
+        shape=matrix_shape(layer),
+        ranks=layer.shape.ranks if spectral else None,
         rank=len(values),
-        dof=dof,
+        dof=layer_numbers(layer).dof,
         largest=largest,
         median=float(values.median()),
         smallest=float(values[-1]),
-        stable_rank=float(values.square().sum() / values[0] ** 2) if largest else 0.0,
-        orthogonality_error=error,
+        stable_rank=stable_rank(values),
+        orthogonality_error=frame_error(layer) if spectral else None,
         operator_bound=_operator_bound(layer, largest),
     )
 
@@ -184,6 +181,45 @@ def _operator_bound(layer: Any, largest: float) -> float | None:
     # Of a kernel's positions, dilation apart, those that meet one value are stride apart
     counts = [math.ceil(size * math.gcd(stride, dilation) / stride) for size, stride, dilation in places]
     return largest * math.sqrt(math.prod(counts))
+
+
+def survey(networks: Mapping[str, NetworkReport]) -> str:
+    """Table of several networks, a row each.
+
+    Parameters
+    ----------
+    networks : mapping
+        Reports by the name of the run and network.
+
+    Returns
+    -------
+    str
+        Sizes, extremes over the layers of singular values, stable ranks and errors, and the products that bound.
+    """
+    header = ["network", "layers", "dof", "Z", "largest sigma", "smallest sigma", "least stable rank", "orthogonality"]
+    rows = [[*header, "product of sigma"], *([name, *_extremes(report)] for name, report in networks.items())]
+    return _aligned(rows)
+
+
+def _extremes(report: NetworkReport) -> list[str]:
+    layers = report.layers
+    errors = [layer.orthogonality_error for layer in layers if layer.orthogonality_error is not None]
+    return [
+        str(len(layers)),
+        f"{report.dof:,}",
+        f"{report.ratio:.2f} %",
+        f"{max(layer.largest for layer in layers):.4g}",
+        f"{min(layer.smallest for layer in layers):.4g}",
+        f"{min(layer.stable_rank for layer in layers):.4g}",
+        f"{max(errors):.1e}" if errors else "",
+        f"{report.lipschitz:.4g}",
+    ]
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+    return "\n".join(lines)
 
 
 HEADER = [

@@ -10,7 +10,7 @@ from sttp_riemann.errors import RecipeError
 from sttp_riemann.files import child
 from sttp_riemann.lab import recipes
 from sttp_riemann.lab.training.recipe import Recipe
-from sttp_riemann.lab.training.storage import checkpoints
+from sttp_riemann.lab.training.storage import checkpoints, run_folders
 
 if TYPE_CHECKING:
     from sttp_riemann.lab.compress import Compressed
@@ -216,12 +216,12 @@ def inspect(path: str | Path) -> dict[str, NetworkReport]:
     Parameters
     ----------
     path : str or Path
-        The folder of a run, or a checkpoint.
+        The folder of a run or of a study, or a checkpoint.
 
     Returns
     -------
     dict
-        By the network's name; printed, each is a table.
+        By the network's name, of a study with the run's folder before it; printed, each is a table.
 
     Raises
     ------
@@ -231,7 +231,18 @@ def inspect(path: str | Path) -> dict[str, NetworkReport]:
     from sttp_riemann.lab.inspection import inspect
     from sttp_riemann.lab.training.saved import load_saved
 
-    return {name: inspect(model) for name, model in load_saved(checkpoint(str(path))).players.items()}
+    path = Path(path)
+    runs = {f"{run.relative_to(path)} ": run for run in run_folders(path)} if is_study(path) else {"": path}
+    return {
+        f"{place}{name}": inspect(model)
+        for place, run in runs.items()
+        for name, model in load_saved(checkpoint(str(run))).players.items()
+    }
+
+
+def is_study(path: Path) -> bool:
+    """Whether a folder holds the folders of runs and is not one itself."""
+    return path.is_dir() and not checkpoints(path) and bool(run_folders(path))
 
 
 def read_recipe(recipe: str, changes: Mapping[str, Any]) -> Recipe:

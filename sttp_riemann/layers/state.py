@@ -39,7 +39,8 @@ class Parameterized(Owner):
     @property
     def frames(self) -> str:
         """Kind of frame, a key of `sttp_riemann.frames.FRAMES`."""
-        return next(name for name, kind in FRAMES.items() if isinstance(self.left, kind))
+        # A kind made of another comes after it
+        return next(name for name, kind in reversed(FRAMES.items()) if isinstance(self.left, kind))
 
     @property
     def rank(self) -> int:

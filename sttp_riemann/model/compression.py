@@ -9,7 +9,9 @@ from torch import Tensor, nn
 
 from sttp_riemann.batch.owner import Owner
 from sttp_riemann.frames import Frames
+from sttp_riemann.layers import SpectralLayer
 from sttp_riemann.model.measures import spectral_layers
+from sttp_riemann.model.weights import distinct, layer_numbers, weighted_layers
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ class Compression:
     @property
     def ratio(self) -> float:
         """Z in percent: 100 (dof + other) / (dense + other)."""
-        return 100 * (self.dof + self.other) / (self.dense + self.other)
+        return percent_left(self.dof, self.dense, self.other)
 
     def __str__(self) -> str:
         width = max(5, *(len(layer.name) for layer in self.layers))
@@ -116,13 +118,45 @@ def compression(model: nn.Module) -> Compression:
     >>> round(sizes.ratio, 2)
     7.69
     """
-    rows: dict[int, LayerSize] = {}
-    for name, layer in spectral_layers(model).items():
-        shape = layer.shape
-        sizes = (shape.d_out, shape.d_in, shape.rank, layer.dof, layer.stored, shape.d_out * shape.d_in)
-        # A weight that layers share counts once
-        rows.setdefault(id(layer.left), LayerSize(name, *sizes, layer.dense_error))
-    return Compression(tuple(rows.values()), other_numbers(model))
+    rows = []
+    for name, layer in distinct(spectral_layers(model)).items():
+        numbers, shape = layer_numbers(layer), layer.shape
+        rows.append(
+            LayerSize(name, shape.d_out, shape.d_in, shape.rank, **vars(numbers), dense_error=layer.dense_error)
+        )
+    return Compression(tuple(rows), other_numbers(model))
+
+
+def ratio_of(model: nn.Module) -> float:
+    """Z in percent of any model.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Dense or reparameterized.
+
+    Returns
+    -------
+    float
+        100 of a dense model.
+    """
+    numbers = [layer_numbers(la) for la in distinct(weighted_layers(model)).values() if isinstance(la, SpectralLayer)]
+    return percent_left(sum(n.dof for n in numbers), sum(n.dense for n in numbers), other_numbers(model))
+
+
+def percent_left(dof: int, dense: int, other: int) -> float:
+    """Z in percent: 100 (dof + other) / (dense + other).
+
+    Parameters
+    ----------
+    dof, dense, other : int
+        Degrees of freedom of weights, their elements, and all other numbers of the model.
+
+    Returns
+    -------
+    float
+    """
+    return 100 * (dof + other) / (dense + other)
 
 
 def other_numbers(model: nn.Module) -> int:

@@ -6,12 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from sttp_riemann.checks import check_choice, check_kind
-from sttp_riemann.frames.frame import orthogonality_error as orthogonality
 from sttp_riemann.layers import SpectralLayer
+from sttp_riemann.model.weights import distinct, frame_error, layer_values
 from sttp_riemann.trains.spectrum import PENALTIES, spectrum_values
-
-EXACT = 1e-5
-"""Orthogonality error up to which s are the singular values of W, to about as much."""
 
 
 def singular_values(model: nn.Module) -> dict[str, Tensor]:
@@ -44,45 +41,7 @@ def singular_values(model: nn.Module) -> dict[str, Tensor]:
     >>> {name: [round(float(s), 4) for s in values] for name, values in sr.singular_values(model).items()}
     {'0': [1.0, 1.0, 1.0, 1.0]}
     """
-    return {name: true_singular_values(layer) for name, layer in spectral_layers(model).items()}
-
-
-@torch.no_grad()
-def true_singular_values(layer: SpectralLayer) -> Tensor:
-    """Singular values of one layer's W, whether its frames are orthonormal or not.
-
-    Parameters
-    ----------
-    layer : SpectralLayer
-        The layer.
-
-    Returns
-    -------
-    Tensor
-        (rank,), descending.
-    """
-    _, values, _ = layer.build_cores()
-    if layer_error(layer) > EXACT:
-        u, v = layer.build_factors(torch.float64)
-        values = torch.linalg.svdvals(torch.linalg.qr(u).R @ torch.linalg.qr(v).R.mT).to(values.dtype)
-    return values.abs().sort(descending=True).values
-
-
-@torch.no_grad()
-def layer_error(layer: SpectralLayer) -> float:
-    """Largest entry of abs(X^T X - I) over the cores of one layer, computed in float64.
-
-    Parameters
-    ----------
-    layer : SpectralLayer
-        The layer.
-
-    Returns
-    -------
-    float
-    """
-    left, _, right = layer.build_cores()
-    return max(orthogonality(core.double()) for core in (*left, *right))
+    return {name: layer_values(layer) for name, layer in spectral_layers(model).items()}
 
 
 def spectral_penalty(model: nn.Module, kind: str = "d_optimal") -> Tensor:
@@ -122,7 +81,7 @@ def spectral_penalty(model: nn.Module, kind: str = "d_optimal") -> Tensor:
     """
     check_choice("kind", kind, tuple(PENALTIES))
     stacks: dict[tuple[str, int, torch.device, torch.dtype], list[SpectralLayer]] = {}
-    for name, layer in {id(la.left): (name, la) for name, la in spectral_layers(model).items()}.values():
+    for name, layer in distinct(spectral_layers(model)).items():
         if layer.spectrum is None:
             raise ValueError(
                 f"layer {name!r}: an identity spectrum has nothing to penalize; reparameterize with spectrum='learned'"
@@ -168,7 +127,7 @@ def orthogonality_error(model: nn.Module) -> float:
     >>> sr.orthogonality_error(model) < 1e-6
     True
     """
-    return max(layer_error(layer) for layer in spectral_layers(model).values())
+    return max(frame_error(layer) for layer in spectral_layers(model).values())
 
 
 def spectral_layers(model: nn.Module, name: str = "model") -> dict[str, SpectralLayer]:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from sttp_riemann.checks import check_mapping, check_number, shown
-from sttp_riemann.model.selection import matching
+from sttp_riemann.model.weights import matching
 from sttp_riemann.trains.shape import KernelModes, LayerShape, Method, layer_shape
 
 Rank = int | float

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
 import warnings
 from collections.abc import Sequence
-from fnmatch import fnmatchcase
 from typing import Any
 
 from torch import nn
 
-from sttp_riemann.checks import is_iterable, shown
 from sttp_riemann.layers import LAYERS, SpectralLayer, kind_of
 from sttp_riemann.layers.base import OWN
 from sttp_riemann.layers.state import Parameterized
 from sttp_riemann.layers.writing import Weighted
+from sttp_riemann.model.weights import matching, names_in
 
 NAMES = tuple(
     name
@@ -47,7 +45,7 @@ def select_layers(model: nn.Module, exclude: str | Sequence[str]) -> dict[str, l
     """
     done = spectral_names(model)
     found = {name: layer for name, layer in model.named_modules() if kind_of(layer) in LAYERS}
-    names = _names(exclude)
+    names = names_in(exclude)
     kept_dense = {name for entry in names for name in matching("exclude", entry, [*found, *done])}
     chosen = {name: layer for name, layer in found.items() if name not in kept_dense}
     if not chosen and done:
@@ -83,35 +81,6 @@ def untied_layers(model: nn.Module, exclude: str | Sequence[str]) -> list[nn.Mod
 def spectral_names(model: nn.Module) -> list[str]:
     """Names of the layers that are reparameterized."""
     return [name for name, layer in model.named_modules() if isinstance(layer, SpectralLayer)]
-
-
-def matching(option: str, entry: str, names: list[str]) -> list[str]:
-    """Layers that an entry of an option means: a name, the name of a module that holds some, or a pattern.
-
-    Raises
-    ------
-    ValueError
-        It means none.
-    """
-    found = [n for n in names if n == entry or n.startswith(f"{entry}.") or fnmatchcase(n, entry)]
-    if not found:
-        close = difflib.get_close_matches(entry, names, n=3) or names[:6]
-        raise ValueError(
-            f"{option} names {shown(entry)}, which matches no layer that can be changed; such as {shown(close)}"
-        )
-    return found
-
-
-def _names(exclude: Any) -> tuple[str, ...]:
-    if isinstance(exclude, str):
-        return (exclude,)
-    if not is_iterable(exclude):
-        raise ValueError(f"exclude must be a name or a sequence of names, got {shown(exclude)}")
-    names: tuple[Any, ...] = tuple(exclude)
-    for name in names:
-        if not isinstance(name, str):
-            raise ValueError(f"exclude must be a name or a sequence of names, and one of them is {shown(name)}")
-    return names
 
 
 def _warn_of_subclasses(model: nn.Module) -> None:

@@ -12,6 +12,7 @@ import sttp_riemann as sr
 from sttp_riemann.lab.cli import main as cli
 from sttp_riemann.lab.inspection import inspect
 from sttp_riemann.lab.training.loop import Trainer
+from sttp_riemann.lab.training.saved import load_saved
 from tests.strategies import LAYER_KINDS, small_network
 
 
@@ -90,5 +91,26 @@ def test_the_command_line_tells_of_every_layer(tiny, tmp_path, capsys):
     assert out.startswith("classifier\nlayer")
     assert "blocks.0.conv1  8 x 72  1-2-4-4-4-4-4-1 " in out
     assert "Of a convolution it bounds the map from one patch" in out
-    assert cli.main(["inspect", str(tmp_path)]) == 2
+    (tmp_path / "empty").mkdir()
+    assert cli.main(["inspect", str(tmp_path / "empty")]) == 2
     assert "has no checkpoint of a run: name a file" in capsys.readouterr().err
+
+
+def test_a_study_is_one_table_with_a_row_a_network(tiny, tmp_path, capsys):
+    for method in ("dense", "sttp"):
+        Trainer(tiny(method=method), tmp_path / method / "seed0").run()
+    assert cli.main(["inspect", str(tmp_path)]) == 0
+    header, *rows = capsys.readouterr().out.splitlines()
+    assert header.split()[:4] == ["network", "layers", "dof", "Z"]
+    assert [row.split()[0] for row in rows] == ["dense/seed0", "sttp/seed0"]
+    report = inspect(load_saved(tmp_path / "sttp" / "seed0").classifier)
+    assert f"{report.dof:,} {report.ratio:.2f} %" in " ".join(rows[1].split())
+
+
+def test_tied_weights_count_once_as_in_compression():
+    model = nn.Sequential(nn.Linear(8, 8, bias=False), nn.Linear(8, 8, bias=False), nn.Linear(8, 4))
+    model[1].weight = model[0].weight
+    assert inspect(model).dof + inspect(model).other == 8 * 8 + 8 * 4 + 4
+    report = inspect(sr.reparameterize(model, 2))
+    assert report.ratio == sr.compression(model).ratio
+    assert [row.name for row in report.layers] == ["0", "2"]

@@ -13,10 +13,12 @@ from torch import nn
 import sttp_riemann as sr
 from sttp_riemann.frames import FRAMES
 from sttp_riemann.model.measures import spectral_layers
+from sttp_riemann.trains.spectrum import SPECTRA as KINDS_OF_SPECTRUM
+from sttp_riemann.trains.start import INITS
 from tests.strategies import FRAMES as FRAME_KINDS
 from tests.strategies import LAYER_KINDS, METHODS, SEEDS, SPECTRA, disturb, small_network, weights_of
 
-METHOD_AND_FRAMES = [(m, f) for m in ("sttp", "svdp") for f in ("riemannian", "householder")]
+METHOD_AND_FRAMES = [(m, f) for m in ("sttp", "svdp") for f in FRAMES]
 
 
 @pytest.mark.parametrize("application", ["auto", "weight", "factored"])
@@ -121,17 +123,17 @@ def test_noisy_identity_starts_near_the_identity() -> None:
     assert float((layer.weight - torch.eye(8)).detach().abs().max()) > 0
 
 
-@pytest.mark.parametrize("init", ["noisy_identity", "orthogonal", "identity", "dense"])
-@pytest.mark.parametrize("spectrum", ["learned", "identity", "free"])
+@pytest.mark.parametrize("init", INITS)
+@pytest.mark.parametrize("spectrum", KINDS_OF_SPECTRUM)
 @pytest.mark.parametrize("method", ["sttp", "svdp"])
 def test_both_paths_start_from_the_same_weights(method: str, spectrum: str, init: str) -> None:
     dense = small_network()
     versions = [
-        weights_of(sr.reparameterize(copy.deepcopy(dense), 4, method, f, spectrum, init, seed=5))
-        for f in ("riemannian", "householder")
+        weights_of(sr.reparameterize(copy.deepcopy(dense), 4, method, f, spectrum, init, seed=5)) for f in FRAMES
     ]
-    for a, b in zip(*versions, strict=True):
-        torch.testing.assert_close(a, b, rtol=0, atol=2e-6)
+    for weights in zip(*versions, strict=True):
+        for other in weights[1:]:
+            torch.testing.assert_close(weights[0], other, rtol=0, atol=2e-6)
 
 
 def test_seeds_differ_and_repeat() -> None:

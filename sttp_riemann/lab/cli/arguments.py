@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Sequence
 from contextlib import suppress
+from importlib.metadata import version
 from typing import Any, get_args, get_origin, get_type_hints
 
 import yaml
@@ -15,6 +16,7 @@ from jsonargparse import ArgumentParser, Namespace
 
 from sttp_riemann.errors import RecipeError
 from sttp_riemann.lab.bench.settings import DEVICES, ROWS
+from sttp_riemann.lab.cli.help import HelpFormatter
 from sttp_riemann.lab.training.checks import PATHS, check_path
 from sttp_riemann.lab.training.recipe import Recipe
 from sttp_riemann.lab.training.typecheck import LARGEST_WHOLE, check_text, shown
@@ -84,8 +86,18 @@ def build_parser() -> ArgumentParser:
     parser = ArgumentParser(
         prog="sttp-riemann",
         description="Spectral tensor train layers on both paths.",
+        version=version("sttp-riemann"),
         exit_on_error=False,
+        formatter_class=HelpFormatter,
         allow_abbrev=False,
+    )
+    # Taken before anything else is read, in any place: see `sttp_riemann.lab.plugins`
+    parser.add_argument(
+        "--import",
+        metavar="MODULE",
+        type=str,
+        help="import a module of your own first, which adds data sets, networks, frames, optimizers or penalties; may "
+        "be given several times, to every command",
     )
     commands = parser.add_subcommands(required=True, metavar="COMMAND")
     compare = _recipe_parser(
@@ -109,16 +121,20 @@ def build_parser() -> ArgumentParser:
     train.add_argument("recipe", type=str, help="name of a shipped recipe, or a .yaml file")
     commands.add_subcommand("train", train, help="train one network")
     commands.add_subcommand("compress", _compress_parser(), help="compress a trained network")
-    read = ArgumentParser(description="Tell of every layer of a run's networks.", exit_on_error=False)
+    read = ArgumentParser(
+        description="Tell of every layer of a run's networks.", exit_on_error=False, formatter_class=HelpFormatter
+    )
     read.add_argument("checkpoint", type=str, help=CHECKPOINT_HELP)
     commands.add_subcommand("inspect", read, help="tell of every layer of a run's networks")
-    export = ArgumentParser(description="Write a classifier with ordinary dense layers.", exit_on_error=False)
+    export = ArgumentParser(
+        description="Write a classifier with ordinary dense layers.", exit_on_error=False, formatter_class=HelpFormatter
+    )
     export.add_argument("checkpoint", type=str, help=CHECKPOINT_HELP)
     export.add_argument("--to", type=str, required=True, help="a .safetensors, .onnx or .pt2 file to write")
     commands.add_subcommand("export", export, help="write a dense network for other programs")
     commands.add_subcommand(
         "recipes",
-        ArgumentParser(description="List the shipped recipes.", exit_on_error=False),
+        ArgumentParser(description="List the shipped recipes.", exit_on_error=False, formatter_class=HelpFormatter),
         help="list the shipped recipes",
     )
     commands.add_subcommand("bench", _bench_parser(), help="measure speed and memory against the peers")
@@ -127,14 +143,16 @@ def build_parser() -> ArgumentParser:
 
 def _recipe_parser(description: str, unused: Sequence[str]) -> ArgumentParser:
     """Parser with an option for every field of a recipe but those that the command has no use for."""
-    parser = ArgumentParser(description=description, exit_on_error=False)
+    parser = ArgumentParser(description=description, exit_on_error=False, formatter_class=HelpFormatter)
     hints = get_type_hints(Recipe)
     for field in (f for f in dataclasses.fields(Recipe) if f.name not in unused):
         hint: Any = hints[field.name]
         many = get_origin(hint) is list
         extra: dict[str, Any] = {"nargs": "+"} if many else {}
         kind = get_args(hint)[0] if many else hint
-        parser.add_argument(f"--{field.name}", type=kind, help=field.metadata["help"], **extra)
+        # Told by --help alone: what the command line does not give is left to the recipe
+        default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+        parser.add_argument(f"--{field.name}", type=kind, default=default, help=field.metadata["help"], **extra)
     return parser
 
 
@@ -142,6 +160,7 @@ def _report_parser() -> ArgumentParser:
     parser = ArgumentParser(
         description="Write results.csv, figures and a report of finished runs, whichever commands made them.",
         exit_on_error=False,
+        formatter_class=HelpFormatter,
     )
     parser.add_argument("runs", type=str, nargs="+", metavar="RUN", help="folders of runs, or folders that hold such")
     parser.add_argument("--output", type=str, help="folder to write to; runs/report by default")
@@ -154,6 +173,7 @@ def _ablate_parser() -> ArgumentParser:
         description="Compare the Riemannian with the Householder path: accuracy over ranks and learning rates, "
         "conditioning, gradients, drift in float32.",
         exit_on_error=False,
+        formatter_class=HelpFormatter,
     )
     parser.add_argument(
         "--recipe", type=str, help="name of a shipped recipe, or a .yaml file; digits-ablation by default"
@@ -190,6 +210,7 @@ def _bench_parser() -> ArgumentParser:
     parser = ArgumentParser(
         description="Measure frames, optimizer and training steps against the peers; write a table and figures.",
         exit_on_error=False,
+        formatter_class=HelpFormatter,
     )
     parser.add_argument("--device", choices=DEVICES, help="where to compute")
     parser.add_argument("--rows", nargs="+", choices=ROWS, help="what to measure; all by default")

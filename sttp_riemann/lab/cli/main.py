@@ -13,9 +13,10 @@ from jsonargparse import Namespace
 
 from sttp_riemann import interruption
 from sttp_riemann.errors import ReportedError
-from sttp_riemann.lab import recipes, verbs
+from sttp_riemann.lab import plugins, recipes, verbs
 from sttp_riemann.lab.bench.settings import Settings
 from sttp_riemann.lab.cli.arguments import parse
+from sttp_riemann.lab.units import told_all
 
 if TYPE_CHECKING:
     from sttp_riemann.lab.studies.study import Study
@@ -41,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     interruption.raise_from_now_on()
     try:
-        arguments = parse(list(sys.argv[1:] if argv is None else argv))
+        arguments = parse(plugins.take_from(sys.argv[1:] if argv is None else argv))
         COMMANDS[arguments.subcommand](arguments[arguments.subcommand])
         sys.stdout.flush()
     except ReportedError as error:
@@ -104,8 +105,7 @@ def _tell_study(study: Study) -> None:
 def _train(arguments: Namespace) -> None:
     given = dict(vars(arguments))
     result = verbs.train(given.pop("recipe"), **given)
-    figures = {k: v for k, v in result["final"].items() if v is not None and k != "step"}
-    print(", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in figures.items()))
+    print(told_all({name: value for name, value in result["final"].items() if name != "step"}))
     if skipped := result.get("skipped_steps"):
         print(f"left out: {skipped} of {result['recipe']['steps']} steps, as a loss or gradient was not finite")
     print(f"run: {result['folder']}")
@@ -133,9 +133,13 @@ def _compress(arguments: Namespace) -> None:
 
 
 def _inspect(arguments: Namespace) -> None:
-    from sttp_riemann.lab.inspection import NOTE
+    from sttp_riemann.lab.inspection import NOTE, survey
 
-    for name, report in verbs.inspect(arguments.checkpoint).items():
+    found = verbs.inspect(arguments.checkpoint)
+    if verbs.is_study(Path(arguments.checkpoint)):
+        print(survey(found))
+        return
+    for name, report in found.items():
         print(f"{name}\n{report}\n")
     print(NOTE)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import spectral_norm
 
 from sttp_riemann.model.selection import untied_layers
+from sttp_riemann.model.weights import layer_kind, layer_values
 
 
 def spectral_normalize(model: nn.Module, exclude: str | Sequence[str] = ()) -> nn.Module:
@@ -85,10 +87,7 @@ def spectral_regularize(model: nn.Module, exclude: str | Sequence[str] = ()) -> 
     1.0
     """
     for layer in untied_layers(model, exclude):
-        output = 1 if isinstance(layer, nn.modules.conv._ConvTransposeNd) else 0
-        weight = layer._parameters["weight"]
-        assert weight is not None
-        parametrize.register_parametrization(layer, "weight", DynamicCompensation(weight, output))
+        parametrize.register_parametrization(layer, "weight", DynamicCompensation(layer))
     return model
 
 
@@ -101,10 +100,8 @@ class DynamicCompensation(nn.Module):
 
     Parameters
     ----------
-    weight : Tensor
-        The weight at the start, whose ratios are the first to be remembered.
-    output : int
-        Its dimension of outputs.
+    layer : nn.Module
+        A linear layer, convolution or embedding. The ratios of its weight are the first to be remembered.
 
     Attributes
     ----------
@@ -119,10 +116,13 @@ class DynamicCompensation(nn.Module):
 
     ratios: Tensor
 
-    def __init__(self, weight: Tensor, output: int = 0) -> None:
+    def __init__(self, layer: nn.Module) -> None:
         super().__init__()
-        self.output = output
-        values = torch.linalg.svdvals(self._matrix(weight.detach()))
+        kind = layer_kind(layer)
+        assert kind is not None
+        # Not the layer itself, which would become a module of its own parametrization
+        self._matrix, self._weight = kind.to_matrix, partial(kind.from_matrix, layer)  # type: ignore[arg-type]
+        values = layer_values(layer)
         self.register_buffer("ratios", values / _positive(values[0]))
 
     def forward(self, weight: Tensor) -> Tensor:
@@ -147,14 +147,7 @@ class DynamicCompensation(nn.Module):
             missing = (self.ratios * largest - values).clamp_min(0)
             compensation = (left * missing) @ right
         norm = left[:, 0] @ matrix @ right[0]
-        return self._weight((matrix + compensation) / _positive(norm), weight.shape)
-
-    def _matrix(self, weight: Tensor) -> Tensor:
-        return weight.movedim(self.output, 0).flatten(1)
-
-    def _weight(self, matrix: Tensor, shape: torch.Size) -> Tensor:
-        front = (shape[self.output], *shape[: self.output], *shape[self.output + 1 :])
-        return matrix.unflatten(1, front[1:]).movedim(0, self.output)
+        return self._weight((matrix + compensation) / _positive(norm))
 
 
 BASELINES: dict[str, Callable[..., nn.Module]] = {"sn": spectral_normalize, "sr": spectral_regularize}

@@ -46,9 +46,7 @@ def common_columns(result: Result) -> dict[str, Any]:
 
 def _columns(result: Result) -> dict[str, Any]:
     final = result["final"]
-    found = {"test_accuracy": 100 * final["test_accuracy"]}
-    if "validation_accuracy" in final:
-        found["validation_accuracy"] = 100 * final["validation_accuracy"]
+    found = {name: final[name] for name in ("test_accuracy", "validation_accuracy") if name in final}
     accuracies = [row.get("validation_accuracy", row.get("test_accuracy", 0.0)) for row in result["history"]]
     reached = (row["step"] for row, value in zip(result["history"], accuracies, strict=True) if value >= TARGET)
     probed = result.get("probe") or {"columns": {}}

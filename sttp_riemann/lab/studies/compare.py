@@ -20,6 +20,7 @@ from sttp_riemann.lab.studies.workers import check_workers, spread
 from sttp_riemann.lab.training.machine import build_accelerator
 from sttp_riemann.lab.training.recipe import Recipe
 from sttp_riemann.lab.training.task import build_task
+from sttp_riemann.lab.units import told_all
 
 
 def run_folder(recipe: Recipe, output: Path) -> Path:
@@ -129,8 +130,6 @@ def _line(run: Recipe, result: Result | DivergedError) -> str:
     if isinstance(result, DivergedError):
         return f"{name}: diverged"
     final, milliseconds = result["final"], result["median_step_ms"]
-    if run.task == "gan":
-        told = ", ".join(f"{metric} {final[metric]:.4g}" for metric in (*run.metrics, "diversity") if metric in final)
-    else:
-        told = f"{100 * final['test_accuracy']:.2f} % test accuracy"
-    return f"{name}: {told}, {milliseconds:.1f} ms a step"
+    names = [name for name in (*run.metrics, "diversity") if name in final] if run.task == "gan" else ["test_accuracy"]
+    figures = told_all({name: final[name] for name in names})
+    return f"{name}: {figures}, {milliseconds:.1f} ms a step"

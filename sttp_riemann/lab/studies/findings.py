@@ -132,8 +132,10 @@ def _of_curves(page: Page, measure: Measure) -> list[Comparison]:
 
 
 def _paths(variants: Sequence[Variant]) -> list[Pair]:
-    others = {v: replace(v, path="householder") for v in variants if v.path == "riemannian"}
-    return [(v, other) for v, other in others.items() if other in variants]
+    groups: dict[Variant, list[Variant]] = {}
+    for v in variants:
+        groups.setdefault(replace(v, path=""), []).append(v)
+    return [(group[0], other) for group in groups.values() for other in group[1:]]
 
 
 def _methods(variants: Sequence[Variant]) -> list[Pair]:

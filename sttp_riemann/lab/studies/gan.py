@@ -24,7 +24,7 @@ from sttp_riemann.lab.studies.runs import Result
 
 METRICS = (
     Measure("fid", "FID", more=False),
-    Measure("kid", "KID", ".4f", more=False),
+    Measure("kid", "KID x100", more=False, scale=100),
     Measure("is", "IS", more=True),
     Measure("diversity", "diversity", ".3f", more=True),
     Measure("precision", "precision", ".3f", more=True),
@@ -141,7 +141,7 @@ def _metrics(page: Page) -> Drawing:
 
 
 def _figure(column: str, record: Record) -> float:
-    return float(record["figures"][column])
+    return next(m.scale for m in METRICS if m.column == column) * float(record["figures"][column])
 
 
 def _stability(page: Page) -> Drawing:

@@ -27,6 +27,8 @@ class Measure:
         Whether more is better; None where that is no question.
     pool : {"mean", "median", "first", "max"}
         What a variant's row tells of its seeds; the mean with its interval.
+    scale : float
+        What files have is multiplied with for readers.
     log : bool
         Whether values are compared by their ratio.
     margin : float or None
@@ -39,6 +41,7 @@ class Measure:
     unit: str = ""
     more: bool | None = None
     pool: Pool = "mean"
+    scale: float = 1.0
     log: bool = False
     margin: float | None = None
 
@@ -56,8 +59,8 @@ class Measure:
         return f"{self.name} ({self.unit.strip()})" if self.unit.strip() else self.name
 
 
-ACCURACY = Measure("test_accuracy", "test accuracy", unit=" %", more=True, margin=0.5)
-VALIDATION = Measure("validation_accuracy", "validation accuracy", unit=" %", more=True, margin=0.5)
+ACCURACY = Measure("test_accuracy", "test accuracy", unit=" %", more=True, scale=100, margin=0.5)
+VALIDATION = Measure("validation_accuracy", "validation accuracy", unit=" %", more=True, scale=100, margin=0.5)
 SIZE = Measure("ratio", "Z", unit=" %", more=False, pool="first")
 TIME = Measure("step_ms", "step", ".1f", " ms", more=False, pool="median", log=True)
 ORTHOGONALITY = Measure("orthogonality_error", "orthogonality error", ".1e", more=False, pool="max", log=True)

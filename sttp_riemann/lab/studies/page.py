@@ -64,7 +64,8 @@ class Page:
     kind : Kind
         What is measured of them.
     table : pandas.DataFrame
-        A row a run: its variant, seed and measures, and whether its learning rate is the ``chosen`` one.
+        A row a run, in the units of readers: its variant, seed and measures, and whether its learning rate is the
+        ``chosen`` one.
     results : list of Result
         The same runs, in the same order.
     variants : mapping
@@ -123,6 +124,10 @@ class Page:
         if not measure.log:
             return values
         return {seed: math.log(value) for seed, value in values.items() if value > 0}
+
+    def for_files(self) -> pd.DataFrame:
+        """Table in the units that metrics have: fractions where readers see percent."""
+        return pd.DataFrame(_scaled(self.kind, dict(self.table.items()), -1))
 
     def summary(self) -> pd.DataFrame:
         """Table for readers: a row a variant, each cell as text."""
@@ -188,13 +193,20 @@ def build_page(results: Sequence[Result], kind: Kind) -> Page:
         title = variant.title(shown)
         titles.setdefault(title, replace(variant, seed=0, rate=0.0 if tuned else variant.rate))
         place = "/".join(Path(result["folder"]).parts[-2:])
-        row = {"variant": title, **as_columns(variant), "chosen": True, **measured, **_paper(result, variant, kind)}
+        figures = {**measured, **_paper(result, variant, kind)}
+        row = {"variant": title, **as_columns(variant), "chosen": True, **_scaled(kind, figures, 1)}
         rows.append({**row, "run": place})
     _check_twins(rows, results)
     table = pd.DataFrame(rows)
     if tuned:
         table["chosen"] = table.rate == table.variant.map(_best_rates(table))
     return Page(kind, table, list(results), titles, frozenset(shown))
+
+
+def _scaled(kind: Kind, figures: Mapping[Any, Any], power: int) -> dict[Any, Any]:
+    """Give columns in the units of readers, or with a power of -1 in those of files."""
+    scales = {name: m.scale**power for m in kind.measures for name in (m.column, f"paper_{m.column}") if m.scale != 1}
+    return {name: value if name not in scales else scales[name] * value for name, value in figures.items()}
 
 
 def _best_rates(table: pd.DataFrame) -> dict[str, float]:

@@ -62,8 +62,8 @@ class Study:
 
     @property
     def table(self) -> pd.DataFrame:
-        """A row a run: variant, seed, measures."""
-        return self.page.table
+        """A row a run: variant, seed, measures, these in the units that metrics have."""
+        return self.page.for_files()
 
     @property
     def results(self) -> list[Result]:

@@ -9,8 +9,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, get_args
 
+from sttp_riemann.frames import FRAMES
 from sttp_riemann.lab.training.checks import LOW_RANK
-from sttp_riemann.lab.training.recipe import LETTERS, Frames, Method, Recipe
+from sttp_riemann.lab.training.recipe import LETTERS, Method, Recipe
 
 # Fields of which each has a name of its own in a variant
 NAMED = ("method", "frames", "spectrum", "penalty", "rank", "budget", "optimizer", "lr", "init", "seed")
@@ -133,7 +134,7 @@ class Variant:
     @property
     def place(self) -> tuple[Any, ...]:
         """Where its runs come in a study."""
-        path = get_args(Frames).index(self.path) if self.path else 0
+        path = [*FRAMES].index(self.path) if self.path else 0
         try:
             rank = float(self.rank or 0)
         except ValueError:

@@ -12,6 +12,7 @@ from multiprocessing import active_children, get_context, parent_process
 from typing import Any, TypeVar
 
 from sttp_riemann.errors import RecipeError, ReportedError
+from sttp_riemann.lab.plugins import import_installed, import_modules, imported
 
 T = TypeVar("T")
 
@@ -55,7 +56,7 @@ def spread(function: Callable[..., T], tasks: Sequence[tuple[Any, ...]], workers
     others = set(active_children())
     pool = ProcessPoolExecutor(min(workers, len(tasks)), mp_context=get_context("spawn"), initializer=_begin)
     try:
-        futures = {pool.submit(function, *task): index for index, task in enumerate(tasks)}
+        futures = {pool.submit(_call, imported(), function, *task): index for index, task in enumerate(tasks)}
         for future in as_completed(futures):
             yield futures[future], future.result()
         pool.shutdown()
@@ -82,6 +83,13 @@ def check_workers(workers: int) -> None:
         raise RecipeError(f"workers must be at least 1, not {workers}")
     if workers > 1 and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise RecipeError("workers are for one process at a time: give no --workers where accelerate starts several")
+
+
+def _call(modules: Sequence[str], function: Callable[..., T], *task: Any) -> T:
+    """Call a function in a worker that has the rows which the parent has."""
+    import_installed()
+    import_modules(modules)
+    return function(*task)
 
 
 def _begin() -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sttp_riemann.errors import RecipeError
+from sttp_riemann.frames import FRAMES
+from sttp_riemann.lab.training.optimizer_registry import OPTIMIZERS
 from sttp_riemann.lab.training.typecheck import LARGEST_WHOLE, check_text, shown
+from sttp_riemann.trains.spectrum import PENALTIES
 
 if TYPE_CHECKING:
     from sttp_riemann.lab.training.recipe import Recipe
@@ -76,6 +80,7 @@ def check_ranges(recipe: Recipe) -> None:
         _require(not 0 < value < smallest, f"{name} must be at least {smallest}, not {value}")
     for name in FRACTIONS:
         _require(0 <= getattr(recipe, name) < 1, f"{name} must be in [0, 1), not {getattr(recipe, name)}")
+    _check_rows(recipe)
     _require(0 <= recipe.distill <= 1, f"distill must be in [0, 1], not {recipe.distill}")
     _check_ranks(recipe)
     _check_lists(recipe)
@@ -84,6 +89,23 @@ def check_ranges(recipe: Recipe) -> None:
         value = getattr(recipe, name)
         if value is not None:
             check_path(name, value)
+
+
+def _check_rows(recipe: Recipe) -> None:
+    """Refuse names that no registry has, modules that were imported to add rows included."""
+    penalties = ("none", *PENALTIES)
+    given: dict[str, tuple[list[str], Iterable[str]]] = {
+        "optimizer": ([recipe.optimizer], OPTIMIZERS),
+        "frames": ([recipe.frames], FRAMES),
+        "paths": (recipe.paths, FRAMES),
+        "penalty": ([recipe.penalty], penalties),
+        "generator_frames": ([v for v in [recipe.generator_frames] if v is not None], FRAMES),
+        "generator_penalty": ([v for v in [recipe.generator_penalty] if v is not None], penalties),
+    }
+    for name, (values, rows) in given.items():
+        known = list(rows)
+        for value in values:
+            _require(value in known, f"{name} must be one of {', '.join(known)}, not {shown(value)}")
 
 
 def _check_name(name: str) -> None:

@@ -78,7 +78,7 @@ class Classification:
     def evaluate(self) -> dict[str, float]:
         """Loss and accuracy on the images held out, or else the test images; the orthogonality error of the frames."""
         measured = self._measure("validation", self._held, train=True) if len(self._held) else self._test()
-        return {**measured, **observe.orthogonality(self.classifier.result, self.recipe.method)}
+        return {**measured, **observe.orthogonality(self.classifier.result)}
 
     def final(self) -> dict[str, float]:
         """Loss and accuracy on the test images, where images are held out for all earlier looks."""
@@ -109,7 +109,7 @@ class Classification:
 
     def summary(self) -> dict[str, Any]:
         """Tell of the finished network: sizes, singular values."""
-        return observe.summary(self.classifier.result, self.recipe.method, self.recipe.exclude)
+        return observe.summary(self.classifier.result, self.recipe.exclude)
 
     def write_records(self, folder: Path, step: int) -> None:
         """Nothing is too big for the history."""

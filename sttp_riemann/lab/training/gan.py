@@ -155,9 +155,9 @@ class Gan:
     def summary(self) -> dict[str, Any]:
         """Tell of the finished networks: sizes of both, the discriminator's singular values."""
         generator = self.generator.recipe
-        sizes = observe.sizes(self.generator.result, _kind(generator), generator.exclude)
+        sizes = observe.sizes(self.generator.result, generator.exclude)
         return {
-            **observe.summary(self.discriminator.model.eval(), _kind(self.recipe), self.recipe.exclude),
+            **observe.summary(self.discriminator.model.eval(), self.recipe.exclude),
             **{f"generator_{name}": value for name, value in sizes.items()},
         }
 
@@ -202,11 +202,6 @@ def _penalty(player: Player) -> Tensor | float:
     if not recipe.low_rank or recipe.penalty == "none":
         return 0.0
     return recipe.penalty_weight * sr.spectral_penalty(player.model, kind=recipe.penalty)
-
-
-def _kind(recipe: Recipe) -> str:
-    """Tell `observe` whether to look for frames."""
-    return recipe.method if recipe.low_rank else "dense"
 
 
 def _latent_dim(generator: Player, recipe: Recipe) -> int:

@@ -116,15 +116,13 @@ class Evaluator:
 
         layers = layer_records(plain, loss, self.recipe.operator_norms)
         for name, norm in trained_norms(discriminator.model).items():
-            # Embeddings are held, too, and have no record
-            if name in layers:
-                layers[name]["trained_norm"] = norm
+            layers[name]["trained_norm"] = norm
         figures |= {
             "diversity": diversity(probe[0], self.real),
             "real_output": float(torch.tensor(outputs["real"]).mean()),
             "fake_output": float(torch.tensor(outputs["fake"]).mean()),
             "largest_spectral_norm": max(layer["spectral_norm"] for layer in layers.values()),
-            **observe.orthogonality(discriminator.model, "sttp" if discriminator.recipe.low_rank else "dense"),
+            **observe.orthogonality(discriminator.model),
         }
         sheets = {"samples": png(fakes[:SHEET]), "interpolations": png(self._paths(network), columns=PATH_STEPS)}
         return Evaluation(figures, layers, outputs, sheets)

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-import sttp_riemann as sr
 from sttp_riemann.lab.forms import Each, check_form
+from sttp_riemann.lab.training.optimizer_registry import OPTIMIZERS
 from sttp_riemann.lab.training.recipe import Recipe
 
 # What `split_state` gives beside tensors
@@ -20,13 +20,11 @@ _VALUES = {"scalars": Each(float), "without": [int], "groups": [{"params": [int]
 
 def build_optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
     """Optimizer for a model: the Riemannian one where frames are points of a manifold, torch's own otherwise."""
-    options: dict[str, Any] = {"weight_decay": recipe.weight_decay, **({} if recipe.riemannian else {"fused": True})}
-    if recipe.optimizer == "adam":
-        adam = sr.RiemannianAdam if recipe.riemannian else torch.optim.Adam
-        betas = (recipe.betas[0], recipe.betas[1])
-        return adam(model.parameters(), lr=recipe.lr, betas=betas, **options)
-    sgd = sr.RiemannianSGD if recipe.riemannian else torch.optim.SGD
-    return sgd(model.parameters(), lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.nesterov, **options)
+    row = OPTIMIZERS[recipe.optimizer]
+    options = {"lr": recipe.lr, **row.options(recipe)}
+    if recipe.riemannian:
+        return row.riemannian(model.parameters(), **options)
+    return row.plain(model.parameters(), **options, **row.plain_options)
 
 
 def set_lr(optimizer: Optimizer, lr: float) -> None:

@@ -10,13 +10,14 @@ from difflib import get_close_matches
 from typing import Any, Literal, get_type_hints
 
 from sttp_riemann.errors import RecipeError
+from sttp_riemann.frames import FRAMES
 from sttp_riemann.lab.training.checks import LOW_RANK, check_combinations, check_ranges
 from sttp_riemann.lab.training.typecheck import coerce, shown
 
 Method = Literal["dense", "sn", "sr", "svdp", "sttp"]
 # The paper's names of a spectrum: what follows STTP- or SVDP-
 LETTERS = {"C": ("identity", "none"), "L": ("learned", "none"), "R": ("learned", "d_optimal")}
-Frames = Literal["riemannian", "householder"]
+Frames = str  # a key of `sttp_riemann.frames.FRAMES`
 
 
 def option(default: Any, help: str, matters: bool = True) -> Any:
@@ -96,7 +97,7 @@ class Recipe:
     seeds: list[int] = option([0, 1, 2], "one run a seed", matters=False)
 
     method: Method = option("sttp", "how weights are represented")
-    frames: Frames = option("riemannian", "how orthonormal frames are kept")
+    frames: Frames = option("riemannian", "how orthonormal frames are kept: riemannian or householder")
     seed: int = option(0, "seed of weights, data order and noise")
     rank: int | float | dict[str, Any] = option(
         64, "largest rank of a layer and of a tensor train bond, a fraction of the full one, or either by layer name"
@@ -111,7 +112,7 @@ class Recipe:
     recompute: Literal["auto", "always", "never"] = option(
         "auto", "compute V^T x again in the backward, for memory: where it is large, always or never", matters=False
     )
-    penalty: Literal["none", "d_optimal", "divergence"] = option("none", "spectral penalty of low-rank methods")
+    penalty: str = option("none", "spectral penalty of low-rank methods: none, d_optimal or divergence")
     penalty_weight: float = option(1.0, "weight of the spectral penalty")
     generator_method: Literal["dense", "follow", "svdp", "sttp"] = option(
         "dense", "gan: method of the generator; follow takes the discriminator's where that is low-rank"
@@ -122,12 +123,12 @@ class Recipe:
         None, "gan: spectrum of the generator (default: the discriminator's)"
     )
     generator_exclude: list[str] = option([], "gan: layers of the generator that stay dense")
-    generator_penalty: Literal["none", "d_optimal", "divergence"] | None = option(
+    generator_penalty: str | None = option(
         None, "gan: spectral penalty of the generator (default: the discriminator's)"
     )
     generator_penalty_weight: float = option(0.75, "gan: weight of the generator's spectral penalty")
 
-    optimizer: Literal["adam", "sgd"] = option("adam", "optimizer; its Riemannian kin on Riemannian frames")
+    optimizer: str = option("adam", "optimizer, adam or sgd; its Riemannian kin on Riemannian frames")
     lr: float = option(1e-3, "learning rate")
     decay: Literal["linear", "cosine", "steps", "none"] = option("linear", "learning rate over steps")
     milestones: list[float] = option([0.3, 0.6, 0.8], "decay 'steps': fractions of the run after which lr falls")
@@ -283,7 +284,7 @@ class Recipe:
     @property
     def riemannian(self) -> bool:
         """Whether the run trains points of the Stiefel manifold."""
-        return self.low_rank and self.frames == "riemannian"
+        return self.low_rank and FRAMES[self.frames].direct
 
     @property
     def low_rank(self) -> bool:

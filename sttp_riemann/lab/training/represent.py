@@ -16,6 +16,7 @@ from sttp_riemann.lab.networks.baselines import BASELINES
 from sttp_riemann.lab.networks.rehearsal import check_scores
 from sttp_riemann.lab.training.recipe import Recipe
 from sttp_riemann.lab.training.typecheck import shown
+from sttp_riemann.model.weights import weighted_layers
 
 # What a network of a size that no machine has leads to is a matter of torch's and the system's
 _IMPOSSIBLE = (ValueError, TypeError, RuntimeError, MemoryError, OverflowError)
@@ -119,6 +120,8 @@ def _represent(model: nn.Module, recipe: Recipe, moments: Mapping[str, Tensor] |
     if recipe.method in BASELINES:
         return BASELINES[recipe.method](model, tuple(recipe.exclude))
     if not recipe.low_rank:
+        # What the other contestants leave dense is not counted; a name that matches nothing is told of before training
+        weighted_layers(model, recipe.exclude)
         return model
     assert recipe.method in ("svdp", "sttp")
     return sr.reparameterize(

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from sttp_riemann.errors import CheckpointError, RecipeError
 from sttp_riemann.lab.forms import Each, check_form
+from sttp_riemann.lab.plugins import imported, require
 from sttp_riemann.lab.training.checkpoint import Checkpoint, load_checkpoint, load_model, save_checkpoint
 from sttp_riemann.lab.training.machine import code_version
 from sttp_riemann.lab.training.recipe import Recipe
@@ -114,6 +115,11 @@ def load_saved(path: Path) -> Saved:
         check_form(checkpoint.values, _NETWORKS)
         # A network that no run is of has none
         check_form(checkpoint.values.get("progress", vars(Progress())), PROGRESS)
+        check_form(checkpoint.values.get("imports", []), [str])
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} does not say of what network it is; write it again ({error})") from error
+    require(checkpoint.values.get("imports", []), path)
+    try:
         recipe = Recipe.from_dict(checkpoint.values["recipe"])
         images, ranks = Images(**checkpoint.values["images"]), checkpoint.values["ranks"]
     except (TypeError, ValueError) as error:
@@ -148,7 +154,7 @@ def save_classifier(path: Path, model: nn.Module, recipe: Recipe, images: Images
         It cannot be written; what was there before is then intact.
     """
     about = {"recipe": recipe.what_matters(), "images": asdict(images), "ranks": {CLASSIFIER: layer_ranks(model)}}
-    checkpoint = Checkpoint(values={"code": code_version(), **about})
+    checkpoint = Checkpoint(values={"code": code_version(), "imports": imported(), **about})
     checkpoint.add(f"model.{CLASSIFIER}", model.state_dict())
     save_checkpoint(path, checkpoint)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sttp_riemann.errors import CheckpointError
 from sttp_riemann.lab.forms import Each, check_form
+from sttp_riemann.lab.plugins import imported
 from sttp_riemann.lab.training.checkpoint import Checkpoint, load_model
 from sttp_riemann.lab.training.machine import code_version
 from sttp_riemann.lab.training.optimizers import join_state, split_state
@@ -53,6 +54,7 @@ def take(run: Trainer) -> Checkpoint:
     values = {
         "code": code_version(),
         "recipe": run.recipe.what_matters(),
+        "imports": imported(),
         # What it takes to build the networks again where the data are not at hand
         "images": {"channels": data.channels, "image_size": data.image_size, "num_classes": data.num_classes},
         "ranks": {name: layer_ranks(player.model) for name, player in run.task.players.items()},

@@ -11,7 +11,7 @@ from torch.nn.utils import parametrize
 
 import sttp_riemann as sr
 from sttp_riemann.lab.networks.baselines import remove_baseline
-from sttp_riemann.lab.training.observe import dense_weights
+from sttp_riemann.model.weights import layer_values, matrix_of, matrix_values, stable_rank, weighted_layers
 
 TOP_VALUES = 32
 """How many singular values of a layer are recorded; the paper's Figure 5 shows as many."""
@@ -38,7 +38,7 @@ def plain_copy(model: nn.Module, low_rank: bool) -> nn.Module:
 def layer_records(
     model: nn.Module, loss: Callable[[nn.Module], Tensor], operator_norms: bool = False
 ) -> dict[str, dict[str, Any]]:
-    """Record every linear layer and convolution.
+    """Record every linear layer, convolution and embedding.
 
     Parameters
     ----------
@@ -68,11 +68,9 @@ def layer_records(
         loss(model).backward()
     for handle in handles:
         handle.remove()
-    layers = dict(model.named_modules())
     records = {}
-    for name, matrix in dense_weights(model).items():
-        records[name] = _record(layers[name], matrix)
-        layer = layers[name]
+    for name, layer in weighted_layers(model).items():
+        records[name] = _record(layer)
         if operator_norms and isinstance(layer, nn.Conv2d) and set(layer.stride) == {1} and layer.groups == 1:
             norm = operator_singular_values(layer.weight.detach(), sizes[name]).max()
             records[name]["operator_norm"] = float(norm)
@@ -89,11 +87,9 @@ def trained_norms(model: nn.Module) -> dict[str, float]:
         Of any kind; others than baselines have no such weights.
     """
     found = {}
-    for name, layer in model.named_modules():
+    for name, layer in weighted_layers(model).items():
         if parametrize.is_parametrized(layer, "weight"):
-            weight = layer.parametrizations["weight"].original
-            transposed = isinstance(layer, nn.modules.conv._ConvTransposeNd)
-            found[name] = float(torch.linalg.matrix_norm(weight.movedim(int(transposed), 0).flatten(1), 2))
+            found[name] = float(matrix_values(matrix_of(layer, layer.parametrizations["weight"].original))[0])
     return found
 
 
@@ -139,13 +135,13 @@ def diversity(samples: Tensor, reals: Tensor) -> float:
     return spread / wanted
 
 
-def _record(layer: nn.Module, matrix: Tensor) -> dict[str, Any]:
-    values = torch.linalg.svdvals(matrix.float())
+def _record(layer: Any) -> dict[str, Any]:
+    values = layer_values(layer)
     gradient = layer.weight.grad
     return {
         "spectral_norm": float(values[0]),
         "trained_norm": float(values[0]),
-        "stable_rank": float(values.square().sum() / values[0].square().clamp_min(torch.finfo(values.dtype).tiny)),
+        "stable_rank": stable_rank(values),
         "top": values[:TOP_VALUES].tolist(),
-        "gradient_norm": 0.0 if gradient is None else float(gradient.norm()),  # type: ignore[operator, arg-type]
+        "gradient_norm": 0.0 if gradient is None else float(gradient.norm()),
     }

@@ -22,6 +22,11 @@ def checkpoints(folder: Path) -> list[Path]:
     return sorted(folder.glob(f"checkpoint-{'[0-9]' * 9}.safetensors"))
 
 
+def run_folders(study: Path) -> list[Path]:
+    """Folders of runs in a study's folder, in order: those that have a checkpoint."""
+    return sorted({path.parent for path in study.rglob(f"checkpoint-{'[0-9]' * 9}.safetensors")})
+
+
 def last_checkpoint(folder: Path) -> tuple[Path, Checkpoint] | None:
     """Read the checkpoint that a run goes on from; None where there is none.
 

@@ -10,6 +10,7 @@ from sttp_riemann.lab.networks.baselines import (
     spectral_normalize,
     spectral_regularize,
 )
+from sttp_riemann.model.weights import weight_matrix
 
 LAYERS = {
     "linear wide": lambda: nn.Linear(12, 5),
@@ -18,11 +19,6 @@ LAYERS = {
     "transposed": lambda: nn.ConvTranspose2d(6, 3, 3),
     "embedding": lambda: nn.Embedding(7, 4),
 }
-
-
-def matrix(layer: nn.Module) -> torch.Tensor:
-    weight = layer.weight.detach().double()
-    return (weight.transpose(0, 1) if isinstance(layer, nn.ConvTranspose2d) else weight).flatten(1)
 
 
 def with_values(values: list[float]) -> nn.Linear:
@@ -36,14 +32,14 @@ def with_values(values: list[float]) -> nn.Linear:
 def test_regularized_weights_begin_as_the_weights_over_their_norm(kind):
     torch.manual_seed(0)
     layer = LAYERS[kind]()
-    before = matrix(layer)
+    before = weight_matrix(layer)
     spectral_regularize(nn.Sequential(layer))
-    torch.testing.assert_close(matrix(layer), before / torch.linalg.matrix_norm(before, 2), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(weight_matrix(layer), before / torch.linalg.matrix_norm(before, 2), atol=1e-5, rtol=1e-5)
 
 
 def test_values_that_fall_are_held_at_their_highest_ratio():
     torch.manual_seed(0)
-    compensation = DynamicCompensation(with_values([4.0, 2.0, 1.0]).weight)
+    compensation = DynamicCompensation(with_values([4.0, 2.0, 1.0]))
     fallen = with_values([8.0, 1.0, 0.5]).weight.detach()
     values = torch.linalg.svdvals(compensation(fallen))
     torch.testing.assert_close(values, torch.tensor([1.0, 0.5, 0.25]), atol=1e-5, rtol=0)
@@ -51,7 +47,7 @@ def test_values_that_fall_are_held_at_their_highest_ratio():
 
 def test_values_that_rise_are_followed_and_remembered():
     torch.manual_seed(0)
-    compensation = DynamicCompensation(with_values([4.0, 1.0, 1.0]).weight)
+    compensation = DynamicCompensation(with_values([4.0, 1.0, 1.0]))
     compensation(with_values([2.0, 1.0, 1.0]).weight.detach())
     values = torch.linalg.svdvals(compensation(with_values([2.0, 0.1, 0.1]).weight.detach()))
     torch.testing.assert_close(values, torch.tensor([1.0, 0.5, 0.5]), atol=1e-5, rtol=0)
@@ -59,7 +55,7 @@ def test_values_that_rise_are_followed_and_remembered():
 
 def test_compensation_keeps_singular_vectors():
     torch.manual_seed(0)
-    compensation = DynamicCompensation(with_values([4.0, 3.0, 2.0]).weight)
+    compensation = DynamicCompensation(with_values([4.0, 3.0, 2.0]))
     weight = with_values([4.0, 2.0, 1.0]).weight.detach()
     left, _, right = torch.linalg.svd(weight, full_matrices=False)
     # From 4, 2, 1 to the ratios 1, 3/4, 1/2
@@ -69,7 +65,7 @@ def test_compensation_keeps_singular_vectors():
 
 def test_evaluation_remembers_nothing():
     torch.manual_seed(0)
-    compensation = DynamicCompensation(with_values([4.0, 1.0, 1.0]).weight).eval()
+    compensation = DynamicCompensation(with_values([4.0, 1.0, 1.0])).eval()
     before = compensation.ratios.clone()
     compensation(with_values([2.0, 2.0, 2.0]).weight.detach())
     assert torch.equal(compensation.ratios, before)
@@ -77,8 +73,8 @@ def test_evaluation_remembers_nothing():
 
 def test_the_gradient_is_that_of_the_normalized_weight_where_nothing_falls():
     torch.manual_seed(0)
-    weight = with_values([4.0, 2.0, 1.0]).weight.detach().double().requires_grad_()
-    compensation = DynamicCompensation(weight)
+    layer = with_values([4.0, 2.0, 1.0]).double()
+    weight, compensation = layer.weight, DynamicCompensation(layer)
     torch.testing.assert_close(
         torch.autograd.grad(compensation(weight).square().sum(), weight),
         torch.autograd.grad((weight / torch.linalg.matrix_norm(weight, 2)).square().sum(), weight),

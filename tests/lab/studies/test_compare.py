@@ -192,5 +192,5 @@ def test_a_finished_run_that_was_moved_is_found_by_its_recipe(finished, tmp_path
 def test_the_shipped_recipe_brings_every_method_to_95_percent(tmp_path):
     table = compare(Recipe.from_dict(recipes.read("digits")), tmp_path).table
     assert len(table) == 15
-    assert table.test_accuracy.min() >= 95
+    assert table.test_accuracy.min() >= 0.95
     assert table.orthogonality_error.max() < 1e-5

@@ -58,10 +58,10 @@ def test_every_method_spectrum_and_path_has_its_runs():
 
 def test_the_table_has_the_papers_figures_beside_ours(study):
     table = study.page.summary()
-    assert list(table.columns[:5]) == ["method", "seeds", "FID", "paper's FID", "KID"]
+    assert list(table.columns[:5]) == ["method", "seeds", "FID", "paper's FID", "KID x100"]
     assert list(table.method) == TITLES
     assert list(table["paper's FID"]) == ["–", "18.38", "–", "–", "18.43", "18.43"]
-    assert list(table["paper's KID"]) == ["–", "0.0125", "–", "–", "–", "–"]
+    assert list(table["paper's KID x100"]) == ["–", "1.25", "–", "–", "–", "–"]
     assert list(table["Z of G (%)"][:2]) == ["100.00", "100.00"]
     assert float(table["Z of G (%)"][2]) < 100
     assert all(" ± " in cell for cell in table["FID"])
@@ -130,7 +130,7 @@ def test_several_ranks_make_a_figure_over_compression(ranked):
     first, *others = ranked.drawings
     assert first.name == "compression"
     seen = [axes.get_ylabel() for axes in first.figure.axes if axes.get_visible()]
-    assert seen == ["FID", "KID", "diversity", "step (ms)"]
+    assert seen == ["FID", "KID x100", "diversity", "step (ms)"]
     assert all("Of several ranks only the largest is drawn." in drawing.caption for drawing in others)
 
 

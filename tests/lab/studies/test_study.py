@@ -88,7 +88,7 @@ def test_a_run_is_a_line_for_programs(folder):
     assert [(line["variant"], line["seed"]) for line in lines[:3]] == [
         ("dense", "0"), ("dense", "1"), ("SVDP riemannian", "0")
     ]  # fmt: skip
-    assert float(lines[2]["test_accuracy"]) == pytest.approx(92)
+    assert float(lines[2]["test_accuracy"]) == pytest.approx(0.92)
     assert "chosen" not in lines[0]
 
 

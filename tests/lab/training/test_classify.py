@@ -11,6 +11,7 @@ from sttp_riemann.errors import RecipeError
 from sttp_riemann.lab.training.classify import Classification
 from sttp_riemann.lab.training.loop import Trainer
 from sttp_riemann.lab.training.machine import build_accelerator
+from sttp_riemann.lab.training.refusal import BadStepError
 
 
 def task(recipe) -> Classification:
@@ -52,7 +53,8 @@ def test_the_penalty_keeps_singular_values_up_and_is_not_told_as_loss(tiny):
 def test_a_penalty_that_is_not_finite_is_told(tiny, monkeypatch):
     broken = task(tiny(penalty="d_optimal"))
     monkeypatch.setattr(sr, "spectral_penalty", lambda *_, **__: torch.tensor(math.inf, requires_grad=True))
-    assert broken.step(first(16), 1e-2) == math.inf
+    with pytest.raises(BadStepError, match="the loss is inf"):
+        broken.step(first(16), 1e-2)
 
 
 def test_evaluation_counts_every_test_image_once(tiny):

@@ -15,7 +15,7 @@ def network():
 
 def test_a_dense_network_is_told_of_like_the_others():
     model = network()
-    told = summary(model, "dense")
+    told = summary(model)
     assert told["dof"] == told["stored"] == told["dense"] == 3 * 4 * 9 + 4 * 6 * 4 + 10
     assert told["ratio"] == 100
     assert [len(values) for values in told["singular_values"].values()] == [4, 6, 2]
@@ -24,13 +24,13 @@ def test_a_dense_network_is_told_of_like_the_others():
 
 
 def test_layers_that_stay_dense_are_left_out():
-    assert summary(network(), "dense", exclude=["0"])["singular_values"].keys() == {"2", "3"}
+    assert summary(network(), exclude=["0"])["singular_values"].keys() == {"2", "3"}
 
 
 @pytest.mark.parametrize("method", ["svdp", "sttp"])
 def test_a_low_rank_network_is_told_of_in_its_own_numbers(method):
     model = sr.reparameterize(network(), rank=2, method=method)
-    told, table = summary(model, method), sr.compression(model)
+    told, table = summary(model), sr.compression(model)
     assert (told["dof"], told["stored"], told["dense"]) == (table.dof, table.stored, table.dense)
     assert told["ratio"] == table.ratio < 100
     assert told["largest_singular_value"] == pytest.approx(1)
@@ -38,5 +38,5 @@ def test_a_low_rank_network_is_told_of_in_its_own_numbers(method):
 
 
 def test_dense_and_low_rank_networks_name_the_same_layers():
-    low_rank = summary(sr.reparameterize(network(), rank=2), "sttp")["singular_values"]
-    assert low_rank.keys() == summary(network(), "dense")["singular_values"].keys()
+    low_rank = summary(sr.reparameterize(network(), rank=2))["singular_values"]
+    assert low_rank.keys() == summary(network())["singular_values"].keys()

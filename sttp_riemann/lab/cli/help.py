@@ -1,0 +1,23 @@
+"""What ``--help`` says of an option's default."""
+
+from __future__ import annotations
+
+from argparse import Action
+
+from jsonargparse import DefaultHelpFormatter
+
+DEFAULT = "default: %(default)s"
+
+
+class HelpFormatter(DefaultHelpFormatter):
+    """Leave out a default or a type that is none: the option's help says what then holds."""
+
+    def _get_help_string(self, action: Action) -> str:
+        text: str = super()._get_help_string(action)
+        if action.default is not None:
+            return text
+        return text.replace(f", {DEFAULT}", "").replace(f" ({DEFAULT})", "")
+
+    def _get_type_str(self, action: Action) -> str | None:
+        text: str | None = super()._get_type_str(action)
+        return None if text is None else text.replace(" | null", "")

@@ -1,0 +1,52 @@
+"""In what unit a figure is told: as the metric gives it in files for programs, accuracy and KID times 100 to people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+PERCENT = ("test_accuracy", "validation_accuracy", "train_accuracy", "accuracy")
+"""Fractions in JSON, CSV and tensorboard, and percent in all that is printed, drawn or reported."""
+HUNDREDTHS = ("kid", "kid_std")
+"""As they are in JSON, CSV and tensorboard, and times 100, as papers have them, in all that people read."""
+
+
+def told(name: str, value: float) -> str:
+    """A figure as people read it.
+
+    Parameters
+    ----------
+    name : str
+        As files name it.
+    value : float
+        As files hold it.
+
+    Returns
+    -------
+    str
+        The name in words, the value and its unit.
+
+    Examples
+    --------
+    >>> from sttp_riemann.lab.units import told
+    >>> told("test_accuracy", 0.9734), told("kid", 0.0125), told("test_loss", 0.125)
+    ('test accuracy 97.34 %', 'kid x100 1.25', 'test loss 0.125')
+    """
+    words = name.replace("_", " ")
+    if name in PERCENT:
+        return f"{words} {100 * value:.2f} %"
+    return f"{words} x100 {100 * value:.4g}" if name in HUNDREDTHS else f"{words} {value:.4g}"
+
+
+def told_all(figures: Mapping[str, float | None]) -> str:
+    """Several figures, with commas between; those that are None are left out.
+
+    Parameters
+    ----------
+    figures : mapping
+        Values by name, as files have them.
+
+    Returns
+    -------
+    str
+    """
+    return ", ".join(told(name, value) for name, value in figures.items() if value is not None)

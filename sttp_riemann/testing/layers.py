@@ -1,0 +1,111 @@
+"""Check a kind of layer."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator
+from itertools import product
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sttp_riemann.frames import FRAMES
+from sttp_riemann.layers import LAYERS, SpectralLayer, kind_of
+from sttp_riemann.model.reparameterize import decompress, reparameterize
+from sttp_riemann.model.weights import layer_values, matrix_values, weight_matrix
+from sttp_riemann.testing.models import EXACT, copy_of, disturb_, gap, require
+
+RANK = 3
+
+
+def check_layer(make: Callable[[], nn.Module], input: Tensor) -> None:
+    """Check a kind of layer: its matrix, and that the spectral layer computes what the ordinary one does.
+
+    Parameters
+    ----------
+    make : callable
+        Gives an ordinary layer, of a kind that has a row in `LAYERS`.
+    input : Tensor
+        That the layer takes; floating point is cast as needed.
+
+    Raises
+    ------
+    AssertionError
+        One line on what does not hold.
+
+    Examples
+    --------
+    >>> import torch, sttp_riemann as sr
+    >>> import sttp_riemann.testing
+    >>> sr.testing.check_layer(lambda: torch.nn.Linear(12, 18), torch.randn(5, 12))
+    """
+    dense: Any = make().double()
+    name = type(dense).__name__
+    x = input.double() if input.is_floating_point() else input
+    require(kind_of(dense) in LAYERS, f"{name} has no row in LAYERS")
+    kind = LAYERS[kind_of(dense)]
+    _check_matrix(kind, dense, name)
+    _check_columns(kind, dense, x, name)
+    for frames, options in product(FRAMES, _options()):
+        made = reparameterize(copy_of(dense), RANK, frames=frames, init="orthogonal", **options)
+        disturb_(made)
+        _check_spectral(made, dense, x, f"{name}, {frames} frames, {options['method']}, {options['spectrum']}")
+    kept = reparameterize(copy_of(dense), 1.0, init="dense", spectrum="free")
+    require(gap([kept(x)], [dense(x)]) < EXACT, f"{name}: at full rank init='dense' does not keep the outputs")
+
+
+def _options() -> Iterator[dict[str, Any]]:
+    for method, spectrum in product(("sttp", "svdp"), ("learned", "identity", "free")):
+        yield {"method": method, "spectrum": spectrum}
+
+
+def _check_matrix(kind: type[SpectralLayer], dense: Any, name: str) -> None:
+    rows, columns = kind.matrix_shape(dense)
+    shape = tuple(kind.to_matrix(dense.weight).shape)
+    wanted = rows, math.prod(columns)
+    require(shape == wanted, f"{name}: to_matrix gives {shape}, and matrix_shape says {wanted}")
+    again = kind.from_matrix(dense, kind.to_matrix(dense.weight))
+    require(torch.equal(again, dense.weight), f"{name}: from_matrix does not undo to_matrix")
+
+
+@torch.no_grad()
+def _check_columns(kind: type[SpectralLayer], dense: Any, x: Tensor, name: str) -> None:
+    columns = kind.columns(dense, x)
+    if columns is None or getattr(dense, "groups", 1) > 1:
+        return
+    plain = copy.deepcopy(dense)
+    plain.bias = None
+    outputs = (columns @ kind.to_matrix(dense.weight).mT).norm()
+    same = bool(torch.isclose(outputs, plain(x).norm(), rtol=1e-9))
+    require(same, f"{name}: the matrix times the columns of an input is not the layer's output")
+
+
+@torch.no_grad()
+def _check_spectral(layer: Any, dense: Any, x: Tensor, where: str) -> None:
+    kind = LAYERS[kind_of(dense)]
+    require(isinstance(layer, kind), f"{where}: the spectral layer is no {kind.__name__}")
+    require(
+        layer.weight.shape == dense.weight.shape, f"{where}: the weight has another shape than the ordinary layer's"
+    )
+    values = layer_values(layer)
+    true = matrix_values(weight_matrix(layer))[: len(values)]
+    require(gap([values], [true]) < EXACT, f"{where}: the singular values are not those of the weight")
+    if layer.spectrum_kind != "free":
+        largest = float(true[0])
+        require(
+            abs(largest - layer.bound) < EXACT, f"{where}: the largest singular value is {largest:g}, not the bound"
+        )
+    ordinary = decompress(layer)
+    require(type(ordinary) is type(dense), f"{where}: decompress gives a {type(ordinary).__name__}")
+    wanted = ordinary(x)
+    for application in ("auto", *layer.applications):
+        layer.application = application
+        require(gap([layer(x)], [wanted]) < EXACT, f"{where}: applied as {application!r} it computes something else")
+    layer.application = "auto"
+    require(gap([decompress(layer, factored=True)(x)], [wanted]) < EXACT, f"{where}: its thin layers compute otherwise")
+    twin: Any = copy_of(layer)
+    disturb_(twin, 1)
+    twin.load_state_dict(layer.state_dict())
+    require(torch.equal(twin.weight, layer.weight), f"{where}: another weight after load_state_dict")

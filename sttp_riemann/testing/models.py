@@ -1,0 +1,254 @@
+"""What the checks have in common: small models in generic positions, and how a claim is made."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sttp_riemann.frames import FRAMES, Frames
+from sttp_riemann.layers import SpectralLayer
+from sttp_riemann.model.measures import spectral_layers
+from sttp_riemann.model.reparameterize import reparameterize
+from sttp_riemann.trains.shape import Train, absorb
+
+EXACT = 1e-10
+"""Two computations of the same numbers in float64 agree to this."""
+
+
+def require(holds: bool, claim: str) -> None:
+    """Make a claim.
+
+    Parameters
+    ----------
+    holds : bool
+        Whether it holds.
+    claim : str
+        One line on what does not, where it does not.
+
+    Raises
+    ------
+    AssertionError
+        It does not hold.
+    """
+    if not holds:
+        raise AssertionError(claim)
+
+
+@contextmanager
+def registered(kind: type[Frames] | str) -> Iterator[str]:
+    """Name under which a kind of frame is known in this context.
+
+    Parameters
+    ----------
+    kind : type or str
+        A kind of frame, with or without a row in `FRAMES`; or the name of a row.
+
+    Yields
+    ------
+    str
+    """
+    known = [name for name, row in FRAMES.items() if kind in (name, row)]
+    if known:
+        yield known[0]
+        return
+    if isinstance(kind, str):
+        raise AssertionError(f"there is no kind of frame {kind!r}; FRAMES has {', '.join(FRAMES)}")
+    FRAMES["checked"] = kind
+    try:
+        yield "checked"
+    finally:
+        del FRAMES["checked"]
+
+
+def spectral_network(frames: str, seed: int = 0, **options: Any) -> nn.Sequential:
+    """A linear layer and a convolution in float64, reparameterized, in a generic position.
+
+    Parameters
+    ----------
+    frames : str
+        Kind of frame.
+    seed : int
+        Of the start.
+    **options
+        Of `reparameterize`.
+
+    Returns
+    -------
+    nn.Sequential
+    """
+    model = nn.Sequential(nn.Linear(12, 18), nn.Conv2d(4, 6, 3)).double()
+    reparameterize(model, 4, frames=frames, init="orthogonal", seed=seed, **options)
+    disturb_(model, seed)
+    return model
+
+
+@torch.no_grad()
+def disturb_(model: nn.Module, seed: int = 0, scale: float = 0.3) -> None:
+    """Move every parameter somewhere generic, frames along their manifold.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Changed in place.
+    seed : int
+        Of the directions.
+    scale : float
+        Standard deviation of each entry's move.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    for p in model.parameters():
+        step = scale * torch.randn(p.shape, dtype=torch.float64, generator=generator).to(p)
+        manifold = getattr(p, "manifold", None)
+        p.copy_(p + step if manifold is None else manifold.retr(p, manifold.proju(p, step)))
+
+
+@torch.no_grad()
+def turn_(model: nn.Module, seed: int = 0) -> None:
+    """Make a random gauge move: turn every inner bond of every layer, which leaves all weights as they are.
+
+    Parameters
+    ----------
+    model : nn.Module
+        With frames that are held themselves; changed in place.
+    seed : int
+        Of the rotations.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    for layer in spectral_layers(model).values():
+        for train, side in ((layer.shape.left, layer.left), (layer.shape.right, layer.right)):
+            _turn_train_(train, side, generator)
+
+
+def _turn_train_(train: Train, side: Frames, generator: torch.Generator) -> None:
+    move: Tensor | None = None
+    for k, core in enumerate(train.cores):
+        point = side[k]
+        if point is None:
+            move = None
+            continue
+        if move is not None:
+            point.copy_(absorb(train, core, move, point))
+            move = None
+        if k + 1 < len(train.cores):
+            move = rotation(core.inner, generator).to(point)
+            point.copy_(point @ move)
+
+
+def rotation(size: int, generator: torch.Generator) -> Tensor:
+    """A random orthogonal matrix in float64.
+
+    Parameters
+    ----------
+    size : int
+        Its rows and columns.
+    generator : torch.Generator
+        Where it comes from.
+
+    Returns
+    -------
+    Tensor
+        (size, size).
+    """
+    return torch.linalg.qr(torch.randn(size, size, dtype=torch.float64, generator=generator)).Q
+
+
+def weights_of(model: nn.Module) -> list[Tensor]:
+    """W of every reparameterized layer, a detached copy each.
+
+    Parameters
+    ----------
+    model : nn.Module
+        A reparameterized model.
+
+    Returns
+    -------
+    list of Tensor
+    """
+    return [layer.weight.detach().clone() for layer in spectral_layers(model).values()]
+
+
+def gap(ours: list[Tensor], theirs: list[Tensor]) -> float:
+    """Largest difference of an entry.
+
+    Parameters
+    ----------
+    ours, theirs : list of Tensor
+        Equal shapes.
+
+    Returns
+    -------
+    float
+        NaN where an entry is.
+    """
+    pairs = zip(ours, theirs, strict=True)
+    return float(torch.stack([(a.detach().double() - b.detach().double()).abs().max() for a, b in pairs]).max())
+
+
+def tensors_of(state: Any) -> list[Tensor]:
+    """Every tensor and number in a state, in order, copied.
+
+    Parameters
+    ----------
+    state : dict, list, tuple or Tensor
+        Such as a `state_dict`.
+
+    Returns
+    -------
+    list of Tensor
+    """
+    if isinstance(state, Tensor):
+        return [state.detach().clone()]
+    if isinstance(state, int | float):
+        return [torch.tensor(float(state))]
+    values = state.values() if isinstance(state, dict) else state if isinstance(state, list | tuple) else ()
+    return [tensor for value in values for tensor in tensors_of(value)]
+
+
+def equal(ours: list[Tensor], theirs: list[Tensor]) -> bool:
+    """Whether tensors are equal to the bit.
+
+    Parameters
+    ----------
+    ours, theirs : list of Tensor
+        In the same order.
+
+    Returns
+    -------
+    bool
+    """
+    return len(ours) == len(theirs) and all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+def copy_of(model: nn.Module) -> nn.Module:
+    """A copy that shares nothing.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Any.
+
+    Returns
+    -------
+    nn.Module
+    """
+    return copy.deepcopy(model)
+
+
+def layers_of(model: nn.Module) -> list[SpectralLayer]:
+    """Reparameterized layers, in order.
+
+    Parameters
+    ----------
+    model : nn.Module
+        A reparameterized model.
+
+    Returns
+    -------
+    list of SpectralLayer
+    """
+    return list(spectral_layers(model).values())
