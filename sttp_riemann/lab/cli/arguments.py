@@ -108,6 +108,7 @@ def build_parser() -> ArgumentParser:
     compare.add_argument(
         "--sweep",
         type=str,
+        action="append",
         nargs="+",
         metavar="FIELD=VALUES",
         help="values of further fields, such as init=orthogonal,identity; of lr=1e-3,3e-3 the best is chosen by the "

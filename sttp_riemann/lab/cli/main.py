@@ -78,7 +78,7 @@ def _compare(arguments: Namespace) -> None:
     from sttp_riemann.lab.studies.plan import read_sweep
 
     given = dict(vars(arguments))
-    sweep = read_sweep(given.pop("sweep", []))
+    sweep = read_sweep([text for texts in given.pop("sweep", []) for text in texts])
     _tell_study(verbs.compare(given.pop("recipe", "digits"), sweep=sweep, **given))
 
 

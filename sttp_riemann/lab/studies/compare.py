@@ -14,7 +14,7 @@ from sttp_riemann.lab.progress import progress
 from sttp_riemann.lab.studies.page import check_shared
 from sttp_riemann.lab.studies.plan import Sweep, plan
 from sttp_riemann.lab.studies.runs import Result, find, finish, recipe_of
-from sttp_riemann.lab.studies.study import Study, check_report, collect
+from sttp_riemann.lab.studies.study import Study, check_margin, check_report, collect
 from sttp_riemann.lab.studies.variant import Variant, bearing, fields_of, folder_name
 from sttp_riemann.lab.studies.workers import check_workers, spread
 from sttp_riemann.lab.training.machine import build_accelerator
@@ -72,6 +72,7 @@ def compare(
         or a run cannot be had; what was finished stays, and the same command resumes from there.
     """
     check_workers(workers)
+    check_margin(margin)
     runs = plan(recipe, sweep)
     check_report(output)
     _rehearse(runs)
@@ -106,7 +107,7 @@ def _folders(runs: Sequence[Recipe], output: Path) -> list[Path]:
     """Say where each run is: where a finished one of its recipe lies, or else where it belongs."""
     there, _ = find([output]) if output.is_dir() else ([], [])
     # What cannot share a page is told of before anything runs
-    check_shared([*there, {"recipe": fields_of(runs[0]), "folder": output}])
+    check_shared([*there, *({"recipe": fields_of(run), "folder": run_folder(run, output)} for run in runs)])
     known = {repr(bearing(recipe_of(result))): Path(result["folder"]) for result in there}
     return [known.get(repr(bearing(run)), run_folder(run, output)) for run in runs]
 

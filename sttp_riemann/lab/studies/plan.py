@@ -8,7 +8,7 @@ from typing import Any
 
 from sttp_riemann.errors import RecipeError
 from sttp_riemann.lab.recipes.reading import load
-from sttp_riemann.lab.studies.variant import bearing, with_fields
+from sttp_riemann.lab.studies.variant import bearing, fields_of, with_fields
 from sttp_riemann.lab.training.checks import LOW_RANK
 from sttp_riemann.lab.training.recipe import Recipe
 
@@ -54,6 +54,8 @@ def plan(recipe: Recipe, sweep: Sweep | None = None) -> list[Recipe]:
     for field, values in sweep.items():
         if field in ELSEWHERE:
             raise RecipeError(f"sweep takes no {field}: say which with --{ELSEWHERE[field]}")
+        if field in fields_of(recipe) and field not in recipe.what_matters():
+            raise RecipeError(f"sweep takes no {field}: it changes nothing of a run")
         if not values:
             raise RecipeError(f"sweep has no value of {field}")
     combinations = [dict(zip(sweep, values, strict=True)) for values in product(*sweep.values())]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -173,6 +174,7 @@ def collect(paths: Sequence[Path], name: str, margin: float | None = None) -> St
     CheckpointError
         What a run recorded cannot be read.
     """
+    check_margin(margin)
     results, skipped = find(paths)
     if not results:
         raise RecipeError(f"there is no finished run to report: {'; '.join(skipped)}")
@@ -181,6 +183,18 @@ def collect(paths: Sequence[Path], name: str, margin: float | None = None) -> St
     summary = results[0]["recipe"]["summary"] if len(names) == 1 else f"runs of {', '.join(names)}"
     page = build_page(results, KINDS[results[0]["recipe"]["task"]])
     return Study(names[0] if len(names) == 1 else name, summary, page, margin, tuple(skipped))
+
+
+def check_margin(margin: float | None) -> None:
+    """Refuse a margin within which nothing can be.
+
+    Raises
+    ------
+    RecipeError
+        The message gives the range.
+    """
+    if margin is not None and not 0 < margin < math.inf:
+        raise RecipeError(f"margin must be positive and finite, not {margin}")
 
 
 def check_report(folder: Path) -> None:

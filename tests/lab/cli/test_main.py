@@ -67,7 +67,7 @@ def test_compare_takes_ranks_by_method(recipe, monkeypatch):
 
 def test_compare_sweeps_fields(recipe, tmp_path, capsys):
     command = ["compare", "--recipe", recipe, "--methods", "sttp", "--paths", "riemannian", "--validation", "0.2"]
-    assert cli.main([*command, "--sweep", "lr=1e-3,1e-2", "init=identity,orthogonal", "--margin", "2"]) == 0
+    assert cli.main([*command, "--sweep", "lr=1e-3,1e-2", "--sweep", "init=identity,orthogonal", "--margin", "2"]) == 0
     assert "| STTP riemannian identity " in capsys.readouterr().out
     assert len(list((tmp_path / "runs/tiny").glob("*/seed0/result.json"))) == 4
 

@@ -12,7 +12,10 @@ from sttp_riemann.lab.training.recipe import Recipe
 SHOWN = Path(__file__).parents[3] / "docs" / "studies" / "digits" / "results.csv"
 
 
-def test_what_the_documentation_shows_is_this_study_on_more_seeds():
-    runs = plan(Recipe.from_dict({**recipes.read("digits"), "seeds": list(range(8))}))
-    shown = {(row["method"], row["path"], row["seed"]) for row in csv.DictReader(SHOWN.open())}
-    assert shown == {(run.method, run.frames if run.low_rank else "", str(run.seed)) for run in runs}
+def test_what_the_documentation_shows_is_this_study():
+    rows = list(csv.DictReader(SHOWN.open()))
+    seeds = sorted({int(row["seed"]) for row in rows})
+    recipe = Recipe.from_dict({**recipes.read("digits"), "seeds": seeds})
+    shown = sorted((row["method"], row["path"], int(row["seed"])) for row in rows)
+    assert shown == sorted((run.method, run.frames if run.low_rank else "", run.seed) for run in plan(recipe))
+    assert len(seeds) >= 3

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import json
+import shutil
 
 import pytest
 
@@ -40,10 +40,8 @@ def test_a_comparison_gives_every_run_and_a_report(finished):
 
 def changed(finished, tmp_path, **changes):
     """The finished study in a folder of its own, to go on with; which runs are made of it."""
-    import shutil
-
     recipe, folder, _ = finished
-    shutil.copytree(folder, tmp_path / "study", dirs_exist_ok=True)
+    shutil.copytree(folder, tmp_path / "study")
     made = []
     with pytest.MonkeyPatch.context() as patch:
         run = Trainer.run
@@ -86,6 +84,17 @@ def test_runs_that_cannot_share_a_page_are_refused_before_any_has_run(finished, 
     recipe, folder, _ = finished
     with pytest.raises(RecipeError, match=r"cannot share a page: network_options"):
         compare(Recipe.from_dict({**recipe.to_dict(), "network_options": {"width": 4, "depth": 1}}), folder)
+
+
+def test_values_that_cannot_share_a_page_are_refused_before_any_has_run(tiny, tmp_path, no_step):
+    with pytest.raises(RecipeError, match="cannot share a page: validation is"):
+        compare(tiny(), tmp_path, sweep={"validation": [0.1, 0.2]})
+
+
+@pytest.mark.parametrize("margin", [0, -1.0, float("nan")])
+def test_a_margin_that_holds_nothing_is_refused(tiny, tmp_path, no_step, margin):
+    with pytest.raises(RecipeError, match="margin must be positive"):
+        compare(tiny(), tmp_path, margin=margin)
 
 
 def timeless(study):
@@ -176,14 +185,11 @@ def test_a_result_that_is_none_is_refused_in_one_line(content, tiny, tmp_path):
 
 
 def test_a_finished_run_that_was_moved_is_found_by_its_recipe(finished, tmp_path):
-    import shutil
-
     recipe, folder, _ = finished
-    shutil.copytree(folder, tmp_path / "study")
-    old = run_folder(plan(recipe)[0], tmp_path / "study").parent
+    shutil.copytree(folder, tmp_path / "moved")
+    old = run_folder(plan(recipe)[0], tmp_path / "moved").parent
     old.rename(old.with_name("anything"))
-    assert json.loads((old.with_name("anything") / "seed0" / RESULT).read_text())["recipe"]["method"] == "dense"
-    study, made = changed((recipe, tmp_path / "study", None), tmp_path)
+    study, made = changed((recipe, tmp_path / "moved", None), tmp_path)
     assert made == []
     assert "anything/seed0" in list(study.table.run)
 

@@ -125,6 +125,6 @@ def test_a_curve_has_the_points_of_every_seed_at_every_rank():
 
 
 def test_the_papers_figures_go_with_the_rank_and_stand_beside_ours():
-    paper = {"STTP-L r=8": {"test_accuracy": 95.0}}
+    paper = {"STTP-L r=8": {"test_accuracy": 0.95}}
     table = page([result("sttp", rank=r, paper=paper) for r in (2, 8)]).summary()
     assert list(table["paper's test accuracy"]) == ["–", "95.00"]

@@ -40,6 +40,7 @@ def test_what_is_nothing_to_dense_weights_is_not_swept_over_them(tiny):
     ("sweep", "told"),
     [
         ({"frames": ["riemannian"]}, "sweep takes no frames: say which with --paths"),
+        ({"output": ["a", "b"]}, "sweep takes no output: it changes nothing of a run"),
         ({"lr": []}, "sweep has no value of lr"),
         ({"lrr": [1]}, "unknown recipe field 'lrr', did you mean lr"),
         ({"lr": ["fast"]}, "lr must be"),
