@@ -13,7 +13,7 @@ from sttp_riemann.lab.training.recipe import Recipe
 from sttp_riemann.lab.training.storage import checkpoints, run_folders
 
 if TYPE_CHECKING:
-    from sttp_riemann.lab.compress import Compressed
+    from sttp_riemann.lab.compression import Compressed
     from sttp_riemann.lab.inspection import NetworkReport
     from sttp_riemann.lab.studies.study import Study
 
@@ -195,7 +195,7 @@ def compress(
     ReportedError
         What was asked cannot be done; the message says why.
     """
-    from sttp_riemann.lab.compress import TORCHVISION, compress, load_trained
+    from sttp_riemann.lab.compression import TORCHVISION, compress, load_trained
 
     if weights is None and not model.startswith(TORCHVISION):
         checkpoint(model)

@@ -50,6 +50,10 @@ def points(page: Page) -> Drawing | None:
             _interval(drawing, axes, title, place, page.rows(title)[measure.column], measure, look)
         axes.set_xlabel(measure.head)
         axes.margins(x=0.08)
+        if measure.log:
+            # One slow run makes an interval that nothing else could be seen beside
+            low, high = page.chosen[measure.column].min(), page.chosen[measure.column].max()
+            axes.set_xlim(low - 0.3 * (high - low) - 0.05 * low, high + 0.3 * (high - low) + 0.05 * low)
         axes.grid(axis="y", visible=False)
     grid[0].set_yticks(range(len(page.variants)), list(page.variants))
     grid[0].invert_yaxis()
@@ -64,12 +68,21 @@ def _interval(
         return
     seeds = axes.plot(values, [place + 0.22] * len(values), **{**look, "linestyle": "", "markersize": 3, "alpha": 0.7})
     drawing.tip(seeds[0], f"{title}: {', '.join(measure.told(v) for v in values)}")
-    mean, (low, high) = float(np.mean(values)), interval(values)
+    mean, low, high = _mean_with_interval(values, measure)
     if len(values) >= FEWEST:
         axes.plot([low, high], [place] * 2, color=look["color"], linewidth=1.4)
     (dot,) = axes.plot([mean], [place], **{**look, "linestyle": "", "markersize": 7})
     bounds = f" (95 % interval {measure(low)} to {measure(high)})" if len(values) > 1 else ""
     drawing.tip(dot, f"{title}: mean {measure.told(mean)}{bounds}")
+
+
+def _mean_with_interval(values: Sequence[float], measure: Measure) -> tuple[float, float, float]:
+    """Give the mean and the bounds of its interval, of logarithms where ratios are compared."""
+    if not measure.log or min(values) <= 0:
+        return float(np.mean(values)), *interval(values)
+    logs = np.log(values)
+    mean, low, high = (float(np.exp(x)) for x in (np.mean(logs), *interval(list(logs))))
+    return mean, low, high
 
 
 def compression(page: Page) -> Drawing | None:
@@ -97,7 +110,7 @@ def _over_compression(drawing: Drawing, axes: Axes, page: Page, measure: Measure
         values = rows[measure.column].dropna()
         if not len(values):
             continue
-        mean = float(values.mean())
+        mean, *bounds = _mean_with_interval(list(values), measure)
         if not variant.path:
             line = axes.axhline(mean, color=look["color"], linestyle=":", linewidth=1.4)
             drawing.tip(line, f"{title}: {measure.told(mean)}")
@@ -107,7 +120,7 @@ def _over_compression(drawing: Drawing, axes: Axes, page: Page, measure: Measure
         lines.setdefault(replace(variant, rank=""), []).append((place, mean))
         axes.plot([place] * len(values), values, **{**look, "linestyle": "", "markersize": 2.5, "alpha": 0.6})
         if len(values) >= FEWEST:
-            axes.plot([place, place], interval(list(values)), color=look["color"], linewidth=1)
+            axes.plot([place, place], bounds, color=look["color"], linewidth=1)
         (dot,) = axes.plot([place], [mean], **{**look, "linestyle": ""})
         drawing.tip(dot, f"{title}, Z {rows.ratio.mean():.2f} %: mean {measure.told(mean)}")
         if variant.path == "riemannian":

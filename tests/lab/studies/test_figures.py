@@ -25,6 +25,13 @@ def test_an_axis_of_accuracy_shows_what_differs():
     assert visible(drawn.figure)[0].get_xlim()[0] > 96
 
 
+def test_one_slow_run_does_not_hide_the_times_of_all_others():
+    runs = [result("sttp", seed=s, median_step_ms=t) for s, t in enumerate([30.0, 31.0, 300.0])]
+    low, high = visible(points(page(runs)).figure)[1].get_xlim()
+    assert -100 < low < 30
+    assert 300 < high < 500
+
+
 def test_curves_begin_where_runs_have_settled():
     history = [{"step": s, "train_loss": 1.0, "test_accuracy": a} for s, a in enumerate([0.15, 0.9, 0.97, 0.98], 1)]
     run = result("dense", history=history)

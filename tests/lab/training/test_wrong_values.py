@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from sttp_riemann.errors import LONGEST, ReportedError
-from sttp_riemann.lab.compress import load_trained
+from sttp_riemann.lab.compression import load_trained
 from sttp_riemann.lab.studies.runs import finish
 from sttp_riemann.lab.studies.study import collect
 from sttp_riemann.lab.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint

@@ -17,7 +17,7 @@ from sttp_riemann.files import LOCK, Lock
 from sttp_riemann.lab import compress as compressing
 from sttp_riemann.lab import recipes
 from sttp_riemann.lab.cli import main as cli
-from sttp_riemann.lab.compress import compress, load_trained
+from sttp_riemann.lab.compression import compress, load_trained
 from sttp_riemann.lab.networks import build_model
 from sttp_riemann.lab.training.loop import Trainer
 from sttp_riemann.lab.training.recipe import Recipe
