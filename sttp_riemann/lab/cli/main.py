@@ -87,8 +87,6 @@ def _report(arguments: Namespace) -> None:
     output = given.pop("output", "runs/report")
     study = verbs.report(given.pop("runs"), output=output, **given)
     _tell_study(replace(study, folder=Path(output)))
-    if study.skipped:
-        print(f"sttp-riemann: left out: {'; '.join(study.skipped)}", file=sys.stderr)
 
 
 def _ablate(arguments: Namespace) -> None:
@@ -100,6 +98,8 @@ def _tell_study(study: Study) -> None:
     from sttp_riemann.lab.studies.study import HTML
 
     print(f"\n{study}\n\nreport: {study.folder}/{HTML}")
+    if study.skipped:
+        print(f"sttp-riemann: left out: {'; '.join(study.skipped)}", file=sys.stderr)
 
 
 def _train(arguments: Namespace) -> None:

@@ -14,7 +14,7 @@ from sttp_riemann.errors import RecipeError
 from sttp_riemann.lab.studies.measures import SIZE, Measure
 from sttp_riemann.lab.studies.runs import Result, recipe_of
 from sttp_riemann.lab.studies.statistics import interval
-from sttp_riemann.lab.studies.variant import Variant, as_columns, bearing, differing, fields_of, swept_fields
+from sttp_riemann.lab.studies.variant import Variant, as_columns, differing, fields_of, swept_fields
 
 if TYPE_CHECKING:
     from sttp_riemann.lab.studies.looks import Drawing
@@ -163,7 +163,7 @@ def build_page(results: Sequence[Result], kind: Kind) -> Page:
     Parameters
     ----------
     results : sequence of Result
-        In any order.
+        In any order, no run twice.
     kind : Kind
         What to measure.
 
@@ -174,7 +174,7 @@ def build_page(results: Sequence[Result], kind: Kind) -> Page:
     Raises
     ------
     RecipeError
-        Runs cannot be compared, or two are the same; the message names both.
+        Runs cannot be compared; the message names two of them.
     """
     check_shared(results)
     recipes = [recipe_of(result) for result in results]
@@ -196,7 +196,6 @@ def build_page(results: Sequence[Result], kind: Kind) -> Page:
         figures = {**measured, **_paper(result, variant, kind)}
         row = {"variant": title, **as_columns(variant), "chosen": True, **_scaled(kind, figures, 1)}
         rows.append({**row, "run": place})
-    _check_twins(rows, results)
     table = pd.DataFrame(rows)
     if tuned:
         table["chosen"] = table.rate == table.variant.map(_best_rates(table))
@@ -242,17 +241,6 @@ def check_shared(results: Sequence[Mapping[str, Any]]) -> None:
                     f"{first['folder']} and {result['folder']} cannot share a page: "
                     f"{name} is {ours[name]!r} and {theirs[name]!r}; report them apart"
                 )
-
-
-def _check_twins(rows: Sequence[Mapping[str, Any]], results: Sequence[Result]) -> None:
-    seen: dict[str, Path] = {}
-    for row, result in zip(rows, results, strict=True):
-        twin = seen.setdefault(repr(bearing(recipe_of(result))), result["folder"])
-        if twin != result["folder"]:
-            raise RecipeError(
-                f"{twin} and {result['folder']} are the same run, {row['variant']} with seed {row['seed']}: "
-                "name one of them"
-            )
 
 
 def curve_points(page: Page, measure: Measure) -> dict[Variant, dict[Any, list[tuple[float, float]]]]:

@@ -25,7 +25,8 @@ from sttp_riemann.lab.studies.findings import findings
 from sttp_riemann.lab.studies.gan import GAN
 from sttp_riemann.lab.studies.looks import STYLE, Drawing
 from sttp_riemann.lab.studies.page import Kind, Page, build_page
-from sttp_riemann.lab.studies.runs import Result, find
+from sttp_riemann.lab.studies.runs import Result, find, recipe_of
+from sttp_riemann.lab.studies.variant import bearing
 
 FIGURES = "figures"
 FILES = CSV, LATEX, MARKDOWN, HTML = "results.csv", "table.tex", "report.md", "report.html"
@@ -178,7 +179,12 @@ def collect(paths: Sequence[Path], name: str, margin: float | None = None) -> St
     results, skipped = find(paths)
     if not results:
         raise RecipeError(f"there is no finished run to report: {'; '.join(skipped)}")
-    results = attach(results, paths)
+    runs: dict[str, Result] = {}
+    for result in attach(results, paths):
+        first = runs.setdefault(repr(bearing(recipe_of(result))), result)
+        if first is not result:
+            skipped.append(f"{result['folder']} is the same run as {first['folder']}")
+    results = list(runs.values())
     names = list(dict.fromkeys(result["recipe"]["name"] for result in results))
     summary = results[0]["recipe"]["summary"] if len(names) == 1 else f"runs of {', '.join(names)}"
     page = build_page(results, KINDS[results[0]["recipe"]["task"]])

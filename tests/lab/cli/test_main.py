@@ -53,7 +53,7 @@ def test_report_makes_the_page_of_runs_that_train_made(recipe, tmp_path, capsys)
 
 
 class Nothing:
-    folder = "nowhere"
+    folder, skipped = "nowhere", ()
 
 
 def test_compare_takes_ranks_by_method(recipe, monkeypatch):

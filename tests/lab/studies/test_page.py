@@ -104,12 +104,6 @@ def test_runs_that_share_no_dense_network_are_refused(fields):
         page([result("dense"), result("sttp", **fields)])
 
 
-def test_the_same_seed_twice_is_refused():
-    twin = {**result("sttp"), "folder": "elsewhere"}
-    with pytest.raises(RecipeError, match="are the same run, STTP riemannian with seed 0: name one of them"):
-        page([result("sttp"), twin])
-
-
 def test_ratios_are_compared_by_logarithms():
     found = page(study())
     assert found.values("dense", ACCURACY) == {0: pytest.approx(92), 1: pytest.approx(93)}

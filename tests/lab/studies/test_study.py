@@ -163,6 +163,13 @@ def test_runs_are_found_at_any_depth_and_make_the_study_they_are_of(tmp_path):
     assert (len(found.table), found.name, found.skipped) == (18, "study", ())
 
 
+def test_the_same_run_in_two_folders_counts_once(tmp_path):
+    store([result("dense"), result("sttp"), result("sttp")], tmp_path)
+    found = collect([tmp_path], "page")
+    assert len(found.table) == 2
+    assert found.skipped == (f"{tmp_path}/2 is the same run as {tmp_path}/1",)
+
+
 def test_runs_of_several_recipes_have_the_pages_name(tmp_path):
     store([result("dense", name="one"), result("sttp", name="two")], tmp_path)
     found = collect([tmp_path], "page")
