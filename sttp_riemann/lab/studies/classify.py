@@ -18,7 +18,8 @@ STEPS = Measure("steps_to_target", f"steps to {100 * TARGET:g} %", ",.0f", more=
 NOTES = (
     "A cell with ± is the mean over seeds and half the width of its 95 % interval (Student's t).",
     "Comparisons pair runs by seed, which decides the start and the order of the data. p is of an exact sign-flip test "
-    "up to 12 pairs and of a t test beyond, corrected by Holm's method for all comparisons of the report; equivalence "
+    "up to 12 pairs and of a t test beyond, corrected by Holm's method for all comparisons of the report, where an "
+    "interval is of one comparison alone: it may leave 0 out and the report yet claim no difference. Equivalence "
     "is claimed only where two one-sided tests place the difference within the margin named.",
     "Z is the size of the whole network relative to the dense one: degrees of freedom of the reparameterized weights "
     "and all other numbers, batch-norm statistics included. Degrees of freedom and stored numbers are those of the "
