@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
-import re
-from collections.abc import Mapping
+import json
 from pathlib import Path
-from typing import Any, get_type_hints
 
 from sttp_riemann.lab import recipes
-from sttp_riemann.lab.cli.arguments import build_parser
-from sttp_riemann.lab.training.recipe import Recipe
+from sttp_riemann.lab.cli.arguments import COMMANDS
+from sttp_riemann.lab.training.fields import words
+from sttp_riemann.lab.training.recipe import FIELDS
 
-RECIPE_FIELDS = frozenset(field.name for field in dataclasses.fields(Recipe))
+HEAD = ("field", "option", "values", "default", "meaning", "only for task", "may change when a run is resumed")
 
 
 def write(folder: Path) -> None:
@@ -24,11 +22,13 @@ def write(folder: Path) -> None:
 
 
 def fields() -> str:
-    """Table of all fields of a recipe: name, type, default, meaning."""
-    hints = get_type_hints(Recipe)
-    lines = ["| field | type | default | meaning |", "|---|---|---|---|"]
-    for field in dataclasses.fields(Recipe):
-        row = [f"`{field.name}`", _type(hints[field.name]), f"`{_default(field)}`", field.metadata["help"]]
+    """Table of all fields of a recipe by section: name, option, values, default, meaning, and where it is of use."""
+    lines = [f"| {' | '.join(HEAD)} |", "|---" * len(HEAD) + "|"]
+    for name, field in FIELDS.items():
+        default = json.dumps(field.default).replace('"', "")
+        task = next(iter(field.scope & {"classify", "gan"}), "")
+        row = [f"`{'.'.join(field.path)}`", f"`--{name}`", words(field.hint), f"`{default}`", field.metadata["help"]]
+        row += [task, "" if field.metadata["matters"] else "yes"]
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |")
     return "\n".join(lines) + "\n"
 
@@ -43,37 +43,9 @@ def shipped() -> str:
 def commands() -> str:
     """Options of every command, those that are fields of a recipe left out."""
     parts = []
-    for name, parser in build_parser()._subcommands_action.choices.items():
-        lines = _own_options(parser)
+    for name, (description, unused, own) in COMMANDS.items():
+        lines = [f"| `{option}` | {help} |" for option, (_, help, *_) in own.items()]
         table = ["| option | meaning |", "|---|---|", *lines] if lines else []
         fields = "Every [field of a recipe](recipes.md#fields) that has a use here is an option as well."
-        own = _takes_fields(parser)
-        parts.append("\n".join([f"## {name}", "", parser.description or "", "", *table, "", fields if own else "", ""]))
+        parts.append("\n".join([f"## {name}", "", description, "", *table, "", "" if unused is None else fields, ""]))
     return "\n".join(parts)
-
-
-def _own_options(parser: Any) -> list[str]:
-    known = RECIPE_FIELDS if _takes_fields(parser) else frozenset()
-    lines = []
-    for action in parser._actions:
-        if action.dest in known or action.dest in ("help", "config"):
-            continue
-        lines.append(f"| `{', '.join(action.option_strings) or action.dest.upper()}` | {action.help or ''} |")
-    return lines
-
-
-def _takes_fields(parser: Any) -> bool:
-    return "optimizer" in {action.dest for action in parser._actions}
-
-
-def _type(hint: Any) -> str:
-    text = re.sub(r"typing\.|<class '(\w+)'>", r"\1", str(hint))
-    return re.sub(r"Literal\[(.*?)\]", r"\1", text).replace("NoneType", "None")
-
-
-def _default(field: dataclasses.Field[Any]) -> str:
-    if field.default is not dataclasses.MISSING:
-        return repr(field.default)
-    assert field.default_factory is not dataclasses.MISSING
-    value: Mapping[str, Any] | list[Any] = field.default_factory()
-    return repr(value)

@@ -43,7 +43,7 @@ def tiny() -> Callable[..., Recipe]:
     """A recipe of a run that takes a fraction of a second, with any of its fields changed."""
 
     def make(**changes: Any) -> Recipe:
-        return Recipe.from_dict({**TINY, **changes})
+        return Recipe().changed(**{**TINY, **changes})
 
     return make
 

@@ -12,12 +12,12 @@ import pytest
 import torch
 
 from sttp_riemann.errors import LONGEST, CheckpointError
+from sttp_riemann.lab import recipes
 from sttp_riemann.lab.training.checkpoint import load_checkpoint
 from sttp_riemann.lab.training.loop import Trainer
 from sttp_riemann.lab.training.recipe import Recipe
 from sttp_riemann.lab.training.storage import checkpoints
 from sttp_riemann.sealed import LARGEST_HEADER, SealError, seal, unseal
-from tests.conftest import TINY
 
 KIND = "test 1"
 
@@ -29,9 +29,10 @@ def path(tmp_path) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> Path:
-    """The last checkpoint of a real run, moments and average among its tensors."""
+    """The last checkpoint of a run of the shipped network, moments and average among its tensors."""
     folder = tmp_path_factory.mktemp("run")
-    Trainer(Recipe.from_dict({**TINY, "ema": 0.5}), folder).run()
+    fields = {"method": "sttp", "ema": 0.5, "steps": 2, "evaluate_every": 2, "device": "cpu"}
+    Trainer(Recipe.from_dict(recipes.read("digits")).changed(**fields), folder).run()
     return checkpoints(folder)[-1]
 
 
@@ -132,9 +133,9 @@ def bombs() -> Iterator[tuple[str, Callable[[bytes], bytes]]]:
 
 @pytest.mark.parametrize("bomb", [pytest.param(change, id=name) for name, change in bombs()])
 def test_a_header_made_to_harm_is_refused_at_once(bomb, trained, path):
-    start = time.monotonic()
+    start = time.process_time()
     assert refused_or_harmless(bomb(trained.read_bytes()), path, load_checkpoint(trained))
-    assert time.monotonic() - start < 10
+    assert time.process_time() - start < 10
 
 
 def test_a_second_tensor_of_a_name_is_refused(trained, path):
@@ -150,5 +151,5 @@ def test_a_second_tensor_of_a_name_is_refused(trained, path):
 
 
 def test_values_that_were_changed_are_refused(trained, path):
-    changed = with_header(trained.read_bytes(), lambda text: text.replace(r"\"step\": 6", r"\"step\": 5", 1))
+    changed = with_header(trained.read_bytes(), lambda text: text.replace(r"\"step\": 2", r"\"step\": 1", 1))
     assert "the checksum of its values is another" in refused_or_harmless(changed, path, load_checkpoint(trained))

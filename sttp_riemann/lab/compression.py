@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -116,14 +116,17 @@ def load_trained(name: str, weights: Path | None = None, download: bool = False)
         except (ValueError, ImportError) as error:
             raise RecipeError(str(error)) from error
         options = {"transform_input": model.transform_input} if hasattr(model, "transform_input") else {}
-        recipe = Recipe(network=name, network_options=options, method="dense", name=name.removeprefix(TORCHVISION))
+        recipe = Recipe().changed(
+            network=name, network_options=options, method="dense", name=name.removeprefix(TORCHVISION)
+        )
         return Trained(model, recipe, Images(3, TORCHVISION_SIZE, classes), None)
     if weights is not None:
         raise RecipeError(f"--weights is for a {TORCHVISION}NAME: {name} has its own")
     saved = load_saved(Path(name))
     model = saved.classifier
-    if saved.recipe.method != "dense":
-        raise RecipeError(f"{saved.path} holds a network of method {saved.recipe.method!r}: name one of method 'dense'")
+    method = saved.recipe.network.method
+    if method != "dense":
+        raise RecipeError(f"{saved.path} holds a network of method {method!r}: name one of method 'dense'")
     history = saved.values.get("progress", {}).get("history")
     return Trained(model, saved.recipe, saved.images, history[-1].get("test_accuracy") if history else None)
 
@@ -179,14 +182,14 @@ def compress(
     if data and calibrate:
         update_bn(_images(data, calibrate), model)
     sizes = sr.compression(model)
-    recipe = replace(recipe, rank=layer_ranks(model), budget=None, init="identity")
+    recipe = recipe.changed(rank=layer_ranks(model), budget=None, init="identity")
     with Lock(output):
         accuracies = {} if trained.accuracy is None else {"dense": trained.accuracy}
         if epochs and data is not None:
-            steps = math.ceil(len(data.train_images) / recipe.batch_size)
-            tuning = replace(recipe, steps=steps * epochs, evaluate_every=steps)
-            if recipe.distill and recipe.teacher is None:
-                tuning = replace(tuning, teacher=str(output / TEACHER))
+            steps = math.ceil(len(data.train_images) / recipe.schedule.batch_size)
+            tuning = recipe.changed(steps=steps * epochs, evaluate_every=steps)
+            if recipe.distillation.distill and recipe.distillation.teacher is None:
+                tuning = tuning.changed(teacher=str(output / TEACHER))
                 images = Images(data.channels, data.image_size, data.num_classes)
                 save_classifier(output / TEACHER, trained.model, trained.recipe, images)
             model, tuned = _fine_tune(model, tuning, output, calibrate)
@@ -205,9 +208,9 @@ def _recipe(trained: Trained, changes: Mapping[str, Any]) -> Recipe:
         raise RecipeError("give either --rank or --budget: both say how far to compress")
     images = {"image_size": trained.images.image_size, "channels": trained.images.channels}
     start = {"method": "sttp", "init": "dense", "budget": None, **images}
-    recipe = Recipe.from_dict({**trained.recipe.to_dict(), **start, **changes})
-    if not recipe.low_rank:
-        raise RecipeError(f"method {recipe.method!r} does not compress: set method to 'sttp' or 'svdp'")
+    recipe = trained.recipe.changed(**{**start, **changes})
+    if not recipe.network.low_rank:
+        raise RecipeError(f"method {recipe.network.method!r} does not compress: set method to 'sttp' or 'svdp'")
     return recipe
 
 
@@ -215,8 +218,8 @@ def _data(recipe: Recipe, trained: Trained) -> ImageData:
     data = load_data(recipe)
     if data.num_classes != trained.images.num_classes:
         raise RecipeError(
-            f"data {recipe.data!r} have {data.num_classes} classes and the network tells {trained.images.num_classes} "
-            "apart: set data to what it was trained for"
+            f"data {recipe.data.name!r} have {data.num_classes} classes and the network tells "
+            f"{trained.images.num_classes} apart: set data to what it was trained for"
         )
     return data
 

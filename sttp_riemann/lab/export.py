@@ -41,7 +41,7 @@ def export(saved: Saved, path: Path) -> None:
     if path.suffix not in FORMATS:
         raise RecipeError(f"cannot export to {path}: name a file that ends with {', '.join(FORMATS)}")
     check_writable(path)
-    model = plain_copy(saved.classifier, saved.recipe.low_rank).cpu().eval()
+    model = plain_copy(saved.classifier, saved.recipe.network.low_rank).cpu().eval()
     images = torch.zeros(2, saved.images.channels, saved.images.image_size, saved.images.image_size)
     write_atomically(path, FORMATS[path.suffix](model, images))
 

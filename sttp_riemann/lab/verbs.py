@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_origin
 
 from sttp_riemann.errors import RecipeError
 from sttp_riemann.files import child
 from sttp_riemann.lab import recipes
-from sttp_riemann.lab.training.recipe import Recipe
+from sttp_riemann.lab.training.recipe import FIELDS, Recipe, flatten, nest
 from sttp_riemann.lab.training.storage import checkpoints, run_folders
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def compare(
     from sttp_riemann.lab.studies.compare import compare
 
     wanted = read_recipe(recipe, fields)
-    if "rank" in fields and wanted.rank_unused:
+    if "rank" in fields and wanted.study.rank_unused:
         raise RecipeError("--rank has no effect where the recipe's ranks say every rank: give --ranks.METHOD instead")
     return compare(wanted, output_of(wanted), workers, sweep, margin)
 
@@ -253,15 +253,17 @@ def read_recipe(recipe: str, changes: Mapping[str, Any]) -> Recipe:
     RecipeError
         There is none, or it is not valid.
     """
-    fields, changes = recipes.read(recipe), dict(changes)
-    for name in ("network_options", "ranks"):
-        if isinstance(fields.get(name), dict) and name in changes:
-            changes[name] = {**fields[name], **changes[name]}
-    found = Recipe.from_dict({**fields, **changes})
-    if found.teacher is not None:
-        checkpoint(found.teacher)
-    if found.extractor_weights is not None and not Path(found.extractor_weights).is_file():
-        raise RecipeError(f"there is no file {found.extractor_weights}: mend extractor_weights")
+    fields = flatten(recipes.read(recipe))
+    for name, value in changes.items():
+        # One option of a network joins the recipe's; {} is none of them
+        joins = isinstance(value, dict) and value and name in FIELDS and get_origin(FIELDS[name].hint) is dict
+        fields[name] = {**fields.get(name, {}), **value} if joins else value
+    found = Recipe.from_dict(nest(fields))
+    if found.distillation.teacher is not None:
+        checkpoint(found.distillation.teacher)
+    weights = found.evaluation.extractor_weights
+    if weights is not None and not Path(weights).is_file():
+        raise RecipeError(f"there is no file {weights}: mend extractor_weights")
     return found
 
 

@@ -31,7 +31,7 @@ def dense(tmp_path_factory):
     """A run folder with a dense network that was trained on the digits."""
     folder = tmp_path_factory.mktemp("dense") / "run"
     fields = {**TINY, "method": "dense", "name": "small", "steps": 60, "evaluate_every": 60, "checkpoint_every": 60}
-    Trainer(Recipe.from_dict({**fields, "network_options": {"width": 16, "depth": 1}}), folder).run()
+    Trainer(Recipe().changed(**{**fields, "network_options": {"width": 16, "depth": 1}}), folder).run()
     return folder
 
 
@@ -130,12 +130,12 @@ def test_a_torchvision_network_with_weights_from_a_file(tmp_path, capsys):
         (["DENSE"], "how far to compress: give --budget, such as 0.1, or --rank"),
         (["DENSE", "--rank", "2", "--budget", "0.1"], "give either --rank or --budget"),
         (["DENSE", "--budget", "1e-3"], "set budget to at least 0."),
-        (["DENSE", "--budget", "2"], "budget must be above 0 and at most 1, not 2.0"),
+        (["DENSE", "--budget", "2"], "--budget must be a number above 0 and at most 1, not '2'"),
         (["DENSE", "--rank", '{"linear": 2}'], "rank names no rank for layer 'conv1'; add a pattern for it, or '*'"),
         (["DENSE", "--rank", '{"linaer": 2, "*": 3}'], "rank names 'linaer', which matches no layer"),
         (["DENSE", "--rank", "2", "--method", "dense"], "method 'dense' does not compress"),
-        (["DENSE", "--rank", "2", "--epochs", "-1"], "epochs must not be negative, not -1"),
-        (["DENSE", "--rank", "2", "--calibrate", "-1"], "calibrate must not be negative, not -1"),
+        (["DENSE", "--rank", "2", "--epochs", "-1"], "--epochs must be a whole number from 0 to"),
+        (["DENSE", "--rank", "2", "--calibrate", "-1"], "--calibrate must be a whole number from 0 to"),
         (["DENSE", "--rank", "2", "--weights", "x.pth"], "--weights is for a torchvision:NAME"),
         (["DENSE", "--rank", "2", "--steps", "3"], "unrecognized arguments: --steps 3"),
         (["torchvision:resnet19", "--rank", "2"], "unknown torchvision network 'resnet19'"),
@@ -217,9 +217,9 @@ def trained_on_digits(tmp_path_factory):
     @functools.cache
     def train(name):
         folder = tmp_path_factory.mktemp(name)
-        study = {**recipes.read(name), "ranks": {}, "method": "dense", "device": "cpu"}
-        for seed in study["seeds"]:
-            Trainer(Recipe.from_dict({**study, "seed": seed}), folder / f"seed{seed}").run()
+        study = Recipe.from_dict(recipes.read(name)).changed(ranks={}, method="dense", device="cpu")
+        for seed in study.study.seeds:
+            Trainer(study.changed(seed=seed), folder / f"seed{seed}").run()
         return sorted(folder.iterdir())
 
     return train

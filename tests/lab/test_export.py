@@ -28,7 +28,7 @@ def run(request, tmp_path_factory) -> Path:
     from tests.conftest import TINY
 
     folder = tmp_path_factory.mktemp(request.param) / "run"
-    Trainer(Recipe.from_dict({**TINY, **VARIANTS[request.param]}), folder).run()
+    Trainer(Recipe().changed(**{**TINY, **VARIANTS[request.param]}), folder).run()
     return folder
 
 

@@ -37,7 +37,6 @@ FILES = {
     "my_network": """
         from torch import nn
         from sttp_riemann.lab.networks.registry import NETWORKS
-from sttp_riemann.lab.studies.workers import spread
 
         def mlp(num_classes=10, in_channels=3, width=32):
             first, last = nn.Linear(64 * in_channels, width), nn.Linear(width, num_classes)
@@ -59,7 +58,7 @@ from sttp_riemann.lab.studies.workers import spread
         from sttp_riemann.lab.training.optimizer_registry import OPTIMIZERS, OptimizerRow
 
         OPTIMIZERS["amsgrad"] = OptimizerRow(
-            sr.RiemannianAdam, torch.optim.Adam, lambda recipe: {"amsgrad": True, "weight_decay": recipe.weight_decay}
+            sr.RiemannianAdam, torch.optim.Adam, lambda section: {"amsgrad": True, "weight_decay": section.weight_decay}
         )
     """,
     "my_penalty": """
@@ -74,23 +73,14 @@ from sttp_riemann.lab.studies.workers import spread
 }
 STUDY = """
 summary: all that this test adds
-data: stripes
-network: mlp
-network_options: {width: 16}
-methods: [dense, sttp]
-paths: [plain]
-method: sttp
-frames: plain
-penalty: flat
-optimizer: amsgrad
-seeds: [0]
-rank: 4
-steps: 4
-batch_size: 16
-evaluate_every: 2
-checkpoint_every: 2
-device: cpu
-threads: 1
+data: {name: stripes}
+network: {name: mlp, options: {width: 16}, method: sttp, frames: plain, penalty: flat, rank: 4}
+optimizer: {name: amsgrad}
+schedule: {steps: 4, batch_size: 16}
+evaluation: {evaluate_every: 2}
+checkpoints: {checkpoint_every: 2}
+machine: {device: cpu, threads: 1}
+study: {methods: [dense, sttp], paths: [plain], seeds: [0]}
 """
 IMPORTS = [word for name in FILES for word in ("--import", name)]
 

@@ -83,8 +83,10 @@ def test_sgd_with_momentum_moves_a_frame_as_geoopts_does() -> None:
     ends = []
     for kind in (sr.RiemannianSGD, geoopt.optim.RiemannianSGD):
         point = geoopt.ManifoldParameter(start.clone(), manifold=PolarStiefel())
-        # geoopt begins its momentum with the Euclidean gradient, so hand it the Riemannian one first
-        optimizer = kind([point], lr=0.05, momentum=0.0)
+        optimizer = kind([point], lr=0.05, momentum=0.9)
+        # geoopt begins its momentum with the Euclidean gradient, and ours with nothing
+        if kind is geoopt.optim.RiemannianSGD:
+            optimizer.state[point]["momentum_buffer"] = torch.zeros_like(point)
         for gradient in gradients:
             point.grad = gradient.clone()
             optimizer.step()

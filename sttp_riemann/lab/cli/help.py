@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from argparse import Action
 
 from jsonargparse import DefaultHelpFormatter
 
 DEFAULT = "default: %(default)s"
+_OPTIONAL = re.compile(r"^Optional\[(.*)\]$")
 
 
 class HelpFormatter(DefaultHelpFormatter):
@@ -20,4 +22,4 @@ class HelpFormatter(DefaultHelpFormatter):
 
     def _get_type_str(self, action: Action) -> str | None:
         text: str | None = super()._get_type_str(action)
-        return None if text is None else text.replace(" | null", "")
+        return None if text is None else _OPTIONAL.sub(r"\1", text.replace(" | null", "").replace(", null]", "]"))

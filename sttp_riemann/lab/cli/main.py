@@ -107,7 +107,8 @@ def _train(arguments: Namespace) -> None:
     result = verbs.train(given.pop("recipe"), **given)
     print(told_all({name: value for name, value in result["final"].items() if name != "step"}))
     if skipped := result.get("skipped_steps"):
-        print(f"left out: {skipped} of {result['recipe']['steps']} steps, as a loss or gradient was not finite")
+        steps = result["recipe"]["schedule"]["steps"]
+        print(f"left out: {skipped} of {steps} steps, as a loss or gradient was not finite")
     print(f"run: {result['folder']}")
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from sttp_riemann.lab.training.typecheck import MOST_VALUES, shown
+from sttp_riemann.lab.training.plain import MOST_VALUES, shown
 
 
 def load(text: bytes | str) -> Any:

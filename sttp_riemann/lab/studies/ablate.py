@@ -15,8 +15,8 @@ from sttp_riemann.lab.studies.plan import plan
 from sttp_riemann.lab.studies.study import Study
 from sttp_riemann.lab.studies.variant import fields_of, with_fields
 from sttp_riemann.lab.studies.workers import spread
-from sttp_riemann.lab.training.checks import LOW_RANK
 from sttp_riemann.lab.training.recipe import Recipe
+from sttp_riemann.lab.training.sections import LOW_RANK
 
 RANKS = (4, 16, 64)
 RATES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
@@ -67,10 +67,10 @@ def ablate(
     for name, values in {"ranks": ranks, "rates": rates, "drift_steps": [drift_steps]}.items():
         if not values or min(values) <= 0:
             raise RecipeError(f"{name} must be one or more positive numbers, not {list(values)}")
-    methods = [method for method in recipe.methods if method in LOW_RANK]
+    methods = [method for method in recipe.study.methods if method in LOW_RANK]
     if not methods:
         raise RecipeError(f"an ablation compares {' and '.join(LOW_RANK)}: name one in methods")
-    if len(rates) > 1 and not recipe.validation:
+    if len(rates) > 1 and not recipe.evaluation.validation:
         raise RecipeError("learning rates are chosen by held-out images: set validation to a share such as 0.2")
     recipe = with_fields(recipe, {"methods": methods, "ranks": {method: list(ranks) for method in methods}})
     compare(recipe, output, workers, {"lr": list(rates)}, margin)

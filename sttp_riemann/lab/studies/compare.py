@@ -17,9 +17,9 @@ from sttp_riemann.lab.studies.runs import Result, find, finish, recipe_of
 from sttp_riemann.lab.studies.study import Study, check_margin, check_report, collect
 from sttp_riemann.lab.studies.variant import Variant, bearing, fields_of, folder_name
 from sttp_riemann.lab.studies.workers import check_workers, spread
+from sttp_riemann.lab.training.build import build_task
 from sttp_riemann.lab.training.machine import build_accelerator
 from sttp_riemann.lab.training.recipe import Recipe
-from sttp_riemann.lab.training.task import build_task
 from sttp_riemann.lab.units import told_all
 
 
@@ -131,6 +131,7 @@ def _line(run: Recipe, result: Result | DivergedError) -> str:
     if isinstance(result, DivergedError):
         return f"{name}: diverged"
     final, milliseconds = result["final"], result["median_step_ms"]
-    names = [name for name in (*run.metrics, "diversity") if name in final] if run.task == "gan" else ["test_accuracy"]
+    measured = (*run.evaluation.metrics, "diversity") if run.task == "gan" else ("test_accuracy",)
+    names = [name for name in measured if name in final]
     figures = told_all({name: final[name] for name in names})
     return f"{name}: {figures}, {milliseconds:.1f} ms a step"

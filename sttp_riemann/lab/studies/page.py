@@ -15,16 +15,13 @@ from sttp_riemann.lab.studies.measures import SIZE, Measure
 from sttp_riemann.lab.studies.runs import Result, recipe_of
 from sttp_riemann.lab.studies.statistics import interval
 from sttp_riemann.lab.studies.variant import Variant, as_columns, differing, fields_of, swept_fields
+from sttp_riemann.lab.training.recipe import FIELDS
 
 if TYPE_CHECKING:
     from sttp_riemann.lab.studies.looks import Drawing
 
-# What a page has one of: Z is relative to one dense network, and metrics are compared only where they are the same
-SHARED = (
-    *("task", "data", "image_size", "channels", "network", "network_options", "conditional"),
-    *("generator", "generator_options", "metrics", "extractor", "metric_samples"),
-    *("is_splits", "kid_subsets", "kid_subset_size", "validation"),
-)
+# Z is relative to one dense network, and metrics are compared only where they are the same
+SHARED = tuple(name for name, field in FIELDS.items() if "page" in field.scope)
 
 
 @dataclass(frozen=True)

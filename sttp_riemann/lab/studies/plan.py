@@ -9,8 +9,8 @@ from typing import Any
 from sttp_riemann.errors import RecipeError
 from sttp_riemann.lab.recipes.reading import load
 from sttp_riemann.lab.studies.variant import bearing, fields_of, with_fields
-from sttp_riemann.lab.training.checks import LOW_RANK
 from sttp_riemann.lab.training.recipe import Recipe
+from sttp_riemann.lab.training.sections import LOW_RANK
 
 # Swept by fields of their own
 ELSEWHERE = {"method": "methods", "frames": "paths", "seed": "seeds"}
@@ -45,8 +45,8 @@ def plan(recipe: Recipe, sweep: Sweep | None = None) -> list[Recipe]:
     --------
     >>> from sttp_riemann.lab.studies.plan import plan
     >>> from sttp_riemann.lab.training.recipe import Recipe
-    >>> runs = plan(Recipe(methods=["dense", "sttp"], seeds=[0]), {"init": ["identity", "orthogonal"]})
-    >>> [(run.method, run.frames, run.init) for run in runs[1:]]  # doctest: +NORMALIZE_WHITESPACE
+    >>> runs = plan(Recipe().changed(methods=["dense", "sttp"], seeds=[0]), {"init": ["identity", "orthogonal"]})
+    >>> [(n.method, n.frames, n.init) for n in (run.network for run in runs[1:])]  # doctest: +NORMALIZE_WHITESPACE
     [('sttp', 'riemannian', 'identity'), ('sttp', 'riemannian', 'orthogonal'),
      ('sttp', 'householder', 'identity'), ('sttp', 'householder', 'orthogonal')]
     """
@@ -60,11 +60,11 @@ def plan(recipe: Recipe, sweep: Sweep | None = None) -> list[Recipe]:
             raise RecipeError(f"sweep has no value of {field}")
     combinations = [dict(zip(sweep, values, strict=True)) for values in product(*sweep.values())]
     variants = _variants(recipe)
-    if len(recipe.seeds) * len(combinations) * len(variants) > MOST_RUNS:
+    if len(recipe.study.seeds) * len(combinations) * len(variants) > MOST_RUNS:
         raise RecipeError(f"a study may have {MOST_RUNS:,} runs: sweep fewer values")
     runs = [
         with_fields(recipe.for_run(method, path, seed, letter, rank), changes)
-        for seed in recipe.seeds
+        for seed in recipe.study.seeds
         for method, path, letter, rank in variants
         for changes in combinations
     ]
@@ -73,19 +73,19 @@ def plan(recipe: Recipe, sweep: Sweep | None = None) -> list[Recipe]:
 
 def _variants(recipe: Recipe) -> list[tuple[Any, ...]]:
     found: list[tuple[Any, ...]] = []
-    for method in recipe.methods:
+    for method in recipe.study.methods:
         if method in LOW_RANK:
-            ranks = recipe.ranks.get(method, [None])
+            ranks = recipe.study.ranks.get(method, [None])
             found += [(method, path, *rest) for rest, path in _turns(recipe, ranks)]
         else:
             # It has no frames, spectrum or rank, so one path stands for all
-            found.append((method, recipe.paths[0], None, None))
+            found.append((method, recipe.study.paths[0], None, None))
     return found
 
 
 def _turns(recipe: Recipe, ranks: Sequence[Any]) -> list[tuple[tuple[Any, Any], str]]:
-    letters: list[str | None] = [*recipe.spectra] or [None]
-    return [((letter, rank), path) for letter, path, rank in product(letters, recipe.paths, ranks)]
+    letters: list[str | None] = [*recipe.study.spectra] or [None]
+    return [((letter, rank), path) for letter, path, rank in product(letters, recipe.study.paths, ranks)]
 
 
 def read_sweep(texts: Sequence[str]) -> dict[str, list[Any]]:

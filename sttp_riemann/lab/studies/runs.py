@@ -56,7 +56,6 @@ def read_result(folder: Path) -> Result | None:
         check_form(result, _OF_GAN if result["recipe"].get("task") == "gan" else _OF_CLASSIFIER)
         check_form(result["history"], [Each(float)], "history")
         check_form(result["final"], Each(float), "final")
-        check_form(result["recipe"].get("paper", {}), Each(Each(float)), "paper")
         if not result["history"]:
             raise ValueError("it has an empty history")
     except ValueError as error:
@@ -65,8 +64,8 @@ def read_result(folder: Path) -> Result | None:
 
 
 def recipe_of(result: Mapping[str, Any]) -> Recipe:
-    """Give the recipe of a finished run."""
-    return Recipe.from_dict(result["recipe"])
+    """Give the recipe of a run that was found."""
+    return Recipe().changed(**result["recipe"])
 
 
 def finish(recipe: Recipe, folder: Path) -> Result:
@@ -107,7 +106,7 @@ def find(paths: Sequence[Path]) -> tuple[list[Result], list[str]]:
     Returns
     -------
     results : list of Result
-        The finished ones, each once.
+        The finished ones, each once, with the fields of their recipes by their short names.
     skipped : list of str
         Folders that have no finished run, each with the reason.
     """
@@ -137,6 +136,8 @@ def _finished(folder: Path) -> Result:
         raise CheckpointError(f"{folder} {kind}")
     try:
         # With the fields at their defaults that it does not have
-        return {**result, "recipe": fields_of(recipe_of(result))}
-    except (RecipeError, TypeError) as error:
+        fields = fields_of(Recipe.from_dict(result["recipe"]))
+        check_form(fields["paper"], Each(Each(float)), "paper")
+        return {**result, "recipe": fields}
+    except (ValueError, TypeError) as error:
         raise CheckpointError(f"{folder} is of a recipe that is not valid here: {error}") from error

@@ -10,23 +10,17 @@ from dataclasses import dataclass, replace
 from typing import Any, get_args
 
 from sttp_riemann.frames import FRAMES
-from sttp_riemann.lab.training.checks import LOW_RANK
-from sttp_riemann.lab.training.recipe import LETTERS, Method, Recipe
+from sttp_riemann.lab.training.recipe import FIELDS, LETTERS, Recipe
+from sttp_riemann.lab.training.sections import Method
 
 # Fields of which each has a name of its own in a variant
 NAMED = ("method", "frames", "spectrum", "penalty", "rank", "budget", "optimizer", "lr", "init", "seed")
-# What changes nothing where weights are dense
-OF_LOW_RANK = (
-    *("frames", "rank", "budget", "spectrum", "init", "kernel_modes", "penalty", "penalty_weight", "gauge_fix_every"),
-    *("generator_frames", "generator_rank", "generator_spectrum", "generator_penalty", "generator_penalty_weight"),
-    "generator_exclude",
-)
 ATTRIBUTES = ("rank", "optimizer", "rate", "start")
 
 
 def fields_of(recipe: Recipe) -> dict[str, Any]:
     """Give every field of a recipe by its short name."""
-    return recipe.to_dict()
+    return recipe.flat()
 
 
 def with_fields(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
@@ -37,17 +31,17 @@ def with_fields(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
     RecipeError
         A field is unknown, or the recipe is not valid with them.
     """
-    return Recipe.from_dict({**fields_of(recipe), **changes})
+    return recipe.changed(**changes)
 
 
 def bearing(recipe: Recipe) -> dict[str, Any]:
     """Give the fields that make a run what it is: of a dense network none of those that are about low-rank weights."""
-    fields = recipe.what_matters()
-    if recipe.low_rank or (recipe.task == "gan" and recipe.generator_method in LOW_RANK):
+    fields, network = recipe.what_matters(), recipe.network
+    if network.low_rank or (recipe.task == "gan" and recipe.of_generator().network.low_rank):
         return fields
     # Nor does it make a difference which of a dense network's layers stay dense
-    idle = (*OF_LOW_RANK, "exclude") if recipe.method == "dense" else OF_LOW_RANK
-    return {name: value for name, value in fields.items() if name not in idle}
+    idle = {"low_rank", "held"} if network.method == "dense" else {"low_rank"}
+    return {name: value for name, value in fields.items() if not idle & FIELDS[name].scope}
 
 
 @dataclass(frozen=True)
@@ -98,9 +92,9 @@ class Variant:
             Further fields in which runs of the study differ.
         """
         fields, rest = fields_of(recipe), bearing(recipe)
-        found = cls(recipe.method, optimizer=fields["optimizer"], rate=fields["lr"], seed=fields["seed"])
+        found = cls(fields["method"], optimizer=fields["optimizer"], rate=fields["lr"], seed=fields["seed"])
         found = replace(found, swept=tuple((name, json.dumps(rest[name])) for name in swept if name in rest))
-        if not recipe.low_rank:
+        if not recipe.network.low_rank:
             return found
         letters = {meaning: letter for letter, meaning in LETTERS.items()}
         kind = (fields["spectrum"], fields["penalty"])
@@ -172,7 +166,7 @@ def folder_name(recipe: Recipe) -> str:
     --------
     >>> from sttp_riemann.lab.studies.variant import folder_name
     >>> from sttp_riemann.lab.training.recipe import Recipe
-    >>> folder_name(Recipe(method="sttp", rank=8)).rpartition("-")[0]
+    >>> folder_name(Recipe().changed(method="sttp", rank=8)).rpartition("-")[0]
     'sttp-riemannian-r8-lr0.001'
     """
     variant, fields = Variant.of(recipe), bearing(recipe)

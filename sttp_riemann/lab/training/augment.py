@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from sttp_riemann.errors import RecipeError
+from sttp_riemann.lab.training.plain import shown
 from sttp_riemann.lab.training.recipe import Recipe
-from sttp_riemann.lab.training.typecheck import shown
 
 
 class Augmentation:
@@ -32,13 +32,13 @@ class Augmentation:
 
     def __init__(self, recipe: Recipe, classes: int, example: Tensor) -> None:
         self._transform = self._mix = None
-        if recipe.augment or recipe.mixup:
+        if recipe.data.augment or recipe.data.mixup:
             v2 = _torchvision()
-            if recipe.augment:
-                self._transform = v2.Compose([_transform(v2, *item) for item in recipe.augment.items()])
+            if recipe.data.augment:
+                self._transform = v2.Compose([_transform(v2, *item) for item in recipe.data.augment.items()])
                 self._try(example)
-            if recipe.mixup:
-                self._mix = v2.MixUp(alpha=recipe.mixup, num_classes=classes)
+            if recipe.data.mixup:
+                self._mix = v2.MixUp(alpha=recipe.data.mixup, num_classes=classes)
 
     def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Images as they are to be learned from, and labels: class numbers, or shares (N, classes) of mixed ones."""

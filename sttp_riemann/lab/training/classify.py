@@ -44,12 +44,13 @@ class Classification:
         self.augment = Augmentation(recipe, self.data.num_classes, self.data.batch(torch.tensor([0]))[0][0])
         self.classifier = Player(build_network(recipe, self.data, self.data.num_classes), recipe, accelerator)
         self.players = {"classifier": self.classifier}
-        self.teacher = None if recipe.teacher is None else Teacher(recipe, self.data, accelerator)
+        self.teacher = None if recipe.distillation.teacher is None else Teacher(recipe, self.data, accelerator)
         # Not of the seed, so that all runs of a study hold the same images out
         order = torch.randperm(len(self.data.train_images), generator=torch.Generator().manual_seed(0))
-        held = round(recipe.validation * len(order))
-        if recipe.validation and not 0 < held < len(order):
-            raise RecipeError(f"validation {recipe.validation} of {len(order)} training images leaves one part empty")
+        share = recipe.evaluation.validation
+        held = round(share * len(order))
+        if share and not 0 < held < len(order):
+            raise RecipeError(f"validation {share} of {len(order)} training images leaves one part empty")
         # In the order of the data where nothing is held out
         self._held, self._kept = order[:held].sort().values, order[held:].sort().values
         self.size = len(self._kept)
@@ -58,22 +59,22 @@ class Classification:
         """One optimizer step on one batch; its cross entropy."""
         self.classifier.network.train()
         batch = self._to_device(self.augment(*self.data.batch(self._kept[draw()])))
-        parts = list(zip(*(tensor.chunk(self.recipe.accumulate) for tensor in batch), strict=True))
+        parts = list(zip(*(tensor.chunk(self.recipe.schedule.accumulate) for tensor in batch), strict=True))
         entropies: list[Tensor] = []
-        with buffers_kept([self.classifier.model], self.recipe.skip_bad_steps > 0):
+        with buffers_kept([self.classifier.model], self.recipe.optimizer.skip_bad_steps > 0):
             self.classifier.descend(parts, lambda part: self._loss(part, entropies), lr)
         return torch.stack(entropies).mean().item()
 
     def _loss(self, part: Sequence[Tensor], entropies: list[Tensor]) -> Tensor:
         recipe, player, (images, labels) = self.recipe, self.classifier, part
         scores = player.network(images)
-        loss = cross_entropy(scores, labels, label_smoothing=recipe.label_smoothing)
+        loss = cross_entropy(scores, labels, label_smoothing=recipe.data.label_smoothing)
         entropies.append(loss.detach())
         if self.teacher is not None:
-            loss = loss.lerp(self.teacher.distance(images, scores), recipe.distill)
-        if recipe.method == "dense" or recipe.penalty == "none":
+            loss = loss.lerp(self.teacher.distance(images, scores), recipe.distillation.distill)
+        if recipe.network.method == "dense" or recipe.network.penalty == "none":
             return loss
-        return loss + recipe.penalty_weight * sr.spectral_penalty(player.model, kind=recipe.penalty)
+        return loss + recipe.network.penalty_weight * sr.spectral_penalty(player.model, kind=recipe.network.penalty)
 
     def evaluate(self) -> dict[str, float]:
         """Loss and accuracy on the images held out, or else the test images; the orthogonality error of the frames."""
@@ -93,7 +94,7 @@ class Classification:
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
         totals = torch.zeros(3, dtype=torch.float64, device=self.accelerator.device)
         with sr.cached(model):
-            for part in images_of[rank::world].split(self.recipe.evaluate_batch_size):
+            for part in images_of[rank::world].split(self.recipe.evaluation.evaluate_batch_size):
                 images, labels = self._to_device(self.data.batch(part, train=train))
                 with self.accelerator.autocast():
                     scores = model(images).float()
@@ -109,7 +110,7 @@ class Classification:
 
     def summary(self) -> dict[str, Any]:
         """Tell of the finished network: sizes, singular values."""
-        return observe.summary(self.classifier.result, self.recipe.exclude)
+        return observe.summary(self.classifier.result, self.recipe.network.exclude)
 
     def write_records(self, folder: Path, step: int) -> None:
         """Nothing is too big for the history."""

@@ -40,15 +40,15 @@ class Teacher:
     """
 
     def __init__(self, recipe: Recipe, data: ImageData, accelerator: Accelerator) -> None:
-        assert recipe.teacher is not None
-        saved = load_saved(Path(recipe.teacher))
+        assert recipe.distillation.teacher is not None
+        saved = load_saved(Path(recipe.distillation.teacher))
         here = Images(data.channels, data.image_size, data.num_classes)
         if saved.images != here:
             raise RecipeError(
-                f"teacher {recipe.teacher} is for {saved.images}, and the data {recipe.data!r} are {here}"
+                f"teacher {saved.path} is for {saved.images}, and the data {recipe.data.name!r} are {here}"
             )
         self.network = saved.classifier.to(accelerator.device).requires_grad_(False)
-        self.temperature, self.accelerator = recipe.temperature, accelerator
+        self.temperature, self.accelerator = recipe.distillation.temperature, accelerator
 
     def distance(self, images: Tensor, scores: Tensor) -> Tensor:
         """Kullback-Leibler divergence from the teacher's softened classes to these, times the squared temperature.

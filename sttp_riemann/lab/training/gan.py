@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +17,7 @@ from sttp_riemann.lab.training import observe
 from sttp_riemann.lab.training.gan_evaluation import Evaluation, Evaluator
 from sttp_riemann.lab.training.gan_losses import LOSSES
 from sttp_riemann.lab.training.player import Player
-from sttp_riemann.lab.training.recipe import Method, Recipe
+from sttp_riemann.lab.training.recipe import Recipe
 from sttp_riemann.lab.training.refusal import BadStepError, buffers_kept
 from sttp_riemann.lab.training.represent import build_network, load_data, rehearse
 
@@ -44,10 +43,11 @@ class Gan:
     def __init__(self, recipe: Recipe, accelerator: Accelerator) -> None:
         self.recipe, self.accelerator = recipe, accelerator
         self.data = load_data(recipe)
-        self.classes = self.data.num_classes if recipe.conditional else None
+        self.classes = self.data.num_classes if recipe.gan.conditional else None
         if self.classes == 0:
-            raise RecipeError(f"data {recipe.data!r} have no labels to be conditional on: set conditional to false")
-        ours, theirs = discriminator_recipe(recipe), generator_recipe(recipe)
+            name = recipe.data.name
+            raise RecipeError(f"data {name!r} have no labels to be conditional on: set conditional to false")
+        ours, theirs = recipe.of_discriminator(), recipe.of_generator()
         # First, as spectral normalization draws random numbers: all methods begin with the same generator
         self.generator = Player(build_network(theirs, self.data, self.classes), theirs, accelerator)
         judge = build_network(ours, self.data, self.classes)
@@ -55,7 +55,7 @@ class Gan:
         self.discriminator = Player(judge, ours, accelerator)
         self.players = {"discriminator": self.discriminator, "generator": self.generator}
         self.latent_dim = _latent_dim(self.generator, recipe)
-        self.loss = LOSSES[recipe.gan_loss]
+        self.loss = LOSSES[recipe.gan.loss]
         self.size = len(self.data.train_images)
         self.evaluator = Evaluator(recipe, self.data, self.latent_dim, self.classes, accelerator)
         self._check_size()
@@ -69,7 +69,7 @@ class Gan:
         self.discriminator.network.train()
         self.generator.network.train()
         loss = 0.0
-        for _ in range(self.recipe.discriminator_steps):
+        for _ in range(self.recipe.gan.discriminator_steps):
             indices = draw()
             with self._told("discriminator"):
                 loss = self._step_discriminator(indices, lr)
@@ -81,7 +81,7 @@ class Gan:
     def _told(self, player: str) -> Iterator[None]:
         """Name the network in a refusal; both keep their buffers, as each runs in the other's steps."""
         models = [self.discriminator.model, self.generator.model]
-        with buffers_kept(models, self.recipe.skip_bad_steps > 0):
+        with buffers_kept(models, self.recipe.optimizer.skip_bad_steps > 0):
             try:
                 yield
             except BadStepError as error:
@@ -89,7 +89,7 @@ class Gan:
 
     def _step_discriminator(self, indices: Tensor, lr: float) -> float:
         images, labels = (tensor.to(self.accelerator.device) for tensor in self.data.batch(indices))
-        count = self.recipe.accumulate
+        count = self.recipe.schedule.accumulate
         losses: list[Tensor] = []
 
         def loss(part: tuple[Tensor, Tensor]) -> Tensor:
@@ -107,7 +107,7 @@ class Gan:
         return torch.stack([part.detach() for part in losses]).mean().item()
 
     def _step_generator(self, lr: float) -> None:
-        size = self.recipe.batch_size // self.recipe.accumulate // self.accelerator.num_processes
+        size = self.recipe.schedule.batch_size // self.recipe.schedule.accumulate // self.accelerator.num_processes
 
         def loss(size: int) -> Tensor:
             images, labels = self._generate(self.generator.network, size)
@@ -117,7 +117,7 @@ class Gan:
 
         self.discriminator.model.requires_grad_(False)
         try:
-            self.generator.descend([size] * self.recipe.accumulate, loss, lr)
+            self.generator.descend([size] * self.recipe.schedule.accumulate, loss, lr)
         finally:
             self.discriminator.model.requires_grad_(True)
 
@@ -155,9 +155,9 @@ class Gan:
     def summary(self) -> dict[str, Any]:
         """Tell of the finished networks: sizes of both, the discriminator's singular values."""
         generator = self.generator.recipe
-        sizes = observe.sizes(self.generator.result, generator.exclude)
+        sizes = observe.sizes(self.generator.result, generator.network.exclude)
         return {
-            **observe.summary(self.discriminator.model.eval(), self.recipe.exclude),
+            **observe.summary(self.discriminator.model.eval(), self.recipe.network.exclude),
             **{f"generator_{name}": value for name, value in sizes.items()},
         }
 
@@ -168,44 +168,20 @@ class Gan:
         wanted = (self.data.channels, self.data.image_size, self.data.image_size)
         if images.shape[1:] != wanted:
             raise RecipeError(
-                f"generator {self.recipe.generator!r} makes images of {images.shape[-1]} pixels, and the data's have "
-                f"{self.data.image_size}: set image_size to {images.shape[-1]}, or choose another generator"
+                f"generator {self.recipe.generator.name!r} makes images of {images.shape[-1]} pixels, and the data's "
+                f"have {self.data.image_size}: set image_size to {images.shape[-1]}, or choose another generator"
             )
-
-
-def discriminator_recipe(recipe: Recipe) -> Recipe:
-    """Recipe of the discriminator alone; only the generator is averaged."""
-    return dataclasses.replace(recipe, ema=0.0)
-
-
-def generator_recipe(recipe: Recipe) -> Recipe:
-    """Recipe of the generator alone, what is not said of it taken from the discriminator's."""
-    method: Method = recipe.method if recipe.low_rank else "dense"
-    if recipe.generator_method != "follow":
-        method = recipe.generator_method
-    return dataclasses.replace(
-        recipe,
-        network=recipe.generator,
-        network_options=recipe.generator_options,
-        method=method,
-        frames=recipe.generator_frames or recipe.frames,
-        rank=recipe.generator_rank or recipe.rank,
-        spectrum=recipe.generator_spectrum or recipe.spectrum,
-        penalty=recipe.generator_penalty or recipe.penalty,
-        penalty_weight=recipe.generator_penalty_weight,
-        exclude=recipe.generator_exclude,
-    )
 
 
 def _penalty(player: Player) -> Tensor | float:
     recipe = player.recipe
-    if not recipe.low_rank or recipe.penalty == "none":
+    if not recipe.network.low_rank or recipe.network.penalty == "none":
         return 0.0
-    return recipe.penalty_weight * sr.spectral_penalty(player.model, kind=recipe.penalty)
+    return recipe.network.penalty_weight * sr.spectral_penalty(player.model, kind=recipe.network.penalty)
 
 
 def _latent_dim(generator: Player, recipe: Recipe) -> int:
     size = getattr(generator.model, "latent_dim", None)
     if not isinstance(size, int):
-        raise RecipeError(f"generator {recipe.generator!r} makes no images: choose one such as sngan32_generator")
+        raise RecipeError(f"generator {recipe.generator.name!r} makes no images: choose one such as sngan32_generator")
     return size

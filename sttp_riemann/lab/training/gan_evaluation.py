@@ -89,10 +89,10 @@ class Evaluator:
         self.recipe, self.accelerator, self.classes = recipe, accelerator, classes
         self.latent_dim = latent_dim
         generator = torch.Generator().manual_seed(recipe.seed)
-        self.probe = PROBES * recipe.batch_size
+        self.probe = PROBES * recipe.schedule.batch_size
         probe = torch.randperm(len(data.train_images), generator=generator)[: self.probe]
         self.real, self.real_labels = data.batch(probe)
-        if recipe.metrics:
+        if recipe.evaluation.metrics:
             self.options = self._metric_options(data)
             self.reference = _as_bytes(data)
         self.ends = torch.randn(2, PATHS, latent_dim, generator=generator)
@@ -101,10 +101,11 @@ class Evaluator:
     def evaluate(self, discriminator: Player, generator: Player) -> Evaluation:
         """Look at both networks; neither is changed."""
         network = generator.result.eval()
-        count = max(self.probe, self.recipe.metric_samples if self.recipe.metrics else 0)
+        measured = self.recipe.evaluation.metric_samples if self.recipe.evaluation.metrics else 0
+        count = max(self.probe, measured)
         fakes, labels = self._samples(network, count)
-        figures = self._measure(fakes[: self.recipe.metric_samples], network) if self.recipe.metrics else {}
-        plain = plain_copy(discriminator.model, discriminator.recipe.low_rank)
+        figures = self._measure(fakes[:measured], network) if measured else {}
+        plain = plain_copy(discriminator.model, discriminator.recipe.network.low_rank)
         probe = (fakes[: self.probe].float() / 127.5 - 1, labels[: self.probe])
         outputs: dict[str, list[float]] = {}
 
@@ -112,9 +113,9 @@ class Evaluator:
             real = self._judge(model, self.real, self.real_labels)
             fake = self._judge(model, *probe)
             outputs.update(real=real.tolist(), fake=fake.tolist())
-            return LOSSES[self.recipe.gan_loss].discriminator(real, fake)
+            return LOSSES[self.recipe.gan.loss].discriminator(real, fake)
 
-        layers = layer_records(plain, loss, self.recipe.operator_norms)
+        layers = layer_records(plain, loss, self.recipe.evaluation.operator_norms)
         for name, norm in trained_norms(discriminator.model).items():
             layers[name]["trained_norm"] = norm
         figures |= {
@@ -133,7 +134,7 @@ class Evaluator:
         generator = torch.Generator().manual_seed(self.seed)
         noise = torch.randn(count, self.latent_dim, generator=generator)
         labels = torch.arange(count) % (self.classes or 1)
-        size = self.recipe.evaluate_batch_size
+        size = self.recipe.evaluation.evaluate_batch_size
         parts = zip(noise.split(size), labels.split(size), strict=True)
         return torch.cat([self._draw(network, *part) for part in parts]), labels
 
@@ -162,7 +163,7 @@ class Evaluator:
         generator = (network, self.latent_dim, self.classes or 0)
         with torch.random.fork_rng(devices=[]):
             try:
-                return measure(fakes, self.reference, self.recipe.metrics, self.options, generator)
+                return measure(fakes, self.reference, self.recipe.evaluation.metrics, self.options, generator)
             except MetricError as error:
                 raise RecipeError(f"metrics: {error}") from error
 
@@ -178,18 +179,18 @@ class Evaluator:
 
         recipe = self.recipe
         options = MetricOptions(
-            recipe.extractor,
-            recipe.extractor_weights,
-            recipe.download,
-            recipe.is_splits,
-            recipe.kid_subsets,
-            recipe.kid_subset_size,
+            recipe.evaluation.extractor,
+            recipe.evaluation.extractor_weights,
+            recipe.data.download,
+            recipe.evaluation.is_splits,
+            recipe.evaluation.kid_subsets,
+            recipe.evaluation.kid_subset_size,
             cuda=self.accelerator.device.type == "cuda",
         )
         with torch.random.fork_rng(devices=[]):
             try:
                 real, size = len(data.train_images), (data.channels, data.image_size)
-                check(recipe.metrics, options, recipe.metric_samples, real, size)
+                check(recipe.evaluation.metrics, options, recipe.evaluation.metric_samples, real, size)
             except MetricError as error:
                 raise RecipeError(f"metrics: {error}") from error
         return options

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from sttp_riemann.errors import DivergedError, one_line
 from sttp_riemann.files import Lock, refuse_links, write_atomically
 from sttp_riemann.lab.progress import Lines, progress
+from sttp_riemann.lab.training.build import build_task
 from sttp_riemann.lab.training.logbook import Logbook
 from sttp_riemann.lab.training.machine import build_accelerator, environment
 from sttp_riemann.lab.training.order import DataOrder
@@ -26,7 +27,7 @@ from sttp_riemann.lab.training.schedule import learning_rate
 from sttp_riemann.lab.training.snapshot import Progress, restore, take
 from sttp_riemann.lab.training.stopping import is_best, is_stuck
 from sttp_riemann.lab.training.storage import BESIDE, last_checkpoint, save_and_prune, save_best
-from sttp_riemann.lab.training.task import Task, build_task
+from sttp_riemann.lab.training.task import Task
 
 RESULT = "result.json"
 # Enough for a steady median; a long run keeps its last ones
@@ -59,7 +60,7 @@ class Trainer:
         self.accelerator = build_accelerator(recipe)
         torch.manual_seed(recipe.seed)
         self.task: Task = build_task(recipe, self.accelerator)
-        self.order = DataOrder(self.task.size, recipe.batch_size, recipe.seed)
+        self.order = DataOrder(self.task.size, recipe.schedule.batch_size, recipe.seed)
         self.progress = Progress()
         # Last, as what cannot be built is refused before anything is written
         self._lock = Lock(folder) if self.accelerator.is_main_process else None
@@ -68,7 +69,7 @@ class Trainer:
                 refuse_links(folder / name, folder)
             if last := last_checkpoint(folder):
                 restore(self, last[1], last[0])
-            logs = recipe.tensorboard and self.accelerator.is_main_process
+            logs = recipe.checkpoints.tensorboard and self.accelerator.is_main_process
             self.logbook = Logbook(folder, self.progress.step) if logs else None
         except BaseException:
             self._release()
@@ -94,11 +95,13 @@ class Trainer:
                 while not self._done():
                     self._step()
                     bar.update()
-                    if self._due(self.recipe.evaluate_every) or self._due(self.recipe.checkpoint_every):
+                    evaluate = self._due(self.recipe.evaluation.evaluate_every)
+                    save = self._due(self.recipe.checkpoints.checkpoint_every)
+                    if evaluate or save:
                         self._check_weights()
-                    if self._due(self.recipe.evaluate_every):
+                    if evaluate:
                         bar.set_postfix(self._evaluate())
-                    if self._due(self.recipe.checkpoint_every) or self._done():
+                    if save or self._done():
                         self._save()
             return self._finish()
         except torch.linalg.LinAlgError as error:
@@ -119,17 +122,18 @@ class Trainer:
         if not self.accelerator.is_main_process or parent_process() is not None:
             return tqdm(disable=True)
         name = f"{self.recipe.label} seed {self.recipe.seed}"
-        return progress(self.recipe.steps, name, "step", self.progress.step, leave=False)
+        return progress(self.recipe.schedule.steps, name, "step", self.progress.step, leave=False)
 
     def _done(self) -> bool:
-        return self.progress.step >= self.recipe.steps or is_stuck(self._scores(), self.recipe.patience)
+        schedule = self.recipe.schedule
+        return self.progress.step >= schedule.steps or is_stuck(self._scores(), schedule.patience)
 
     def _scores(self) -> list[float]:
         return [self.task.score(row) for row in self.progress.history]
 
     def _due(self, every: int) -> bool:
         step = self.progress.step
-        return step == self.recipe.steps or bool(every and step % every == 0)
+        return step == self.recipe.schedule.steps or bool(every and step % every == 0)
 
     def _step(self) -> None:
         progress, recipe = self.progress, self.recipe
@@ -143,28 +147,28 @@ class Trainer:
         progress.timings.append(time.perf_counter() - start)
         del progress.timings[:-TIMINGS_KEPT]
         progress.step += 1
-        if recipe.gauge_fix_every and progress.step % recipe.gauge_fix_every == 0:
+        if recipe.optimizer.gauge_fix_every and progress.step % recipe.optimizer.gauge_fix_every == 0:
             for player in self.task.players.values():
-                if player.recipe.riemannian:
+                if player.recipe.network.riemannian:
                     player.fix_gauge()
 
     def _leave_out(self, error: BadStepError) -> None:
         """Count a step that was refused, or end the run."""
         progress, recipe = self.progress, self.recipe
-        if progress.skipped < recipe.skip_bad_steps:
+        if progress.skipped < recipe.optimizer.skip_bad_steps:
             progress.skipped += 1
             return
         before = f", after {progress.skipped} that were left out" if progress.skipped else ""
-        more = f", or raise skip_bad_steps, which is {recipe.skip_bad_steps}, to leave out such steps"
+        more = f", or raise skip_bad_steps, which is {recipe.optimizer.skip_bad_steps}, to leave out such steps"
         raise self._diverged(progress.step + 1, f"{error}{before}", more) from error
 
     def _diverged(self, step: int, what: str, more: str = "") -> DivergedError:
         recipe = self.recipe
-        clip = " or clip to 1" if recipe.clip is None or recipe.clip > 1 else ""
+        clip = " or clip to 1" if recipe.optimizer.clip is None or recipe.optimizer.clip > 1 else ""
         return DivergedError(
             one_line(
                 f"step {step} of {recipe.label}, seed {recipe.seed}: {what}: "
-                f"set lr below {recipe.lr:g}{clip} in another --output folder{more}"
+                f"set lr below {recipe.optimizer.lr:g}{clip} in another --output folder{more}"
             )
         )
 
@@ -188,13 +192,13 @@ class Trainer:
             self.task.write_records(self.folder, progress.step)
         if self.logbook is not None:
             self.logbook.write(progress.step, figures)
-        if self.recipe.keep_best and is_best(self._scores()) and self.accelerator.is_main_process:
+        if self.recipe.checkpoints.keep_best and is_best(self._scores()) and self.accelerator.is_main_process:
             save_best(self.folder, take(self))
         return figures
 
     def _save(self) -> None:
         if self.accelerator.is_main_process:
-            save_and_prune(self.folder, self.progress.step, take(self), self.recipe.keep)
+            save_and_prune(self.folder, self.progress.step, take(self), self.recipe.checkpoints.keep)
         self.accelerator.wait_for_everyone()
 
     def _finish(self) -> dict[str, Any]:

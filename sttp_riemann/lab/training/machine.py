@@ -23,19 +23,20 @@ def build_accelerator(recipe: Recipe) -> Accelerator:
     RecipeError
         The device or the number of processes does not do what the recipe asks.
     """
-    if recipe.threads is not None:
-        torch.set_num_threads(recipe.threads)
+    if recipe.machine.threads is not None:
+        torch.set_num_threads(recipe.machine.threads)
     # accelerate keeps one precision a process, and a study may have several
     AcceleratorState._reset_state(reset_partial_state=False)
-    precision = {"float32": "no"}.get(recipe.precision, recipe.precision)
-    accelerator = Accelerator(cpu=recipe.device == "cpu", mixed_precision=precision)
-    if recipe.precision == "fp16" and accelerator.device.type == "cpu":
+    precision = {"float32": "no"}.get(recipe.machine.precision, recipe.machine.precision)
+    accelerator = Accelerator(cpu=recipe.machine.device == "cpu", mixed_precision=precision)
+    if recipe.machine.precision == "fp16" and accelerator.device.type == "cpu":
         raise RecipeError("precision 'fp16' needs an accelerator, and there is none: set precision to 'bf16'")
-    shares = recipe.accumulate * accelerator.num_processes
-    if recipe.batch_size % shares:
+    batch_size, parts = recipe.schedule.batch_size, recipe.schedule.accumulate
+    shares = parts * accelerator.num_processes
+    if batch_size % shares:
         raise RecipeError(
-            f"batch_size {recipe.batch_size} cannot be shared equally by {accelerator.num_processes} processes "
-            f"in {recipe.accumulate} parts each: make it a multiple of {shares}"
+            f"batch_size {batch_size} cannot be shared equally by {accelerator.num_processes} processes "
+            f"in {parts} parts each: make it a multiple of {shares}"
         )
     return accelerator
 

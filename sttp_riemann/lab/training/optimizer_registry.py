@@ -23,7 +23,7 @@ class OptimizerRow:
     plain : callable
         The same everywhere else; torch's own.
     options : callable
-        From a recipe to the options of both, beside ``lr``.
+        From a recipe's section ``optimizer`` to the options of both, beside ``lr``.
     plain_options : mapping
         Further options of the plain one.
     """
@@ -34,12 +34,12 @@ class OptimizerRow:
     plain_options: Mapping[str, Any] = field(default_factory=dict)
 
 
-def _adam(recipe: Any) -> dict[str, Any]:
-    return {"betas": (recipe.betas[0], recipe.betas[1]), "weight_decay": recipe.weight_decay}
+def _adam(settings: Any) -> dict[str, Any]:
+    return {"betas": (settings.betas[0], settings.betas[1]), "weight_decay": settings.weight_decay}
 
 
-def _sgd(recipe: Any) -> dict[str, Any]:
-    return {"momentum": recipe.momentum, "nesterov": recipe.nesterov, "weight_decay": recipe.weight_decay}
+def _sgd(settings: Any) -> dict[str, Any]:
+    return {"momentum": settings.momentum, "nesterov": settings.nesterov, "weight_decay": settings.weight_decay}
 
 
 OPTIMIZERS: dict[str, OptimizerRow] = {

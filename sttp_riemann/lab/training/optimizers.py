@@ -20,9 +20,9 @@ _VALUES = {"scalars": Each(float), "without": [int], "groups": [{"params": [int]
 
 def build_optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
     """Optimizer for a model: the Riemannian one where frames are points of a manifold, torch's own otherwise."""
-    row = OPTIMIZERS[recipe.optimizer]
-    options = {"lr": recipe.lr, **row.options(recipe)}
-    if recipe.riemannian:
+    row = OPTIMIZERS[recipe.optimizer.name]
+    options = {"lr": recipe.optimizer.lr, **row.options(recipe.optimizer)}
+    if recipe.network.riemannian:
         return row.riemannian(model.parameters(), **options)
     return row.plain(model.parameters(), **options, **row.plain_options)
 
@@ -69,7 +69,7 @@ def join_state(optimizer: Optimizer, model: nn.Module, tensors: dict[str, Tensor
     groups = [group for group in optimizer.param_groups for _ in group["params"]]
     for index, ((name, parameter), group) in enumerate(zip(named, groups, strict=True)):
         wanted = {} if index in values["without"] else _wanted(parameter, group)
-        _check_entry(name, entries.get(index, {}), wanted)
+        _check_entry(name, parameter.dtype, entries.get(index, {}), wanted)
     groups = [{**group} for group in optimizer.state_dict()["param_groups"]]
     for group, now, saved in zip(groups, _groups(optimizer), values["groups"], strict=True):
         # As text, for JSON has no tuples, and Adam's betas are one
@@ -97,13 +97,16 @@ def _wanted(parameter: Tensor, group: dict[str, Any]) -> dict[str, torch.Size]:
     return {"step": number, **momentum} if frame else momentum
 
 
-def _check_entry(name: str, entry: dict[str, Any], wanted: dict[str, torch.Size]) -> None:
+def _check_entry(name: str, dtype: torch.dtype, entry: dict[str, Any], wanted: dict[str, torch.Size]) -> None:
     for key in wanted:
         if key not in entry:
             raise ValueError(f"the optimizer's {key!r} of {name} is missing")
     for key, value in entry.items():
         if key not in wanted:
             raise ValueError(f"the optimizer has {key!r} of {name}, which it does not use")
+        if isinstance(value, Tensor) and value.dtype != (torch.float32 if key == "step" else dtype):
+            raise ValueError(f"the optimizer's {key!r} of {name} is {value.dtype}, and not of the type of its kind")
+        # Fused steps write past the end of what is smaller than they expect
         shape = value.shape if isinstance(value, Tensor) else torch.Size()
         if shape != wanted[key]:
             raise ValueError(f"the optimizer's {key!r} of {name} is {tuple(shape)}, not {tuple(wanted[key])}")

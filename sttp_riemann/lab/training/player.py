@@ -47,7 +47,7 @@ class Player:
         self.recipe, self.accelerator = recipe, accelerator
         self.model = share_statistics(model.to(accelerator.device), accelerator)
         # Copied before accelerate changes the model's forward
-        self.average = Averaged(self.model, recipe.ema) if recipe.ema else None
+        self.average = Averaged(self.model, recipe.optimizer.ema) if recipe.optimizer.ema else None
         self.optimizer = build_optimizer(self.model, recipe)
         self.network, self._stepper = accelerator.prepare(self.model, self.optimizer)
 
@@ -90,8 +90,8 @@ class Player:
         mean = total.item()
         # First, as clipping would spread what is not finite over all gradients
         refuse_bad_step(self.model, self.optimizer, mean, self.accelerator)
-        if self.recipe.clip is not None:
-            self._clip(self.recipe.clip)
+        if self.recipe.optimizer.clip is not None:
+            self._clip(self.recipe.optimizer.clip)
         self._stepper.step()
         if self.average is not None:
             self.average.update(self.model)
@@ -99,7 +99,7 @@ class Player:
 
     def fix_gauge(self) -> None:
         """Bring Riemannian frames into their gauge; their momentum and average turn with them."""
-        if self.recipe.low_rank:
+        if self.recipe.network.low_rank:
             sr.gauge_fix(self.model, self.optimizer, self.average)
 
     def _sharing(self, last: bool) -> AbstractContextManager[None]:

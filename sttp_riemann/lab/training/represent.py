@@ -14,8 +14,8 @@ from sttp_riemann.lab.data import ImageData, load_dataset
 from sttp_riemann.lab.networks import build_model
 from sttp_riemann.lab.networks.baselines import BASELINES
 from sttp_riemann.lab.networks.rehearsal import check_scores
+from sttp_riemann.lab.training.plain import shown
 from sttp_riemann.lab.training.recipe import Recipe
-from sttp_riemann.lab.training.typecheck import shown
 from sttp_riemann.model.weights import weighted_layers
 
 # What a network of a size that no machine has leads to is a matter of torch's and the system's
@@ -30,7 +30,7 @@ def load_data(recipe: Recipe) -> ImageData:
     RecipeError
         They cannot be had.
     """
-    return _load(recipe.data, recipe.data_root, recipe.download, recipe.image_size, recipe.channels)
+    return _load(recipe.data.name, recipe.data.root, recipe.data.download, recipe.data.image_size, recipe.data.channels)
 
 
 @functools.lru_cache(maxsize=1)
@@ -78,10 +78,10 @@ def build_network(recipe: Recipe, data: Pictures, num_classes: int | None) -> nn
     """
     try:
         model = build_model(
-            recipe.network, num_classes=num_classes, in_channels=data.channels, **recipe.network_options
+            recipe.network.name, num_classes=num_classes, in_channels=data.channels, **recipe.network.options
         )
     except _IMPOSSIBLE as error:
-        raise RecipeError(one_line(f"network {recipe.network!r}: {error}")) from error
+        raise RecipeError(one_line(f"network {recipe.network.name!r}: {error}")) from error
     if recipe.task == "classify":
         rehearse(model, recipe, data, None, (1, num_classes or 0))
     return represent(model, recipe)
@@ -97,9 +97,9 @@ def rehearse(model: nn.Module, recipe: Recipe, data: Pictures, labels: Tensor | 
     """
     try:
         image = (data.channels, data.image_size, data.image_size)
-        check_scores(model, image, labels, wanted, training=recipe.batch_size == recipe.accumulate)
+        check_scores(model, image, labels, wanted, training=recipe.schedule.batch_size == recipe.schedule.accumulate)
     except ValueError as error:
-        raise RecipeError(f"network {recipe.network!r} {error}") from error
+        raise RecipeError(f"network {recipe.network.name!r} {error}") from error
 
 
 def represent(model: nn.Module, recipe: Recipe, moments: Mapping[str, Tensor] | None = None) -> nn.Module:
@@ -117,26 +117,26 @@ def represent(model: nn.Module, recipe: Recipe, moments: Mapping[str, Tensor] | 
 
 
 def _represent(model: nn.Module, recipe: Recipe, moments: Mapping[str, Tensor] | None) -> nn.Module:
-    if recipe.method in BASELINES:
-        return BASELINES[recipe.method](model, tuple(recipe.exclude))
-    if not recipe.low_rank:
+    if recipe.network.method in BASELINES:
+        return BASELINES[recipe.network.method](model, tuple(recipe.network.exclude))
+    if not recipe.network.low_rank:
         # What the other contestants leave dense is not counted; a name that matches nothing is told of before training
-        weighted_layers(model, recipe.exclude)
+        weighted_layers(model, recipe.network.exclude)
         return model
-    assert recipe.method in ("svdp", "sttp")
+    assert recipe.network.method in ("svdp", "sttp")
     return sr.reparameterize(
         model,
-        rank=recipe.rank if recipe.budget is None else None,
-        budget=recipe.budget,
-        method=recipe.method,
-        frames=recipe.frames,
-        spectrum=recipe.spectrum,
-        init=recipe.init,
-        exclude=tuple(recipe.exclude),
-        kernel_modes=recipe.kernel_modes,
+        rank=recipe.network.rank if recipe.network.budget is None else None,
+        budget=recipe.network.budget,
+        method=recipe.network.method,
+        frames=recipe.network.frames,
+        spectrum=recipe.network.spectrum,
+        init=recipe.network.init,
+        exclude=tuple(recipe.network.exclude),
+        kernel_modes=recipe.network.kernel_modes,
         seed=recipe.seed,
         moments=moments,
-        recompute=recipe.recompute,
+        recompute=recipe.network.recompute,
         # 1 unless the weights were dense; what a state says where it is loaded
-        spectral_bound="initial" if recipe.spectrum == "learned" else None,
+        spectral_bound="initial" if recipe.network.spectrum == "learned" else None,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from sttp_riemann.lab.forms import Each, check_form
 from sttp_riemann.lab.plugins import imported, require
 from sttp_riemann.lab.training.checkpoint import Checkpoint, load_checkpoint, load_model, save_checkpoint
 from sttp_riemann.lab.training.machine import code_version
-from sttp_riemann.lab.training.recipe import Recipe
+from sttp_riemann.lab.training.recipe import Recipe, nest
 from sttp_riemann.lab.training.represent import build_network
 from sttp_riemann.lab.training.snapshot import PROGRESS, Progress
 from sttp_riemann.lab.training.storage import checkpoints
@@ -126,9 +126,9 @@ def load_saved(path: Path) -> Saved:
         raise CheckpointError(f"{path} does not say of what network it is; write it again ({error})") from error
     players = {}
     for name, player in _recipes(recipe).items():
-        classes = images.num_classes if recipe.task == "classify" or recipe.conditional else None
+        classes = images.num_classes if recipe.task == "classify" or recipe.gan.conditional else None
         # The ranks of a budget follow from weights that are gone, and where frames start makes no difference here
-        known = replace(player, rank=ranks.get(name) or 1, budget=None, init="identity")
+        known = player.changed(rank=ranks.get(name) or 1, budget=None, init="identity")
         players[name] = build_network(known, images, classes).eval()
         load_model(players[name], _tensors_of(checkpoint, name), path)
     return Saved(path, recipe, images, checkpoint.values, players)
@@ -153,7 +153,7 @@ def save_classifier(path: Path, model: nn.Module, recipe: Recipe, images: Images
     CheckpointError
         It cannot be written; what was there before is then intact.
     """
-    about = {"recipe": recipe.what_matters(), "images": asdict(images), "ranks": {CLASSIFIER: layer_ranks(model)}}
+    about = {"recipe": nest(recipe.what_matters()), "images": asdict(images), "ranks": {CLASSIFIER: layer_ranks(model)}}
     checkpoint = Checkpoint(values={"code": code_version(), "imports": imported(), **about})
     checkpoint.add(f"model.{CLASSIFIER}", model.state_dict())
     save_checkpoint(path, checkpoint)
@@ -176,6 +176,4 @@ def _last_of(folder: Path) -> Path:
 def _recipes(recipe: Recipe) -> dict[str, Recipe]:
     if recipe.task == "classify":
         return {CLASSIFIER: recipe}
-    from sttp_riemann.lab.training.gan import discriminator_recipe, generator_recipe
-
-    return {"discriminator": discriminator_recipe(recipe), "generator": generator_recipe(recipe)}
+    return {"discriminator": recipe.of_discriminator(), "generator": recipe.of_generator()}

@@ -22,11 +22,12 @@ def learning_rate(recipe: Recipe, step: int) -> float:
     float
         Positive for every step of the run.
     """
-    done = step / recipe.steps
-    if recipe.decay == "linear":
-        return recipe.lr * (1 - done)
-    if recipe.decay == "cosine":
-        return recipe.lr * (1 + math.cos(math.pi * done)) / 2
-    if recipe.decay == "steps":
-        return recipe.lr * recipe.decay_factor ** sum(done >= milestone for milestone in recipe.milestones)
-    return recipe.lr
+    schedule, lr = recipe.schedule, recipe.optimizer.lr
+    done = step / schedule.steps
+    if schedule.decay == "linear":
+        return lr * (1 - done)
+    if schedule.decay == "cosine":
+        return lr * (1 + math.cos(math.pi * done)) / 2
+    if schedule.decay == "steps":
+        return lr * schedule.decay_factor ** sum(done >= milestone for milestone in schedule.milestones)
+    return lr

@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-from sttp_riemann.errors import CheckpointError
+from accelerate import Accelerator
+
+from sttp_riemann.errors import CheckpointError, RecipeError
 from sttp_riemann.lab.forms import Each, check_form
 from sttp_riemann.lab.plugins import imported
 from sttp_riemann.lab.training.checkpoint import Checkpoint, load_model
 from sttp_riemann.lab.training.machine import code_version
 from sttp_riemann.lab.training.optimizers import join_state, split_state
-from sttp_riemann.lab.training.recipe import Recipe
+from sttp_riemann.lab.training.order import DataOrder
+from sttp_riemann.lab.training.recipe import Recipe, flatten, nest
+from sttp_riemann.lab.training.task import Task
 from sttp_riemann.model.measures import layer_ranks
-
-if TYPE_CHECKING:
-    from sttp_riemann.lab.training.loop import Trainer
 
 PROGRESS = {"step": int, "losses": [float], "history": [Each(float)], "timings": [float], "skipped": int}
 """What a checkpoint says of the progress; see `Progress`."""
@@ -48,12 +49,39 @@ class Progress:
     skipped: int = 0
 
 
-def take(run: Trainer) -> Checkpoint:
+class Run(Protocol):
+    """What a run's state is spread over.
+
+    Attributes
+    ----------
+    recipe : Recipe
+        What is trained.
+    folder : Path
+        Where to.
+    accelerator : Accelerator
+        Device and precision.
+    task : Task
+        Networks and optimizers.
+    order : DataOrder
+        Of the examples.
+    progress : Progress
+        How far the run has come.
+    """
+
+    recipe: Recipe
+    folder: Path
+    accelerator: Accelerator
+    task: Task
+    order: DataOrder
+    progress: Progress
+
+
+def take(run: Run) -> Checkpoint:
     """Everything that the rest of a run depends on; its random numbers follow from the recipe's seed."""
     data = run.task.data
     values = {
         "code": code_version(),
-        "recipe": run.recipe.what_matters(),
+        "recipe": nest(run.recipe.what_matters()),
         "imports": imported(),
         # What it takes to build the networks again where the data are not at hand
         "images": {"channels": data.channels, "image_size": data.image_size, "num_classes": data.num_classes},
@@ -74,7 +102,7 @@ def take(run: Trainer) -> Checkpoint:
     return checkpoint
 
 
-def restore(run: Trainer, checkpoint: Checkpoint, path: Path) -> None:
+def restore(run: Run, checkpoint: Checkpoint, path: Path) -> None:
     """Put a run where a checkpoint was taken.
 
     Raises
@@ -104,7 +132,7 @@ def restore(run: Trainer, checkpoint: Checkpoint, path: Path) -> None:
         raise CheckpointError(f"{path} does not fit this run: {reason}") from error
 
 
-def _check_parts(run: Trainer, checkpoint: Checkpoint) -> None:
+def _check_parts(run: Run, checkpoint: Checkpoint) -> None:
     """Refuse tensors that nothing of the run would take."""
     known = [f"{part}.{name}." for part in ("model", "optimizer") for name in run.task.players]
     known += [f"average.{name}." for name, player in run.task.players.items() if player.average is not None]
@@ -114,17 +142,18 @@ def _check_parts(run: Trainer, checkpoint: Checkpoint) -> None:
             raise ValueError(f"it has a tensor {tensor!r}, which the run does not use")
 
 
-def _progress(run: Trainer, values: Any) -> Progress:
+def _progress(run: Run, values: Any) -> Progress:
     check_form(values, PROGRESS)
     progress = Progress(**values)
-    if not 0 <= progress.step <= run.recipe.steps or len(progress.timings) < min(progress.step, 1):
-        raise ValueError(f"step {progress.step} of {run.recipe.steps}, with {len(progress.timings)} times of steps")
+    steps = run.recipe.schedule.steps
+    if not 0 <= progress.step <= steps or len(progress.timings) < min(progress.step, 1):
+        raise ValueError(f"step {progress.step} of {steps}, with {len(progress.timings)} times of steps")
     if not 0 <= progress.skipped <= progress.step:
         raise ValueError(f"{progress.skipped} of {progress.step} steps were left out")
     for row in progress.history:
         check_form(row, {"step": int})
         run.task.score(row)
-    if progress.step == run.recipe.steps and not progress.history:
+    if progress.step == steps and not progress.history:
         raise ValueError("the history is empty after the last step")
     return progress
 
@@ -139,7 +168,7 @@ def check_origin(recipe: Recipe, folder: Path, before: Mapping[str, Any], code: 
     folder : Path
         Where a run was found.
     before : mapping
-        The fields of its recipe.
+        Its recipe, by section.
     code : str or None
         The version of the package that it was begun with.
 
@@ -149,6 +178,12 @@ def check_origin(recipe: Recipe, folder: Path, before: Mapping[str, Any], code: 
         The message names what differs.
     """
     now = recipe.what_matters()
+    try:
+        before = flatten(before)
+    except RecipeError as error:
+        raise CheckpointError(
+            f"{folder} holds a run of another recipe ({error}): choose another folder with --output, or delete this one"
+        ) from error
     changed = [f"{name} was {before.get(name)!r} and is {now[name]!r}" for name in now if before.get(name) != now[name]]
     if changed:
         raise CheckpointError(

@@ -6,12 +6,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from accelerate import Accelerator
 from torch import Tensor
 
 from sttp_riemann.lab.data import ImageData
 from sttp_riemann.lab.training.player import Player
-from sttp_riemann.lab.training.recipe import Recipe
 
 
 class Task(Protocol):
@@ -60,21 +58,3 @@ class Task(Protocol):
     def summary(self) -> dict[str, Any]:
         """Tell of the finished networks: sizes, singular values."""
         ...
-
-
-def build_task(recipe: Recipe, accelerator: Accelerator) -> Task:
-    """Task that a recipe asks for, its networks freshly initialized from the recipe's seed.
-
-    Raises
-    ------
-    RecipeError
-        Data, network or representation cannot be had as the recipe wants them.
-    """
-    # A task imports what only it needs
-    if recipe.task == "gan":
-        from sttp_riemann.lab.training.gan import Gan
-
-        return Gan(recipe, accelerator)
-    from sttp_riemann.lab.training.classify import Classification
-
-    return Classification(recipe, accelerator)

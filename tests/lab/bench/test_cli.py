@@ -36,11 +36,11 @@ def test_bench_takes_every_option(asked):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--device", "tpu"], "--device: invalid choice: 'tpu' (choose from 'cpu', 'cuda')"),
-        (["--rows", "frobs"], "--rows: invalid choice: 'frobs' (choose from 'frames', 'optimizer'"),
-        (["--repetitions", "0"], "repetitions must be at least 1, not 0"),
-        (["--repetitions", "many"], "--repetitions: expected whole number, got many"),
-        (["--budget", "-1"], "budget must be a positive number of seconds, not -1.0"),
+        (["--device", "tpu"], "--device must be one of cpu, cuda, not 'tpu'"),
+        (["--rows", "frobs"], "--rows must be a list, each one of frames, optimizer, "),
+        (["--repetitions", "0"], "--repetitions must be a whole number from 1 to 1,000,000, not '0'"),
+        (["--repetitions", "many"], "--repetitions must be a whole number from 1 to 1,000,000, not 'many'"),
+        (["--budget", "-1"], "--budget must be a number above 0 and at most 1,000,000,000, not '-1'"),
         (["--output", "numbers.txt"], "output must be a Markdown file, such as benchmarks.md, not 'numbers.txt'"),
         (["--frobs"], "unrecognized arguments: --frobs"),
     ],

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
 import random
 import shutil
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import pytest
 import yaml
 
 from sttp_riemann.lab.cli import main as cli
 from sttp_riemann.lab.training.loop import Trainer
-from sttp_riemann.lab.training.recipe import Recipe
+from sttp_riemann.lab.training.recipe import FIELDS, SECTIONS, nest
 from tests.conftest import TINY
 from tests.lab.training.conftest import TINY_GAN
 
 LONGEST_LINE = 300
-HINTS = get_type_hints(Recipe)
-FIELDS = [field.name for field in dataclasses.fields(Recipe)]
 WILD_NUMBERS = [0, -1, 2, 2**31, 2**31 - 1, 2**53, 2**63, 2**64, 10**30, 10**4000, -(2**63), 1e-300, 1e300, -0.0, 0.5]
 WILD_NUMBERS += [float("nan"), float("inf"), -float("inf"), 1e-45, 65537]
 WILD_TEXT = [
@@ -85,30 +82,37 @@ OPTIONS = [
     "num_classes",
 ]
 TEXTS = [
-    "lr: !!float x",
-    "lr: !!int ''",
-    "rank: !!python/object/apply:os.system ['true']",
+    "optimizer: {lr: !!float x}",
+    "optimizer: {lr: !!int ''}",
+    "network: {rank: !!python/object/apply:os.system ['true']}",
     "name: !!binary 'x'",
     "when: 2026-99-99",
-    "seeds: !!set {1, 2}",
-    "augment: {[1, 2]: {}}",
+    "study: {seeds: !!set {1, 2}}",
+    "data: {augment: {[1, 2]: {}}}",
     "? {a: 1}\n: 2",
-    "lr: 1\nlr: 2",
+    "optimizer: {lr: 1, lr: 2}",
+    "optimizer: {lr: 1}\noptimizer: {lr: 2}",
+    "lr: 1\nrank: 3",
     "a: &a [*a]",
-    "augment: &a {b: *a}",
+    "data: {augment: &a {b: *a}}",
     "extends: digits\nextends: [1]",
     "extends: {digits: 1}",
-    "lr: " + "9" * 5000,
-    "rank: " + "[" * 1500,
-    "rank: " + "{a: " * 1500,
+    "extends: recipe.yaml",
+    "extends: ../recipe.yml",
+    "extends: " + "x" * 400 + ".yaml",
+    "optimizer: {lr: " + "9" * 5000 + "}",
+    "network: {rank: " + "[" * 1500,
+    "network: {rank: " + "{a: " * 1500,
+    "network: {rank: '" + "[" * 1500 + "'}",
+    "network: {options: '{a: &a [1], b: *a}'}",
     "- 1",
     "",
     "%YAML 9.9\n---\na: 1",
     "a: 1\n---\nb: 2",
     "<<: 5",
     "\t: x",
-    "lr: 1:30:00",
-    "network_options: {width: 60000, depth: 900}",
+    "optimizer: {lr: 1:30:00}",
+    "network: {options: {width: 60000, depth: 900}}",
 ]
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{b}: &{b} [{', '.join([f'*{a}'] * 10)}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True)
@@ -186,6 +190,8 @@ def _value_for(hint: Any, draw: random.Random) -> Any:
     if draw.random() < 0.3:
         return _any_value(draw)
     origin, inner = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return _value_for(inner[0], draw)
     if origin is Literal:
         return draw.choice([*inner, "nothing"])
     if origin is list:
@@ -211,11 +217,15 @@ def _recipe_file(draw: random.Random, path: Path) -> None:
         path.write_text(draw.choice([*TEXTS, BOMB, MERGES]), "utf-8")
         return
     fields: dict[str, Any] = {**draw.choice([TINY, TINY, TINY_GAN])}
-    for name in draw.sample(FIELDS, draw.randint(1, 3)):
-        fields[name] = _value_for(HINTS[name], draw)
+    for name in draw.sample([*FIELDS], draw.randint(1, 3)):
+        fields[name] = _value_for(FIELDS[name].hint, draw)
+    nested = nest(fields)
     if draw.random() < 0.05:
-        fields[draw.choice([1, None, "", "lrr", "x" * 400])] = 1
-    content = bytearray(yaml.dump(fields).encode("utf-8", "surrogatepass"))
+        place = draw.choice([nested, nested["optimizer"]])
+        place[draw.choice([1, None, "", "lrr", "lr", "x" * 400])] = 1
+    if draw.random() < 0.05:
+        nested[draw.choice([*SECTIONS])] = _any_value(draw)
+    content = bytearray(yaml.dump(nested).encode("utf-8", "surrogatepass"))
     if kind < 0.3:
         for _ in range(draw.randint(1, 4)):
             content[draw.randrange(len(content))] = draw.choice(b"\0\xff:[]{}&*!|>'\"%@`\n\t-?, 9e")
@@ -243,7 +253,7 @@ def _command_line(draw: random.Random, recipe: str) -> list[str]:
             "to",
         ]
         name = draw.choice([*FIELDS, *own])
-        value = _value_for(HINTS.get(name, int | float | str), draw)
+        value = _value_for(FIELDS[name].hint if name in FIELDS else int | float | str, draw)
         many = isinstance(value, list) and draw.random() < 0.7
         option = f"--{name}.{draw.choice(OPTIONS)}" if draw.random() < 0.1 else f"--{name}"
         arguments += [option, *(map(_text, value) if many else [_text(value)])]
@@ -257,7 +267,7 @@ def _text(value: Any) -> str:
 def _cases(run: Any, folder: Path, first: int, count: int) -> None:
     refused = 0
     small = folder / "small.yaml"
-    small.write_text(yaml.safe_dump({**TINY, "methods": ["dense", "sttp"]}))
+    small.write_text(yaml.safe_dump(nest({**TINY, "methods": ["dense", "sttp"]})))
     for seed in range(first, first + count):
         draw = random.Random(seed)
         if draw.random() < 0.6:

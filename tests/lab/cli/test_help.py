@@ -26,7 +26,7 @@ def test_no_default_is_null(verb: str, capsys: pytest.CaptureFixture[str]) -> No
 def test_a_field_tells_its_default(capsys: pytest.CaptureFixture[str]) -> None:
     text = said(capsys, "train", "--help")
     assert "default: 64)" in text
-    assert "learning rate (type: float, default: 0.001)" in text
+    assert "learning rate (type: float above 0 and at most 1e+30, default: 0.001)" in text
 
 
 def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:

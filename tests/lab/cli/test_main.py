@@ -11,13 +11,14 @@ import yaml
 
 from sttp_riemann.lab.cli import main as cli
 from sttp_riemann.lab.training.loop import Trainer
+from sttp_riemann.lab.training.recipe import nest
 from tests.conftest import TINY
 
 
 @pytest.fixture
 def recipe(tmp_path):
     path = tmp_path / "tiny.yaml"
-    path.write_text(yaml.safe_dump({**TINY, "name": "tiny", "seeds": [0], "network_options": {"width": 8, "depth": 1}}))
+    path.write_text(yaml.safe_dump(nest({**TINY, "name": "tiny", "seeds": [0]})))
     return str(path)
 
 
@@ -61,7 +62,7 @@ def test_compare_takes_ranks_by_method(recipe, monkeypatch):
     monkeypatch.setattr("sttp_riemann.lab.studies.compare.compare", lambda *given: seen.append(given) or Nothing())
     assert cli.main(["compare", "--recipe", "figure7-cifar10", "--ranks.sttp", "[8, 0.5]", "--workers", "3"]) == 0
     ((compared, output, workers, sweep, margin),) = seen
-    assert compared.ranks == {"svdp": [4, 8, 16, 32, 64, 128], "sttp": [8, 0.5]}
+    assert compared.study.ranks == {"svdp": [4, 8, 16, 32, 64, 128], "sttp": [8, 0.5]}
     assert (str(output), workers, sweep, margin) == ("runs/figure7-cifar10", 3, {}, None)
 
 
@@ -99,12 +100,12 @@ def test_the_command_line_overrides_the_recipe_and_leaves_the_rest(recipe, monke
     monkeypatch.setattr(Trainer, "run", lambda self: {"final": {"step": 1}})
     options = ["--lr", "5e-3", "--betas", "0.5", "0.6", "--clip", "null", "--network_options.width", "16"]
     assert cli.main(["train", recipe, *options, "--augment.RandomHorizontalFlip", "{}", "--output", "here"]) == 0
-    assert seen[0].lr == 5e-3
-    assert seen[0].betas == [0.5, 0.6]
-    assert seen[0].clip is None
-    assert seen[0].network_options == {"width": 16, "depth": 1}
-    assert seen[0].augment == {"RandomHorizontalFlip": {}}
-    assert seen[0].steps == TINY["steps"]
+    assert seen[0].optimizer.lr == 5e-3
+    assert seen[0].optimizer.betas == [0.5, 0.6]
+    assert seen[0].optimizer.clip is None
+    assert seen[0].network.options == {"width": 16, "depth": 1}
+    assert seen[0].data.augment == {"RandomHorizontalFlip": {}}
+    assert seen[0].schedule.steps == TINY["steps"]
 
 
 @pytest.mark.parametrize(
@@ -120,32 +121,48 @@ def test_the_command_line_overrides_the_recipe_and_leaves_the_rest(recipe, monke
         (["compare", "--sweep", "frames=riemannian"], "sweep takes no frames: say which with --paths"),
         (["compare", "--seed", "1"], "unrecognized arguments: --seed 1"),
         (["compare", "--rnk", "3"], "unrecognized arguments: --rnk 3; see --help"),
-        (["compare", "--rank", "many"], "--rank: expected whole number or number or mapping, got many"),
-        (["compare", "--rank", "0"], "rank must be at least 1, not 0"),
-        (["compare", "--methods", "cp"], ", got cp; see --help"),
+        (
+            ["compare", "--rank", "many"],
+            "--rank must be a whole number from 1 to 2,147,483,647, or a number above 0 and at most 1, or a mapping, "
+            "each a whole number from 1 to 2,147,483,647, or a number above 0 and at most 1, not 'many'; see --help",
+        ),
+        (["compare", "--rank", "0"], "rank must be a whole number from 1 to"),
+        (
+            ["compare", "--methods", "cp"],
+            "--methods must be a list, each one of dense, sn, sr, svdp, sttp, not 'cp'",
+        ),
         (["compare", "--network", "lenet"], "network 'lenet': unknown network 'lenet'"),
         (["compare", "--network_options.wide", "3"], "unknown option of network 'digits_resnet' 'wide'"),
         (["compare", "--exclude", "conv9"], "conv9"),
-        (["compare", "--ranks.sttp", "8"], "ranks of 'sttp' must be a list"),
-        (["compare", "--ranks", "8"], "--ranks: expected"),
+        (["compare", "--ranks.sttp", "8"], "--ranks must be a mapping, each a list, each a whole number"),
+        (["compare", "--ranks", "8"], "--ranks must be a mapping, each a list"),
         (["compare", "--recipe", "figure7-cifar10", "--rank", "8"], "--rank has no effect"),
-        (["compare", "--workers", "0"], "workers must be at least 1, not 0"),
+        (["compare", "--workers", "0"], "--workers must be a whole number from 1 to 1,000,000, not '0'"),
         (["train", "digits", "--ranks.sttp", "[8]"], "unrecognized arguments: --ranks.sttp"),
         (["report"], "the following arguments are required: RUN"),
         (["report", "nowhere"], "there is no finished run to report: nowhere is no folder"),
         (["compare", "--data", "cifar10"], "data 'cifar10': cifar10 is not in"),
         (["compare", "--spectrum", "identity", "--penalty", "d_optimal"], "set spectrum to 'learned'"),
         (["train", "digits", "--augment", "{1: {}}"], "keys of augment must be text, not 1"),
-        (["train", "digits", "--augment.RandomCrop", "{size: .inf}"], "must be a finite number, not inf"),
+        (
+            ["train", "digits", "--augment.RandomCrop", "{size: .inf}"],
+            "in augment must be a finite number, not inf",
+        ),
         (["train", "digits", "--rank", "{5: 4}"], "keys of rank must be text, not 5"),
-        (["train", "digits", "--rank", "[" * 1500], "--rank: expected whole number or number or mapping"),
+        (["train", "digits", "--rank", "[" * 1500], "--rank must be a whole number"),
         (["train", "digits", "--augment", "{a: &a [1], b: *a}"], "an argument must not refer to parts of itself"),
-        (["train", "digits", "--output", "x" * 300], "output has a part of 300 bytes: 255 are the most"),
-        (["train", "digits", "--name", "é" * 150], "name must have at most 200 bytes, not 300"),
-        (["train", "digits", "--name", "../../x"], "name is that of a folder under runs/, and '../../x' cannot be"),
+        (
+            ["train", "digits", "--output", "x" * 300],
+            "must be text that is a path with parts of at most 255 bytes",
+        ),
+        (["train", "digits", "--name", "é" * 150], "--name must be text that names one folder, in at most 200 bytes"),
+        (
+            ["train", "digits", "--name", "../../x"],
+            "one folder, in at most 200 bytes, not '../../x'",
+        ),
         (["train", "digits", "--name", "a\0b"], "an argument must not hold a zero byte"),
         (["train", "digits", "--name", "a\udcffb"], "an argument must be UTF-8"),
-        (["train", "x" * 300 + ".yaml"], "recipe has a part of 305 bytes"),
+        (["train", "x" * 300 + ".yaml"], "--recipe must be text that is a path with parts of at most 255 bytes"),
         (["train", "digits", "--network", "sngan8_generator"], "network 'sngan8_generator' does not work on images of"),
         (["train", "digits", "--network", "sngan8_discriminator"], "does not work on images of"),
         (["train", "gan-digits", "--network", "digits_resnet"], "not one score, (1,)"),
@@ -159,11 +176,14 @@ def test_the_command_line_overrides_the_recipe_and_leaves_the_rest(recipe, monke
         (["train", "digits", "--network_options", "{width: 70000}"], "width must be at most 65536, got 70000"),
         (["train", "digits", "--network_options", "{depth: 1000000}"], "depth must be at most 1000"),
         (["train", "gan-digits", "--generator_options", "{latent_dim: 3000000000}"], "must be at most 2147483647"),
-        (["train", "digits", "--weight_decay", "1e300"], "weight_decay must be at most 1,000,000.0, not 1e+300"),
-        (["train", "digits", "--mixup", "1e-300"], "mixup must be at least 0.001, not 1e-300"),
-        (["train", "digits", "--lr", "nan"], "--lr: expected number, got nan"),
-        (["bench", "--budget", "inf"], "--budget: expected number, got inf"),
-        (["ablate", "--drift_steps", "2147483648"], "--drift_steps must be at most 2147483647"),
+        (
+            ["train", "digits", "--weight_decay", "1e300"],
+            "must be a number from 0 to 1,000,000, not '1e300'",
+        ),
+        (["train", "digits", "--mixup", "1e-300"], "must be a number from 0.001 to 1,000, or 0, not '1e-300'"),
+        (["train", "digits", "--lr", "nan"], "--lr must be a number above 0 and at most 1e+30, not 'nan'"),
+        (["bench", "--budget", "inf"], "--budget must be a number above 0 and at most 1,000,000,000, not 'inf'"),
+        (["ablate", "--drift_steps", "2147483648"], "--drift_steps must be a whole number from 1 to 1,000,000,000"),
         (["train", "gan-digits", "--metrics", "prc", "--metric_samples", "2"], "metric_samples must be at least 4 for"),
         (
             ["train", "gan-digits", "--metrics", "is", "--metric_samples", "4"],
@@ -273,7 +293,7 @@ def test_a_fault_while_running_is_one_line_and_status_1(recipe, capsys):
 @pytest.mark.parametrize("command", [["compare", "--recipe"], ["train"]])
 def test_a_name_that_leads_out_of_runs_is_refused_and_nothing_written(command, name, recipe, tmp_path, capsys):
     path = tmp_path / "named.yaml"
-    path.write_text(yaml.safe_dump({**TINY, "name": name}))
+    path.write_text(yaml.safe_dump(nest({**TINY, "name": name})))
     before = sorted(tmp_path.rglob("*"))
     assert cli.main([*command, str(path)]) == 2
     assert capsys.readouterr().err.startswith("sttp-riemann: name ")

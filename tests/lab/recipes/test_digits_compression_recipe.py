@@ -14,7 +14,7 @@ def runs():
 def test_it_has_five_ranks_and_more_of_both_methods_on_both_paths():
     ranks = {}
     for run in runs():
-        ranks.setdefault((run.method, run.frames, run.seed), set()).add(run.rank)
+        ranks.setdefault((run.network.method, run.network.frames, run.seed), set()).add(run.network.rank)
     low_rank = {key: found for key, found in ranks.items() if key[0] != "dense"}
     assert len(low_rank) == 2 * 2 * 3
     assert min(map(len, low_rank.values())) >= 5

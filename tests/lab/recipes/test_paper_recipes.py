@@ -12,7 +12,6 @@ from sttp_riemann.lab.data import load_dataset
 from sttp_riemann.lab.studies.plan import plan
 from sttp_riemann.lab.studies.variant import Variant
 from sttp_riemann.lab.training import gan_evaluation
-from sttp_riemann.lab.training.gan import discriminator_recipe, generator_recipe
 from sttp_riemann.lab.training.loop import Trainer
 from sttp_riemann.lab.training.recipe import Recipe
 from sttp_riemann.lab.training.represent import build_network
@@ -34,7 +33,7 @@ PRINTED = list(csv.DictReader((Path(__file__).parents[1] / "networks" / "paper_c
 
 
 def read(name: str, **changes) -> Recipe:
-    return Recipe.from_dict({**recipes.read(name), **changes})
+    return Recipe.from_dict(recipes.read(name)).changed(**changes)
 
 
 def printed(name: str, part: str) -> str | None:
@@ -42,9 +41,9 @@ def printed(name: str, part: str) -> str | None:
     recipe, table = read(name), name[5] if name.startswith("table") else "3"
     for row in PRINTED:
         same = (row["method"].lower(), row["spectrum"], int(row["rank"])) == (
-            recipe.method,
-            recipe.spectrum,
-            recipe.rank,
+            recipe.network.method,
+            recipe.network.spectrum,
+            recipe.network.rank,
         )
         if (
             same
@@ -65,12 +64,15 @@ def test_the_whole_figure_has_every_point_on_both_paths():
     """A run of the figure is the run that the point's own recipe has, and has the paper's figures with its rank."""
     figure, found = read(FIGURE), {}
     for run in plan(figure):
-        point = f"{FIGURE}-{run.method}-rank{run.rank}" if run.low_rank else "table2-cifar10-sn"
-        found.setdefault(point, []).append((run.frames, run.seed))
-        if run.low_rank:
-            assert run.what_matters() == read(point).for_run(run.method, run.frames, run.seed).what_matters()
-        named = next((figure.paper[name] for name in Variant.of(run).paper_names if name in figure.paper), None)
-        assert (named,) == (tuple(read(point).paper.values()) or (None,))
+        point = f"{FIGURE}-{run.network.method}-rank{run.network.rank}" if run.network.low_rank else "table2-cifar10-sn"
+        found.setdefault(point, []).append((run.network.frames, run.seed))
+        if run.network.low_rank:
+            assert (
+                run.what_matters()
+                == read(point).for_run(run.network.method, run.network.frames, run.seed).what_matters()
+            )
+        named = next((figure.study.paper[n] for n in Variant.of(run).paper_names if n in figure.study.paper), None)
+        assert (named,) == (tuple(read(point).study.paper.values()) or (None,))
     assert found.pop("table2-cifar10-sn") == [("riemannian", seed) for seed in (0, 1, 2)]
     assert set(found) == {name for name in BOTH if name.startswith("figure6")}
     for runs in found.values():
@@ -79,15 +81,13 @@ def test_the_whole_figure_has_every_point_on_both_paths():
 
 @pytest.mark.parametrize("name", [*TABLES, *BOTH, FIGURE])
 def test_the_protocol_is_the_papers(name):
-    recipe = read(name)
-    assert recipe.name == name
-    assert (recipe.task, recipe.gan_loss, recipe.conditional) == ("gan", "hinge", False)
-    assert (recipe.steps, recipe.discriminator_steps, recipe.batch_size) == (100_000, 5, 64)
-    assert (recipe.optimizer, recipe.lr, recipe.betas, recipe.decay) == ("adam", 2e-4, [0.0, 0.9], "linear")
-    assert (recipe.init, recipe.seeds) == ("noisy_identity", [0, 1, 2])
-    assert (recipe.metrics, recipe.metric_samples, recipe.is_splits) == (["is", "fid", "kid"], 50_000, 10)
-    assert (recipe.kid_subsets, recipe.kid_subset_size) == (100, 1000)
-    assert recipe.download is False
+    fields = read(name).flat()
+    wanted = {"name": name, "task": "gan", "gan_loss": "hinge", "conditional": False, "download": False}
+    wanted |= {"steps": 100_000, "discriminator_steps": 5, "batch_size": 64, "decay": "linear", "seeds": [0, 1, 2]}
+    wanted |= {"optimizer": "adam", "lr": 2e-4, "betas": [0.0, 0.9], "init": "noisy_identity"}
+    wanted |= {"metrics": ["is", "fid", "kid"], "metric_samples": 50_000, "is_splits": 10}
+    wanted |= {"kid_subsets": 100, "kid_subset_size": 1000}
+    assert {field: fields[field] for field in wanted} == wanted
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -95,32 +95,34 @@ def test_a_discriminator_is_held_as_its_row_says(name):
     recipe = read(name)
     _, data, variant = name.split("-", 2)
     assert recipe.label.removesuffix("-riemannian") == variant
-    assert recipe.methods == [recipe.method]
-    assert recipe.rank == 64
-    assert recipe.generator_method == "dense"
     size, width = (32, 32) if data == "cifar10" else (48, 64)
-    assert recipe.image_size == size
-    assert recipe.network == f"sngan{size}_discriminator"
-    assert recipe.network_options == ({"width": width} if name.startswith("table1") else {})
-    assert recipe.generator_options == {}
-    assert list(recipe.paper) == [variant.upper()]
+    wanted = {"methods": [recipe.network.method], "rank": 64, "generator_method": "dense", "generator_options": {}}
+    wanted |= {"image_size": size, "network": f"sngan{size}_discriminator"}
+    wanted |= {"network_options": {"width": width} if name.startswith("table1") else {}}
+    fields = recipe.flat()
+    assert {field: fields[field] for field in wanted} == wanted
+    assert list(recipe.study.paper) == [variant.upper()]
 
 
 @pytest.mark.parametrize("name", BOTH)
 def test_both_networks_are_held_as_their_row_says(name):
     recipe = read(name)
     _, _, method, rank = name.split("-")
-    theirs = generator_recipe(recipe)
+    theirs = recipe.of_generator()
     for player, weight in ((recipe, 1.0), (theirs, 0.75)):
-        assert (player.method, f"rank{player.rank}", player.spectrum) == (method, rank, "learned")
-        assert (player.penalty, player.penalty_weight) == ("d_optimal", weight)
-    assert (recipe.exclude, theirs.exclude) == ([], ["linear"])
+        assert (player.network.method, f"rank{player.network.rank}", player.network.spectrum) == (
+            method,
+            rank,
+            "learned",
+        )
+        assert (player.network.penalty, player.network.penalty_weight) == ("d_optimal", weight)
+    assert (recipe.network.exclude, theirs.network.exclude) == ([], ["linear"])
 
 
 @pytest.mark.parametrize("name", [*TABLES, *BOTH])
 def test_compression_is_the_papers(name):
     recipe, data = read(name), load_dataset("fake")
-    parts = {"D": discriminator_recipe(recipe), "G": generator_recipe(recipe)}
+    parts = {"D": recipe.of_discriminator(), "G": recipe.of_generator()}
     for part, player in parts.items():
         expected = printed(name, part)
         if expected is None:

@@ -19,15 +19,15 @@ def test_every_shipped_recipe_is_valid_and_says_what_it_is(name):
 
 def test_a_recipe_may_be_a_file(tmp_path):
     path = tmp_path / "mine.yml"
-    path.write_text("rank: 3\nlr: 1e-3\n")
-    assert Recipe.from_dict(recipes.read(str(path))).lr == 1e-3
+    path.write_text("network: {rank: 3}\noptimizer: {lr: 1e-3}\n")
+    assert Recipe.from_dict(recipes.read(str(path))).optimizer.lr == 1e-3
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("rank: [", "is not valid YAML at line 1"),
-        ("- rank", "must be a mapping of field: value"),
+        ("- rank", "must be a mapping of section: fields"),
         ("!!python/object/apply:os.system ['true']", "is not valid YAML"),
         ("\x00", "is not valid YAML"),
         ("lr: !!float x", "is not valid YAML: could not convert string to float: 'x'"),
@@ -54,7 +54,7 @@ def test_a_file_that_is_no_recipe_is_refused_by_name(text, message, tmp_path):
 
 def test_anchors_that_make_millions_of_values_are_refused_in_a_short_message(tmp_path):
     path = tmp_path / "bomb.yaml"
-    path.write_text(f"paper:\n{textwrap.indent(BOMB, '  ')}")
+    path.write_text(f"study:\n  paper:\n{textwrap.indent(BOMB, '    ')}")
     with pytest.raises(RecipeError, match="paper holds more than 10000 values") as error:
         Recipe.from_dict(recipes.read(str(path)))
     assert len(str(error.value)) < 300
@@ -62,5 +62,5 @@ def test_anchors_that_make_millions_of_values_are_refused_in_a_short_message(tmp
 
 def test_a_recipe_may_name_a_part_and_use_it_again(tmp_path):
     path = tmp_path / "mine.yaml"
-    path.write_text("network_options: &o {width: 8}\ngenerator_options: {<<: *o, latent_dim: 4}\n")
-    assert recipes.read(str(path))["generator_options"] == {"width": 8, "latent_dim": 4}
+    path.write_text("network: {options: &o {width: 8}}\ngenerator: {options: {<<: *o, latent_dim: 4}}\n")
+    assert recipes.read(str(path))["generator"]["options"] == {"width": 8, "latent_dim": 4}

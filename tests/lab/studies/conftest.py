@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from sttp_riemann.lab.studies.classify import CLASSIFY
 from sttp_riemann.lab.studies.page import Page, build_page
 from sttp_riemann.lab.studies.runs import Result
 from sttp_riemann.lab.training.loop import RESULT
-from sttp_riemann.lab.training.recipe import Recipe
+from sttp_riemann.lab.training.recipe import FIELDS, Recipe, nest
 
 VARIANTS = [("dense", "riemannian")]
 VARIANTS += [(method, path) for method in ("svdp", "sttp") for path in ("riemannian", "householder")]
@@ -21,8 +20,8 @@ def result(
     method: str, frames: str = "riemannian", seed: int = 0, accuracy: float | None = None, **changes: Any
 ) -> Result:
     """A finished run that nobody ran; what is no part of a result changes its recipe."""
-    own = {name: changes.pop(name) for name in list(changes) if name in Recipe().to_dict()}
-    recipe = dataclasses.replace(Recipe(), method=method, frames=frames, seed=seed, **own)
+    own = {name: changes.pop(name) for name in list(changes) if name in FIELDS}
+    recipe = Recipe().changed(method=method, frames=frames, seed=seed, **own)
     dense = method == "dense"
     accuracy = 0.92 + 0.01 * seed if accuracy is None else accuracy
     history = [
@@ -33,7 +32,7 @@ def result(
         history = [{**row, "orthogonality_error": 1e-6 * row["step"]} for row in history]
     place = Path("runs") / f"{method}-{frames}-{sorted(own.items())}" / f"seed{seed}"
     return {
-        "recipe": recipe.to_dict(),
+        "recipe": recipe.flat(),
         "environment": {"torch": "2", "threads": 1},
         "final": history[-1],
         "median_step_ms": 10.0 if dense else 12.0,
@@ -75,12 +74,17 @@ def page(runs: list[Result]) -> Page:
     return build_page(runs, CLASSIFY)
 
 
+def stored(run: Result) -> dict[str, Any]:
+    """What a file holds of a run."""
+    return {**{k: v for k, v in run.items() if k != "folder"}, "recipe": nest(run["recipe"])}
+
+
 def store(runs: list[Result], folder: Path) -> Path:
     """Write finished runs into a folder each."""
     for number, run in enumerate(runs):
         own = folder / f"{number}"
         own.mkdir(parents=True)
-        own.joinpath(RESULT).write_text(json.dumps({k: v for k, v in run.items() if k != "folder"}))
+        own.joinpath(RESULT).write_text(json.dumps(stored(run)))
     return folder
 
 

@@ -23,7 +23,7 @@ def finished(tmp_path_factory):
     """A finished study of dense and STTP, with its recipe and folder."""
     from tests.conftest import TINY
 
-    recipe = Recipe.from_dict({**TINY, "seeds": [0, 1], "methods": ["dense", "sttp"], "validation": 0.2})
+    recipe = Recipe().changed(**{**TINY, "seeds": [0, 1], "methods": ["dense", "sttp"], "validation": 0.2})
     folder = tmp_path_factory.mktemp("study")
     return recipe, folder, compare(recipe, folder)
 
@@ -47,7 +47,7 @@ def changed(finished, tmp_path, **changes):
         run = Trainer.run
         patch.setattr(Trainer, "run", lambda self: made.append(self.recipe) or run(self))
         sweep = changes.pop("sweep", None)
-        study = compare(Recipe.from_dict({**recipe.to_dict(), **changes}), tmp_path / "study", sweep=sweep)
+        study = compare(recipe.changed(**changes), tmp_path / "study", sweep=sweep)
     return study, made
 
 
@@ -59,21 +59,21 @@ def test_what_is_finished_is_not_done_again(finished, tmp_path):
 
 def test_another_seed_trains_only_itself_and_all_are_reported(finished, tmp_path):
     study, made = changed(finished, tmp_path, seeds=[2])
-    assert [(run.method, run.seed) for run in made] == [("dense", 2), ("sttp", 2), ("sttp", 2)]
+    assert [(run.network.method, run.seed) for run in made] == [("dense", 2), ("sttp", 2), ("sttp", 2)]
     assert sorted(set(study.table.seed)) == [0, 1, 2]
     assert len(study.table) == 9
 
 
 def test_ranks_that_are_added_train_only_themselves(finished, tmp_path):
     study, made = changed(finished, tmp_path, ranks={"sttp": [2, 4]}, seeds=[0])
-    assert {(run.method, run.rank) for run in made} == {("sttp", 2)}
+    assert {(run.network.method, run.network.rank) for run in made} == {("sttp", 2)}
     assert study.page.ranked
     assert len(study.table) == 8
 
 
 def test_rates_that_are_added_train_only_themselves_and_the_best_is_chosen(finished, tmp_path):
     study, made = changed(finished, tmp_path, methods=["dense"], seeds=[0, 1], sweep={"lr": [1e-2, 1e-5]})
-    assert [run.lr for run in made] == [1e-5, 1e-5]
+    assert [run.optimizer.lr for run in made] == [1e-5, 1e-5]
     dense = study.table[study.table.variant == "dense"]
     best = dense.groupby("rate").validation_accuracy.mean().idxmax()
     assert set(dense[dense.chosen].rate) == {best}
@@ -83,7 +83,7 @@ def test_rates_that_are_added_train_only_themselves_and_the_best_is_chosen(finis
 def test_runs_that_cannot_share_a_page_are_refused_before_any_has_run(finished, tmp_path):
     recipe, folder, _ = finished
     with pytest.raises(RecipeError, match=r"cannot share a page: network_options"):
-        compare(Recipe.from_dict({**recipe.to_dict(), "network_options": {"width": 4, "depth": 1}}), folder)
+        compare(recipe.changed(network_options={"width": 4, "depth": 1}), folder)
 
 
 def test_values_that_cannot_share_a_page_are_refused_before_any_has_run(tiny, tmp_path, no_step):

@@ -45,13 +45,13 @@ TITLES = ["dense", "SN", *(f"STTP-{letter} {path}" for letter in "CR" for path i
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory, digits_cache):
-    return compare(Recipe.from_dict(FIELDS), tmp_path_factory.mktemp("study"))
+    return compare(Recipe().changed(**FIELDS), tmp_path_factory.mktemp("study"))
 
 
 def test_every_method_spectrum_and_path_has_its_runs():
-    runs = plan(Recipe.from_dict(FIELDS))
+    runs = plan(Recipe().changed(**FIELDS))
     assert len(runs) == 2 * len(TITLES)
-    assert {(run.spectrum, run.penalty) for run in runs if run.low_rank} == {
+    assert {(run.network.spectrum, run.network.penalty) for run in runs if run.network.low_rank} == {
         ("identity", "none"), ("learned", "d_optimal")
     }  # fmt: skip
 
@@ -112,7 +112,7 @@ def test_a_damaged_record_is_refused_by_name(tmp_path):
 
 
 def test_a_run_without_metrics_has_figures_all_the_same(tmp_path):
-    recipe = Recipe.from_dict({**FIELDS, "metrics": [], "methods": ["dense"], "spectra": [], "seeds": [0]})
+    recipe = Recipe().changed(**{**FIELDS, "metrics": [], "methods": ["dense"], "spectra": [], "seeds": [0]})
     study = compare(recipe, tmp_path)
     assert len(study.figures) == 6
     assert study.page.primary.column == "diversity"
@@ -122,7 +122,7 @@ def test_a_run_without_metrics_has_figures_all_the_same(tmp_path):
 def ranked(tmp_path_factory, digits_cache):
     changes = {"methods": ["sn", "sttp"], "spectra": [], "seeds": [0], "ranks": {"sttp": [2, 4]}}
     paper = {"STTP-C r=4": {"fid": 9.0}}
-    recipe = Recipe.from_dict({**FIELDS, **changes, "steps": 2, "spectrum": "identity", "paper": paper})
+    recipe = Recipe().changed(**{**FIELDS, **changes, "steps": 2, "spectrum": "identity", "paper": paper})
     return compare(recipe, tmp_path_factory.mktemp("ranks"))
 
 

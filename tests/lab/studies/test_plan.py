@@ -7,7 +7,7 @@ from sttp_riemann.lab.studies.plan import plan, read_sweep
 
 
 def test_dense_runs_once_a_seed_and_the_others_on_every_path(tiny):
-    runs = [(run.method, run.frames, run.seed) for run in plan(tiny(seeds=[3, 5]))]
+    runs = [(run.network.method, run.network.frames, run.seed) for run in plan(tiny(seeds=[3, 5]))]
     paths = ("riemannian", "householder")
     variants = [("dense", "riemannian"), *((method, path) for method in ("svdp", "sttp") for path in paths)]
     assert runs == [(*variant, seed) for seed in (3, 5) for variant in variants]
@@ -15,7 +15,7 @@ def test_dense_runs_once_a_seed_and_the_others_on_every_path(tiny):
 
 def test_every_low_rank_method_runs_at_every_rank_on_every_path(tiny):
     runs = plan(tiny(seeds=[0], ranks={"svdp": [1, 2], "sttp": [0.5]}))
-    assert [(run.method, run.frames, run.rank) for run in runs[1:]] == [
+    assert [(run.network.method, run.network.frames, run.network.rank) for run in runs[1:]] == [
         ("svdp", "riemannian", 1), ("svdp", "riemannian", 2), ("svdp", "householder", 1), ("svdp", "householder", 2),
         ("sttp", "riemannian", 0.5), ("sttp", "householder", 0.5),
     ]  # fmt: skip
@@ -23,17 +23,17 @@ def test_every_low_rank_method_runs_at_every_rank_on_every_path(tiny):
 
 def test_a_method_without_ranks_runs_at_the_recipes_own(tiny):
     runs = plan(tiny(seeds=[0], paths=["riemannian"], ranks={"sttp": [2]}))
-    assert [(run.method, run.rank) for run in runs[1:]] == [("svdp", 4), ("sttp", 2)]
+    assert [(run.network.method, run.network.rank) for run in runs[1:]] == [("svdp", 4), ("sttp", 2)]
 
 
 def test_swept_fields_are_combined(tiny):
     runs = plan(tiny(seeds=[0], methods=["sttp"], paths=["riemannian"]), {"lr": [0.1, "2e-1"], "clip": [None, 1]})
-    assert [(run.lr, run.clip) for run in runs] == [(0.1, None), (0.1, 1), (0.2, None), (0.2, 1)]
+    assert [(run.optimizer.lr, run.optimizer.clip) for run in runs] == [(0.1, None), (0.1, 1), (0.2, None), (0.2, 1)]
 
 
 def test_what_is_nothing_to_dense_weights_is_not_swept_over_them(tiny):
     runs = plan(tiny(seeds=[0], methods=["dense", "sttp"], paths=["riemannian"]), {"init": ["identity", "orthogonal"]})
-    assert [run.method for run in runs] == ["dense", "sttp", "sttp"]
+    assert [run.network.method for run in runs] == ["dense", "sttp", "sttp"]
 
 
 @pytest.mark.parametrize(

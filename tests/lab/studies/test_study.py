@@ -148,7 +148,7 @@ def test_the_recipe_is_told_as_yaml_without_folders_of_this_machine():
     assert "/home/me" not in text
     fields = yaml.safe_load(text)
     assert (fields["data"], fields["rank"]) == ("folder:cats", [2, 8])
-    assert Recipe.from_dict({**fields, "rank": 2}).lr == Recipe().lr
+    assert Recipe().changed(**{**fields, "rank": 2}).optimizer.lr == Recipe().optimizer.lr
 
 
 def test_a_notebook_shows_table_findings_and_figures(results):

@@ -34,6 +34,6 @@ def tiny_gan() -> Callable[..., Recipe]:
     """A recipe of a GAN that trains in a fraction of a second, with any of its fields changed."""
 
     def make(**changes: Any) -> Recipe:
-        return Recipe.from_dict({**TINY_GAN, **changes})
+        return Recipe().changed(**{**TINY_GAN, **changes})
 
     return make

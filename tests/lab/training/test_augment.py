@@ -14,7 +14,7 @@ LABELS = torch.arange(8) % 3
 
 
 def augmentation(**fields) -> Augmentation:
-    return Augmentation(Recipe(**fields), classes=3, example=IMAGES[0])
+    return Augmentation(Recipe().changed(**fields), classes=3, example=IMAGES[0])
 
 
 def test_nothing_asked_for_changes_nothing():

@@ -19,7 +19,7 @@ def taught(tmp_path_factory):
     from tests.conftest import TINY
 
     folder = tmp_path_factory.mktemp("teacher")
-    Trainer(Recipe.from_dict({**TINY, "method": "dense", "steps": 20}), folder).run()
+    Trainer(Recipe().changed(**{**TINY, "method": "dense", "steps": 20}), folder).run()
     return str(folder)
 
 
@@ -92,8 +92,8 @@ def test_a_teacher_that_is_not_there_is_refused_by_name(tiny, tmp_path):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"distill": 1.5}, r"distill must be in \[0, 1\], not 1.5"),
-        ({"temperature": 0.0}, "temperature must be positive, not 0.0"),
+        ({"distill": 1.5}, "distill must be a number from 0 to 1, not 1.5"),
+        ({"temperature": 0.0}, "temperature must be a number from 0.001 to 1,000, not 0.0"),
         ({"task": "gan", "teacher": "x"}, "teacher is for task 'classify'"),
     ],
 )

@@ -23,7 +23,7 @@ def task(recipe) -> Gan:
 
 
 def draws(recipe, gan):
-    return DataOrder(gan.size, recipe.batch_size, recipe.seed).draw
+    return DataOrder(gan.size, recipe.schedule.batch_size, recipe.seed).draw
 
 
 @pytest.mark.parametrize("loss", ["hinge", "non_saturating", "wasserstein", "wasserstein_hinge"])
@@ -103,7 +103,7 @@ def test_both_networks_are_represented_each_in_its_own_way(tiny_gan):
 
 @pytest.mark.parametrize(("method", "expected"), [("sn", "dense"), ("sttp", "sttp")])
 def test_a_generator_that_follows_takes_low_rank_methods_alone(method, expected, tiny_gan):
-    assert task(tiny_gan(method=method, generator_method="follow")).generator.recipe.method == expected
+    assert task(tiny_gan(method=method, generator_method="follow")).generator.recipe.network.method == expected
 
 
 @pytest.mark.parametrize("method", ["sn", "sr"])
@@ -145,7 +145,7 @@ def test_a_nan_ends_the_run_with_one_line(tiny_gan, tmp_path):
         ({"generator": "digits_resnet", "generator_options": {}}, "makes no images: choose one such as sngan32_gen"),
         ({"generator": "sngan8_generatr"}, "did you mean 'sngan8_generator'"),
         ({"generator_method": "sttp", "generator_exclude": ["head"]}, "exclude names 'head'"),
-        ({"label_smoothing": 0.1}, "label_smoothing and mixup are for task 'classify'"),
+        ({"label_smoothing": 0.1}, "label_smoothing is for task 'classify'"),
         ({"metrics": ["kid"], "metric_samples": 10, "kid_subset_size": 20}, "kid_subset_size 20 is more than"),
         (
             {"metrics": ["kid"], "metric_samples": 2000, "kid_subset_size": 1800, "extractor": "digits"},
@@ -153,7 +153,7 @@ def test_a_nan_ends_the_run_with_one_line(tiny_gan, tmp_path):
         ),
         ({"penalty": "d_optimal", "spectrum": "learned", "generator_spectrum": "identity", "generator_method": "sttp"},
          "generator_penalty 'd_optimal' has nothing to act on"),
-        ({"task": "classify", "method": "sn"}, "method 'sn' is a discriminator's: set task to 'gan'"),
+        ({"task": "classify", "method": "sn"}, "generator is for task 'gan', and this is 'classify': leave it out"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_refused_in_one_line(changes, message, tiny_gan):

@@ -24,8 +24,8 @@ def model():
 
 
 def trained(model, recipe, steps=3):
-    if recipe.method != "dense":
-        sr.reparameterize(model, rank=3, frames=recipe.frames)
+    if recipe.network.method != "dense":
+        sr.reparameterize(model, rank=3, frames=recipe.network.frames)
     optimizer = build_optimizer(model, recipe)
     for _ in range(steps):
         optimizer.zero_grad()
@@ -101,6 +101,23 @@ def test_a_count_of_steps_that_is_no_number_is_refused(tiny, model):
     tensors, values = split_state(trained(model, recipe))
     with pytest.raises(ValueError, match=r"the optimizer's 'step' of weight is \(6, 8\), not \(\)"):
         join_state(build_optimizer(model, recipe), model, {**tensors, "0.step": torch.zeros(6, 8)}, values)
+
+
+OTHER_FORMS = [torch.Tensor.double, torch.Tensor.bool, lambda t: t[..., None], lambda t: t.new_zeros(7)]
+
+
+# Fused kernels write past the end of what is smaller than they expect
+@pytest.mark.parametrize("change", OTHER_FORMS)
+@pytest.mark.parametrize(("name", "frames", "kind"), KINDS)
+def test_a_state_of_another_shape_or_type_is_refused(name, frames, kind, change, tiny, model):
+    recipe = tiny(optimizer=name, frames=frames)
+    tensors, values = split_state(trained(model, recipe))
+    other = build_optimizer(model, recipe)
+    for key, tensor in tensors.items():
+        with pytest.raises(ValueError, match=f"the optimizer's '{key.partition('.')[2]}' of .* is .*, (and )?not "):
+            join_state(other, model, {**tensors, key: change(tensor)}, values)
+    assert tensors
+    assert not other.state
 
 
 @pytest.mark.parametrize(("name", "frames", "kind"), KINDS)

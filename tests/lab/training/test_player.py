@@ -18,8 +18,8 @@ def player(recipe, model=None):
     if model is None:
         torch.manual_seed(0)
         model = nn.Sequential(nn.Linear(12, 16), nn.Tanh(), nn.Linear(16, 12))
-        if recipe.method != "dense":
-            sr.reparameterize(model, rank=4, frames=recipe.frames)
+        if recipe.network.method != "dense":
+            sr.reparameterize(model, rank=4, frames=recipe.network.frames)
     return Player(model, recipe, Accelerator(cpu=True))
 
 

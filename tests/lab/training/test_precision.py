@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -22,13 +21,13 @@ SMALL = {"width": 16, "depth": 2}
 @pytest.mark.parametrize("method", ["sttp", "svdp"])
 @pytest.mark.parametrize("frames", ["riemannian", "householder"])
 def test_bf16_keeps_frames_orthonormal_and_the_accuracy_within_a_point(method: Any, frames: Any, tmp_path) -> None:
-    study = Recipe.from_dict({**recipes.read("digits"), "network_options": SMALL})
-    study = replace(study, steps=STEPS, evaluate_every=200, device="cpu")
+    study = Recipe.from_dict(recipes.read("digits")).changed(network_options=SMALL)
+    study = study.changed(steps=STEPS, evaluate_every=200, device="cpu")
     accuracies: dict[str, list[float]] = {"float32": [], "bf16": []}
     # Seeds differ by more than a point among themselves, so means are compared
-    for seed in study.seeds:
+    for seed in study.study.seeds:
         for precision, found in accuracies.items():
-            run = replace(study.for_run(method, frames, seed), precision=precision)  # type: ignore[arg-type]
+            run = study.for_run(method, frames, seed).changed(precision=precision)
             trainer = Trainer(run, tmp_path / f"{precision}{seed}")
             result = trainer.run()
             assert {p.dtype for p in trainer.task.players["classifier"].model.parameters()} == {torch.float32}

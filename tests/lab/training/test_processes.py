@@ -29,7 +29,7 @@ def worker(rank: int, world: int, port: str, recipe: Recipe, folder: Path) -> No
     trainer.run()
     model = trainer.task.players["classifier"].model
     torch.save(model.state_dict(), folder / f"rank{rank}.pt")
-    weights = sr.decompress(model) if recipe.method != "dense" else model
+    weights = sr.decompress(model) if recipe.network.method != "dense" else model
     torch.save(weights.state_dict(), folder / f"weights{rank}.pt")
     torch.distributed.destroy_process_group()
 
@@ -74,7 +74,7 @@ def test_two_processes_train_what_one_does(method, optimizer, spectrum, lr, fram
 @pytest.fixture(scope="module")
 def ended(tmp_path_factory) -> tuple[Recipe, Path]:
     """A run of two processes."""
-    recipe = Recipe.from_dict({**TINY, "ema": 0.5, "accumulate": 2, "steps": 4, "evaluate_every": 2})
+    recipe = Recipe().changed(**{**TINY, "ema": 0.5, "accumulate": 2, "steps": 4, "evaluate_every": 2})
     return recipe, together(recipe, tmp_path_factory.mktemp("two"), 2)
 
 

@@ -79,7 +79,7 @@ def test_a_step_that_is_left_out_moves_nothing_but_the_data(method, frames, opti
     before, queue = state(trainer), trainer.order.state()["queue"]
     trainer._step()
     assert same(state(trainer), before)
-    assert torch.equal(trainer.order.state()["queue"], queue[trainer.recipe.batch_size :])
+    assert torch.equal(trainer.order.state()["queue"], queue[trainer.recipe.schedule.batch_size :])
     assert (trainer.progress.step, trainer.progress.skipped, len(trainer.progress.losses)) == (3, 1, 2)
     trainer._step()
     assert not same(state(trainer), before)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import pytest
@@ -22,7 +21,7 @@ from tests.conftest import TINY
 def written(tmp_path_factory) -> Path:
     """The last checkpoint of a run."""
     folder = tmp_path_factory.mktemp("written")
-    Trainer(Recipe.from_dict(TINY), folder).run()
+    Trainer(Recipe().changed(**TINY), folder).run()
     return checkpoints(folder)[-1]
 
 
@@ -52,7 +51,7 @@ def test_a_gan_has_two_networks_and_no_classifier(tmp_path):
     from sttp_riemann.lab import recipes
 
     changes = {"steps": 1, "batch_size": 4, "metrics": [], "discriminator_steps": 1, "device": "cpu", "threads": 1}
-    recipe = Recipe.from_dict({**recipes.read("gan-digits"), **changes, "method": "sttp", "generator_method": "follow"})
+    recipe = Recipe.from_dict(recipes.read("gan-digits")).changed(**changes, method="sttp", generator_method="follow")
     Trainer(recipe, tmp_path).run()
     saved = load_saved(tmp_path)
     assert list(saved.players) == ["discriminator", "generator"]
@@ -78,7 +77,7 @@ def test_what_is_no_checkpoint_of_a_network_is_refused_by_name(tiny, tmp_path):
     ("key", "value", "message"),
     [
         ("recipe", [], "recipe is not a mapping"),
-        ("recipe", {"lr": {}}, "lr must be a number"),
+        ("recipe", {"optimizer": {"lr": {}}}, "lr must be a number"),
         ("recipe", {"warp": 9}, "write it again"),
         ("images", {}, "images has no channels"),
         ("images", {"channels": "1", "image_size": 8, "num_classes": 10}, "channels is not a whole number"),
@@ -101,9 +100,9 @@ def test_values_of_wrong_types_are_refused_by_name(key, value, message, written,
 
 def test_a_classifier_that_no_run_is_of_tells_no_accuracy(tmp_path):
     model = build_model("digits_resnet", num_classes=10, in_channels=1, width=8, depth=1)
-    recipe = Recipe.from_dict(TINY)
+    recipe = Recipe().changed(**TINY)
     path = tmp_path / "dense.safetensors"
-    save_classifier(path, model, dataclasses.replace(recipe, method="dense"), Images(1, 8, 10))
+    save_classifier(path, model, recipe.changed(method="dense"), Images(1, 8, 10))
     assert load_trained(str(path)).accuracy is None
 
 

@@ -16,5 +16,5 @@ from sttp_riemann.lab.training.schedule import learning_rate
     ],
 )
 def test_the_learning_rate_follows_its_decay(decay, rates):
-    recipe = Recipe(decay=decay, lr=1.0, steps=4, milestones=[0.5, 0.75], decay_factor=0.1)
+    recipe = Recipe().changed(decay=decay, lr=1.0, steps=4, milestones=[0.5, 0.75], decay_factor=0.1)
     assert [learning_rate(recipe, step) for step in range(4)] == pytest.approx(rates)

@@ -34,7 +34,7 @@ def test_a_checkpoint_of_a_restored_run_is_the_same(tiny, tmp_path):
 @pytest.fixture(scope="module")
 def ended(tmp_path_factory) -> tuple[Recipe, Checkpoint]:
     """A recipe, and the last checkpoint of its run."""
-    recipe, folder = Recipe.from_dict({**TINY, "ema": 0.5}), tmp_path_factory.mktemp("ended")
+    recipe, folder = Recipe().changed(**{**TINY, "ema": 0.5}), tmp_path_factory.mktemp("ended")
     Trainer(recipe, folder).run()
     return recipe, load_checkpoint(checkpoints(folder)[-1])
 
@@ -140,7 +140,9 @@ GROUP = (OPTIMIZER, "groups", 0)
         (put("recipe", value={}), "holds a run of another recipe"),
         (put("recipe", value=None), "holds a run of another recipe"),
         (put("recipe", value=["task"]), "holds a run of another recipe"),
-        (put("recipe", "lr", value=[[["x" * 1000]]]), "holds a run of another recipe"),
+        (put("recipe", "lr", value=0.1), "another recipe (a recipe has 'lr' elsewhere, as optimizer: {lr: ...})"),
+        (put("recipe", "data", value="digits"), "another recipe (data is a section, as data: {name: ...}"),
+        (put("recipe", "optimizer", "lr", value=[[["x" * 1000]]]), "holds a run of another recipe"),
         (put("code", value=None), "holds a run of version None"),
         (put("code", value={}), "holds a run of version {}"),
     ],

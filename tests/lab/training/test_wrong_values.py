@@ -23,7 +23,7 @@ from tests.conftest import TINY
 
 NAN, INFINITY = float("nan"), float("inf")
 OTHERS = [None, True, -1, 0, 2**70, 1.5, NAN, INFINITY, "", "1", [], {}, [1], ["x"], [[]], {"a": 1}, [None]]
-RECIPE = Recipe.from_dict({**TINY, "ema": 0.5, "method": "dense"})
+RECIPE = Recipe().changed(**{**TINY, "ema": 0.5, "method": "sttp"})
 
 
 @pytest.fixture(scope="module")

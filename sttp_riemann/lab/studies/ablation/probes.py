@@ -58,14 +58,14 @@ def measure(recipe: Recipe, drift_steps: int, path: Path) -> None:
     if path.is_file() and _read(path)["drift_steps"] == drift_steps:
         return
     seen = probe(recipe)
-    rank = recipe.rank if isinstance(recipe.rank, int) else 16
+    rank = recipe.network.rank if isinstance(recipe.network.rank, int) else 16
     found = {
         "condition_before": condition(seen.start),
         "condition_after": condition(seen.end),
         "directions_before": independent(seen.start),
         "directions_after": independent(seen.end),
         "gradient_spread": seen.spread,
-        "drift": drift(recipe.method, recipe.frames, rank, drift_steps, recipe.seed),
+        "drift": drift(recipe.network.method, recipe.network.frames, rank, drift_steps, recipe.seed),
     }
     lists = {"before": seen.start.tolist(), "after": seen.end.tolist()}
     content = {"recipe": fields_of(recipe), "drift_steps": drift_steps, "columns": found, **lists}

@@ -15,7 +15,7 @@ def probed(tmp_path_factory):
     from sttp_riemann.lab.training.recipe import Recipe
     from tests.conftest import TINY
 
-    recipe = Recipe.from_dict({**TINY, "network_options": {"width": 4, "depth": 1}, "seed": 3})
+    recipe = Recipe().changed(**{**TINY, "network_options": {"width": 4, "depth": 1}, "seed": 3})
     path = probe_path(recipe, tmp_path_factory.mktemp("study"))
     measure(recipe, 3, path)
     return recipe, path

@@ -1,0 +1,257 @@
+"""The sections of a recipe: every field with its type, range, default and meaning."""
+
+# ruff: noqa: RUF009 - option() gives dataclass fields, each with a factory of its own
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, Literal
+
+from sttp_riemann.errors import RecipeError
+from sttp_riemann.frames import FRAMES
+from sttp_riemann.lab.training import fields as kinds
+from sttp_riemann.lab.training.fields import FOLLOW, Row, option
+from sttp_riemann.lab.training.optimizer_registry import OPTIMIZERS
+from sttp_riemann.lab.training.plain import shown
+from sttp_riemann.trains.spectrum import PENALTIES
+
+Method = Literal["dense", "sn", "sr", "svdp", "sttp"]
+Frames = Annotated[str, Row("a kind of frames", FRAMES)]
+Spectrum = Literal["identity", "learned", "free"]
+Init = Literal["noisy_identity", "orthogonal", "identity", "dense"]
+Modes = Literal["flat", "prime"]
+Recompute = Literal["auto", "always", "never"]
+OptimizerName = Annotated[str, Row("an optimizer", OPTIMIZERS)]
+Penalty = Literal["none"] | Annotated[str, Row("a penalty", PENALTIES)]
+GanLoss = Literal["hinge", "non_saturating", "wasserstein", "wasserstein_hinge"]
+Metric = Literal["is", "fid", "kid", "prc", "ppl"]
+Extractor = Literal["inception-v3-compat", "digits"]
+RANK = "largest rank of a layer and of a tensor train bond, a fraction of the full one, or either by layer name"
+BUDGET = "largest share of the network's dense numbers; ranks of layers follow from it, and rank is not used"
+RECOMPUTE = "compute V^T x again in the backward, for memory: where it is large, always or never"
+SPECTRA = "which spectra are compared: identity, learned, learned with D-optimal penalty"
+LOW_RANK = ("svdp", "sttp")
+"""Methods that have frames."""
+# A covariance is of two at least; neighbours are sought among three others
+FEWEST_SAMPLES = {"fid": 2, "prc": 4}
+
+
+@dataclass(frozen=True)
+class Data:
+    """Images, and what is done to them before a network learns from them."""
+
+    name: str = option("digits", "digits, cifar10, stl10, fake or folder:PATH", "page", qualified=True)
+    root: kinds.FilePath | None = option(None, "folder with the data", matters=False, qualified=True)
+    download: bool = option(False, "allow the data to be downloaded", matters=False)
+    image_size: kinds.Side | None = option(None, "side of the images (default: as they are)", "page start")
+    channels: kinds.Channels | None = option(None, "channels of the images (default: as they are)", "page start")
+    augment: dict[str, dict[str, Any]] = option({}, "transforms of torchvision v2 with their options", "classify")
+    mixup: kinds.Mixup = option(0.0, "mix pairs of examples; parameter of the Beta distribution (0: off)", "classify")
+    label_smoothing: kinds.Fraction = option(0.0, "share of a label that is spread over all classes", "classify")
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network and how its weights are represented."""
+
+    name: str = option("digits_resnet", "name of the network", "page start", qualified=True)
+    options: dict[str, Any] = option({}, "its options, as --network_options.width 32", "page start", qualified=True)
+    method: Method = option("sttp", "how weights are represented", "run", follows=True)
+    frames: Frames = option("riemannian", "how orthonormal frames are kept", "run low_rank", follows=True)
+    rank: kinds.Rank | dict[str, kinds.Rank] = option(64, RANK, "low_rank", follows=True)
+    budget: kinds.Part | None = option(None, BUDGET, "low_rank", follows=True)
+    spectrum: Spectrum = option("learned", "singular values of a layer", "low_rank", follows=True)
+    init: Init = option("noisy_identity", "where frames start", "low_rank start", follows=True)
+    exclude: list[str] = option([], "layers that stay dense", "held")
+    kernel_modes: Modes = option("flat", "kernel positions: one mode, or factorized", "low_rank", follows=True)
+    recompute: Recompute = option("auto", RECOMPUTE, matters=False, follows=True)
+    penalty: Penalty = option("none", "spectral penalty of low-rank methods", "low_rank", follows=True)
+    penalty_weight: kinds.Weight = option(1.0, "weight of the spectral penalty", "low_rank")
+
+    @property
+    def low_rank(self) -> bool:
+        """Whether weights are reparameterized."""
+        return self.method in LOW_RANK
+
+    @property
+    def riemannian(self) -> bool:
+        """Whether it trains points of the Stiefel manifold."""
+        return self.low_rank and FRAMES[self.frames].direct
+
+    def check(self, whose: str = "") -> None:
+        """Refuse fields that contradict each other; the message says what to change."""
+        require(
+            self.penalty == "none" or self.spectrum != "identity",
+            f"{whose}penalty {self.penalty!r} has nothing to act on with an identity spectrum: "
+            f"set {whose}spectrum to 'learned'",
+        )
+
+
+def generator() -> Network:
+    """Give what a GAN's generator is where the recipe is silent: dense; of low rank as the discriminator is."""
+    following: dict[str, Any] = {field.name: FOLLOW for field in fields(Network) if field.metadata["follows"]}
+    return Network(**{**following, "name": "sngan32_generator", "method": "dense", "penalty_weight": 0.75})
+
+
+@dataclass(frozen=True)
+class Adversary:
+    """How a GAN's networks are set against each other."""
+
+    loss: GanLoss = option("hinge", "what both networks minimize", "gan", qualified=True)
+    discriminator_steps: kinds.Few = option(5, "steps of the discriminator a step of the generator", "gan")
+    conditional: bool = option(False, "both networks know the class of an image", "gan page")
+
+
+@dataclass(frozen=True)
+class Distillation:
+    """A trained classifier to learn from."""
+
+    teacher: kinds.FilePath | None = option(None, "checkpoint to learn from, beside the labels", "classify")
+    distill: kinds.Share = option(0.5, "share of the loss that is the distance to the teacher", "classify")
+    temperature: kinds.Temperature = option(4.0, "what both networks' class scores are divided by", "classify")
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """What a step does with a gradient."""
+
+    name: OptimizerName = option("adam", "optimizer; its Riemannian kin on Riemannian frames", qualified=True)
+    lr: kinds.LearningRate = option(1e-3, "learning rate")
+    betas: list[kinds.Fraction] = option([0.9, 0.999], "Adam: decay of both moments")
+    momentum: kinds.Fraction = option(0.9, "SGD: momentum")
+    nesterov: bool = option(False, "SGD: Nesterov's momentum")
+    weight_decay: kinds.Decay = option(0.0, "weight decay")
+    clip: kinds.Positive | None = option(None, "largest norm of the gradient (Riemannian on Riemannian frames)")
+    gauge_fix_every: kinds.Every = option(0, "steps between gauge fixings of frames (0: never)", "low_rank")
+    skip_bad_steps: kinds.Every = option(0, "steps without a finite gradient that a run leaves out", matters=False)
+    ema: kinds.Fraction = option(0.0, "decay of a running average of the network, which is then evaluated (0: off)")
+
+    def check(self) -> None:
+        """Refuse fields that contradict each other; the message says what to change."""
+        require(len(self.betas) == 2, f"betas must be two numbers, not {shown(self.betas)}")
+        require(
+            not self.nesterov or (self.name == "sgd" and self.momentum > 0),
+            "nesterov needs optimizer 'sgd' and a momentum above 0",
+        )
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long a run is, and its learning rate on the way."""
+
+    steps: kinds.Steps = option(1000, "optimizer steps; of a GAN's generator", "start")
+    batch_size: kinds.Count = option(128, "examples a step, all processes and parts together")
+    accumulate: kinds.Count = option(1, "parts that a step's batch is computed in, to save memory")
+    decay: Literal["linear", "cosine", "steps", "none"] = option("linear", "learning rate over steps")
+    milestones: list[kinds.Inside] = option([0.3, 0.6, 0.8], "decay 'steps': parts of the run after which lr falls")
+    decay_factor: kinds.Part = option(0.2, "decay 'steps': what lr is multiplied with at each milestone")
+    patience: kinds.Every = option(0, "evaluations without a better score that end a run (0: never)")
+
+    def check(self) -> None:
+        """Refuse fields that contradict each other; the message says what to change."""
+        require(
+            self.batch_size % self.accumulate == 0,
+            f"batch_size {self.batch_size} cannot be computed in {self.accumulate} equal parts: change accumulate",
+        )
+        require(
+            self.milestones == sorted(self.milestones), f"milestones must be ascending, not {shown(self.milestones)}"
+        )
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is measured on the way."""
+
+    evaluate_every: kinds.Steps = option(100, "steps between evaluations", "start")
+    validation: kinds.Fraction = option(0.0, "share of training images held out for choices", "classify page")
+    evaluate_batch_size: kinds.Count = option(500, "examples at a time while evaluating", matters=False)
+    metrics: list[Metric] = option(["is", "fid", "kid"], "what torch-fidelity measures each time", "gan page")
+    extractor: Extractor = option("inception-v3-compat", "network that metrics look through", "gan page")
+    extractor_weights: kinds.FilePath | None = option(None, "file with Inception's weights", "gan", matters=False)
+    metric_samples: kinds.Many = option(50000, "images that are made to be measured", "gan page")
+    is_splits: kinds.Many = option(10, "parts of the samples that Inception score averages over", "gan page")
+    kid_subsets: kinds.Count = option(100, "subsets that KID averages over", "gan page")
+    kid_subset_size: kinds.Many = option(1000, "images in each of them", "gan page")
+    operator_norms: bool = option(False, "record the spectral norm of convolutions as operators, too", "gan")
+
+    def check(self) -> None:
+        """Refuse fields that contradict each other; the message says what to change."""
+        unique("metrics", self.metrics)
+        for metric, name in (("kid", "kid_subset_size"), ("is", "is_splits")):
+            require(
+                metric not in self.metrics or getattr(self, name) <= self.metric_samples,
+                f"{name} {getattr(self, name)} is more than metric_samples {self.metric_samples}: lower it",
+            )
+        require("kid" not in self.metrics or self.kid_subset_size >= 2, "kid_subset_size must be at least 2, not 1")
+        for metric in self.metrics:
+            fewest = FEWEST_SAMPLES.get(metric, 1)
+            require(
+                self.metric_samples >= fewest,
+                f"metric_samples must be at least {fewest} for {metric!r}, not {self.metric_samples}",
+            )
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """What a run writes on the way."""
+
+    checkpoint_every: kinds.Every = option(500, "steps between checkpoints (0: only at the end)", matters=False)
+    keep: kinds.Count = option(1, "how many of the last checkpoints are kept", matters=False)
+    keep_best: bool = option(False, "also keep the checkpoint of the best evaluation", matters=False)
+    tensorboard: bool = option(False, "write the history for tensorboard, too", matters=False)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where a run computes."""
+
+    precision: Literal["float32", "bf16", "fp16"] = option("float32", "of the network; frames stay float32")
+    device: Literal["auto", "cpu"] = option("auto", "auto takes an accelerator where there is one")
+    threads: kinds.Threads | None = option(None, "processor threads to compute with (default: as torch does)")
+
+    def check(self) -> None:
+        """Refuse fields that contradict each other; the message says what to change."""
+        require(
+            self.precision != "fp16" or self.device == "auto",
+            "precision 'fp16' needs an accelerator: set device to 'auto', or precision to 'bf16' or 'float32'",
+        )
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is compared."""
+
+    methods: list[Method] = option(["dense", "svdp", "sttp"], "which methods are compared", "study", False)
+    paths: list[Frames] = option(["riemannian", "householder"], "which frames are compared", "study", False)
+    spectra: list[Literal["C", "L", "R"]] = option([], SPECTRA, "study gan", False)
+    ranks: dict[str, list[kinds.Rank]] = option(
+        {}, "by method, as --ranks.sttp '[4, 8]' (default: rank)", "study", False
+    )
+    seeds: list[kinds.Seed] = option([0, 1, 2], "one run a seed", "study", False)
+    paper: dict[str, Any] = option({}, "the paper's figures, by method and metric", "study", False)
+
+    @property
+    def rank_unused(self) -> bool:
+        """Whether `ranks` says the rank of every method that is compared."""
+        low_rank = [method for method in self.methods if method in LOW_RANK]
+        return bool(low_rank) and all(method in self.ranks for method in low_rank)
+
+    def check(self) -> None:
+        """Refuse fields that contradict each other; the message says what to change."""
+        for name in ("methods", "paths", "seeds", "spectra"):
+            unique(name, getattr(self, name))
+            require(bool(getattr(self, name)) or name == "spectra", f"{name} must not be empty")
+        for method, ranks in self.ranks.items():
+            require(method in LOW_RANK, f"ranks are of {' and '.join(LOW_RANK)}, not of {shown(method)}")
+            require(bool(ranks), f"ranks of {method!r} must be a list that is not empty, such as [4, 8, 16]")
+            unique(f"ranks of {method!r}", ranks)
+
+
+def unique(name: str, values: list[Any]) -> None:
+    """Refuse a list that has a value twice."""
+    require(len(set(values)) == len(values), f"{name} names the same one twice: {shown(values)}")
+
+
+def require(holds: bool, message: str) -> None:
+    """Refuse what does not hold."""
+    if not holds:
+        raise RecipeError(message)
