@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from sttp_riemann.errors import CheckpointError, RecipeError
 from sttp_riemann.files import LOCK, Lock
-from sttp_riemann.lab import compress as compressing
+from sttp_riemann.lab import compression as compressing
 from sttp_riemann.lab import recipes
 from sttp_riemann.lab.cli import main as cli
 from sttp_riemann.lab.compression import compress, load_trained
