@@ -263,7 +263,7 @@ def read_recipe(recipe: str, changes: Mapping[str, Any]) -> Recipe:
         checkpoint(found.distillation.teacher)
     weights = found.evaluation.extractor_weights
     if weights is not None and not Path(weights).is_file():
-        raise RecipeError(f"there is no file {weights}: mend extractor_weights")
+        raise RecipeError(f"there is no file {weights}: correct extractor_weights")
     return found
 
 

@@ -29,7 +29,7 @@ from sttp_riemann.lab.training.fields import (
 from sttp_riemann.lab.training.plain import check_text, shown
 from sttp_riemann.lab.training.recipe import FIELDS
 
-# The rest of a long one repeats the value that was given
+# The rest of a long message repeats the given value
 MOST_OF_A_MESSAGE = 4000
 FLAG = {"action": "store_true"}
 RECIPE = (FilePath, "name of a shipped recipe, or a .yaml file")
@@ -39,14 +39,14 @@ SWEEP = (
     "values of further fields, such as init=orthogonal,identity; of lr=1e-3,3e-3 the best is chosen by the images that "
     "validation holds out"
 )
-WORKERS = (Count, "runs under way at a time, each in a process; 1 by default")
-CALIBRATE = "training images on which layers' inputs are measured, to keep outputs, not weights; 2048 with epochs"
+WORKERS = (Count, "number of runs at a time, each in its own process; 1 by default")
+CALIBRATE = "training images for measuring layers' inputs, to preserve outputs instead of weights; 2048 with epochs"
 IMPORT = (
-    "import a module of your own first, which adds data sets, networks, frames, optimizers or penalties; may be given "
+    "first import your module that adds data sets, networks, frames, optimizers or penalties; may be given "
     "several times, to every command"
 )
 COMMANDS: dict[str, tuple[str, str | None, dict[str, Any]]] = {
-    # What it does; the scopes of a recipe's fields that it has no use for; type and help of its own options
+    # What it does; the scopes of recipe fields that it does not use; type and help of its own options
     "compare": (
         "Compare methods, frames and seeds; write results.csv, figures and a report.",
         "run",
@@ -61,7 +61,7 @@ COMMANDS: dict[str, tuple[str, str | None, dict[str, Any]]] = {
         "Write results.csv, figures and a report of finished runs, whichever commands made them.",
         None,
         {
-            "runs": (list[FilePath], "folders of runs, or folders that hold such"),
+            "runs": (list[FilePath], "folders of runs, or folders that contain them"),
             "--output": (FilePath, "folder to write to; runs/report by default"),
             "--margin": MARGIN,
         },
@@ -85,16 +85,16 @@ COMMANDS: dict[str, tuple[str, str | None, dict[str, Any]]] = {
     ),
     "train": ("Train one network as a recipe says.", "study", {"recipe": RECIPE}),
     "compress": (
-        "Write a trained network with low-rank weights, as near to its own as ranks allow; fine-tune it if asked.",
+        "Compress a trained network to low-rank weights, as close as the ranks allow; fine-tune it if asked.",
         "study gan start",
         {
             "model": (FilePath, "torchvision:NAME, or the folder or a checkpoint of a dense run"),
-            "--epochs": (Every, "passes over the training images to fine-tune by; 0 by default"),
+            "--epochs": (Every, "epochs of fine-tuning; 0 by default"),
             "--calibrate": (Every, CALIBRATE),
             "--weights": (FilePath, "state_dict of a torchvision network, .safetensors or .pth"),
         },
     ),
-    "inspect": ("Tell of every layer of a run's networks.", None, {"checkpoint": CHECKPOINT}),
+    "inspect": ("Inspect every layer of a run's networks.", None, {"checkpoint": CHECKPOINT}),
     "export": (
         "Write a classifier with ordinary dense layers, for other programs.",
         None,
@@ -113,7 +113,7 @@ COMMANDS: dict[str, tuple[str, str | None, dict[str, Any]]] = {
             "--repetitions": (Count, "rounds in which the contestants take turns; 15 by default"),
             "--budget": (Positive, "seconds for one contestant in a row; 30 by default"),
             "--output": (FilePath, "the report, a .md file; runs/benchmarks.md by default"),
-            "--quick": (None, "tiny shapes, to see that everything runs", FLAG),
+            "--quick": (None, "tiny shapes, to check that everything runs", FLAG),
             "--compile": (None, "pass networks through torch.compile", FLAG),
         },
     ),
@@ -121,7 +121,7 @@ COMMANDS: dict[str, tuple[str, str | None, dict[str, Any]]] = {
 
 
 def fields_for(command: str) -> dict[str, Field]:
-    """Give the fields of a recipe that are options of a command.
+    """Recipe fields that are options of a command.
 
     Parameters
     ----------
@@ -138,7 +138,7 @@ def fields_for(command: str) -> dict[str, Field]:
 
 
 def parse(argv: list[str]) -> Namespace:
-    """Read the command line; what it does not give is left out, as a recipe stands between it and the defaults.
+    """Parse the command line; options not given are left out, as the recipe comes before the defaults.
 
     Raises
     ------
@@ -152,16 +152,16 @@ def parse(argv: list[str]) -> Namespace:
     except argparse.ArgumentError as error:
         raise RecipeError(_readable(str(error)[:MOST_OF_A_MESSAGE], argv[:1])) from error
     except Exception as error:
-        # What the parser of others makes of text that it has no answer to, such as brackets nested 1,500 deep
+        # What the parser raises on text that it cannot handle, such as brackets nested 1,500 deep
         raise RecipeError(f"the command line cannot be read: {shown(str(error))}; see --help") from error
 
 
 def build_parser() -> ArgumentParser:
-    """Parser of all commands."""
+    """Parser for all commands."""
     about: dict[str, Any] = {"exit_on_error": False, "allow_abbrev": False, "formatter_class": HelpFormatter}
     what = "Spectral tensor train layers on both paths."
     parser = ArgumentParser(prog="sttp-riemann", description=what, version=version("sttp-riemann"), **about)
-    # Taken before anything else is read, in any place: see `sttp_riemann.lab.plugins`
+    # Processed before anything else, in any position: see `sttp_riemann.lab.plugins`
     parser.add_argument("--import", metavar="MODULE", type=str, help=IMPORT)
     commands = parser.add_subcommands(required=True, metavar="COMMAND")
     for command, (description, _, own) in COMMANDS.items():
@@ -172,7 +172,7 @@ def build_parser() -> ArgumentParser:
         for name, field in fields_for(command).items():
             if field.path[0] not in groups:
                 groups[field.path[0]] = inner.add_argument_group(field.path[0]) if len(field.path) > 1 else inner
-            # Told by --help alone: what the command line does not give is left to the recipe
+            # For --help only: options not given are left to the recipe
             told = {"default": field.default}
             _add(groups[field.path[0]], f"--{name}", field.hint, field.metadata["help"], told)
         commands.add_subcommand(command, inner, help=description)
@@ -186,7 +186,7 @@ def _add(parser: Any, name: str, hint: Any, help: str, more: Mapping[str, Any] =
 
 
 def _readable(message: str, command: Iterable[str]) -> str:
-    """Say what jsonargparse says in words of a reader who knows no Python types."""
+    """Rephrase jsonargparse's message for readers who do not know Python types."""
     found = re.search(r'Parser key "([^"]*)".*?(?:Got value|Given value): ([^\n]*)', message, flags=re.S)
     for name in command if found else ():
         hints = {option: field.hint for option, field in fields_for(name).items()}

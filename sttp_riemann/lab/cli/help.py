@@ -1,4 +1,4 @@
-"""What ``--help`` says of an option's default."""
+"""How ``--help`` shows an option's default."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _OPTIONAL = re.compile(r"^Optional\[(.*)\]$")
 
 
 class HelpFormatter(DefaultHelpFormatter):
-    """Leave out a default or a type that is none: the option's help says what then holds."""
+    """Omit a default or type of None: the option's help says what applies."""
 
     def _get_help_string(self, action: Action) -> str:
         text: str = super()._get_help_string(action)

@@ -21,7 +21,7 @@ from sttp_riemann.lab.units import told_all
 if TYPE_CHECKING:
     from sttp_riemann.lab.studies.study import Study
 
-# What a shell says of a program whose reader has gone
+# Exit status of a program whose reader has gone
 UNREAD = 141
 LONGEST_LINE = 300
 
@@ -37,8 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        Exit status: 0, 1 for a fault while running, 2 for one in what was asked, 130 where it was interrupted, 141
-        where nobody reads what it prints.
+        Exit status: 0, 1 for an error while running, 2 for wrong input, 130 if interrupted, 141 if nobody reads the
+        output.
     """
     interruption.raise_from_now_on()
     try:
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _tell("stopped; the same command goes on from the last checkpoint", interruption.INTERRUPTED)
     except BrokenPipeError:
-        # Python flushes once more when it ends
+        # Python flushes once more on exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return UNREAD
     except (MemoryError, RuntimeError) as error:
@@ -61,10 +61,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _tell(message: str, status: int) -> int:
-    """Print a fault as one line that fits on a screen, and give its status back."""
+    """Print an error as one line that fits on a screen, and return its status."""
     line = "".join(c if c.isprintable() else "?" for c in f"sttp-riemann: {' '.join(message.split())}")
     if len(line) > LONGEST_LINE:
-        # What to do about it is often at the end
+        # The remedy is often at the end
         line = f"{line[:200]} ... {line[-(LONGEST_LINE - 205) :]}"
     print(line, file=sys.stderr)
     return status

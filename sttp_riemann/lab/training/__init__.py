@@ -1,1 +1,1 @@
-"""Training: one loop, tasks beside it, checkpoints without pickle."""
+"""Training: one loop, the tasks that it runs, checkpoints without pickle."""

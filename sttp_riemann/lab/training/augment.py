@@ -1,4 +1,4 @@
-"""What is done to a batch of training images before the network sees it."""
+"""Augmentation of a batch of training images."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sttp_riemann.lab.training.recipe import Recipe
 
 
 class Augmentation:
-    """Transforms of each image by itself, then mixing of pairs; nothing where the recipe asks for nothing.
+    """Transforms of single images, then mixing of pairs; nothing unless the recipe asks for it.
 
     Parameters
     ----------
@@ -41,9 +41,9 @@ class Augmentation:
                 self._mix = v2.MixUp(alpha=recipe.data.mixup, num_classes=classes)
 
     def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Images as they are to be learned from, and labels: class numbers, or shares (N, classes) of mixed ones."""
+        """Augmented images, and labels: class numbers, or shares (N, classes) of mixed ones."""
         if self._transform is not None:
-            # On a batch a transform would draw once for all images
+            # On a batch, a transform would draw one random number for all images
             images = torch.stack([self._transform(image) for image in images])
         if self._mix is not None:
             images, labels = self._mix(images, labels)

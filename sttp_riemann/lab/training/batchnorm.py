@@ -1,4 +1,4 @@
-"""Batch normalization over the batches of all processes, so that several compute what one would."""
+"""Batch normalization over the batches of all processes, so that results do not depend on their number."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 def share_statistics(model: nn.Module, accelerator: Accelerator) -> nn.Module:
-    """Let every batch normalization of a model see the whole batch; nothing changes where there is one process.
+    """Let every batch normalization of a model see the whole batch; a single process changes nothing.
 
     Parameters
     ----------
@@ -38,11 +38,11 @@ def share_statistics(model: nn.Module, accelerator: Accelerator) -> nn.Module:
 
 
 class SharedBatchNorm(_BatchNorm):
-    """What `torch.nn.SyncBatchNorm` is to CUDA, on the CPU; processes must have batches of equal size."""
+    """`torch.nn.SyncBatchNorm` for the CPU; processes must have batches of equal size."""
 
     @classmethod
     def of(cls, norm: _BatchNorm) -> SharedBatchNorm:
-        """Take over parameters, buffers and settings."""
+        """Adopt parameters, buffers and settings."""
         shared = cls.__new__(cls)
         shared.__dict__ = norm.__dict__
         return shared
@@ -64,7 +64,7 @@ class SharedBatchNorm(_BatchNorm):
         return normal.to(input.dtype)
 
     def _check_input_dim(self, input: Tensor) -> None:
-        """Take any number of dimensions: the module that this one replaces knew its own."""
+        """Accept any number of dimensions: the replaced module checked its own."""
 
     def _track(self, mean: Tensor, variance: Tensor, count: int) -> None:
         if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
@@ -77,7 +77,7 @@ class SharedBatchNorm(_BatchNorm):
 
 
 class _Sum(torch.autograd.Function):
-    """Sum over all processes; so is its gradient, for every process depends on every other's."""
+    """Sum over all processes; its gradient is summed as well, since every process depends on all others."""
 
     @staticmethod
     def forward(ctx: Any, tensor: Tensor) -> Tensor:

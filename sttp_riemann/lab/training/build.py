@@ -9,14 +9,14 @@ from sttp_riemann.lab.training.task import Task
 
 
 def build_task(recipe: Recipe, accelerator: Accelerator) -> Task:
-    """Task that a recipe asks for, its networks freshly initialized from the recipe's seed.
+    """The task of a recipe, its networks freshly initialized from the recipe's seed.
 
     Raises
     ------
     RecipeError
-        Data, network or representation cannot be had as the recipe wants them.
+        Data, network or representation cannot be built as the recipe asks.
     """
-    # A task imports what only it needs
+    # A task imports what it alone needs
     if recipe.task == "gan":
         from sttp_riemann.lab.training.gan import Gan
 

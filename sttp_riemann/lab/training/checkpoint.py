@@ -18,7 +18,7 @@ FORMAT = "sttp_riemann checkpoint 2"
 
 @dataclass
 class Checkpoint:
-    """What is needed to go on: named tensors, and values that JSON can hold.
+    """State for resuming: named tensors, and values that JSON can represent.
 
     Attributes
     ----------
@@ -61,14 +61,14 @@ class Checkpoint:
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint beside its place and rename it.
+    """Write a checkpoint atomically.
 
     Parameters
     ----------
     path : Path
         Where to.
     checkpoint : Checkpoint
-        Tensors of any device; they stay as they are.
+        Tensors on any device; not changed.
 
     Raises
     ------
@@ -98,9 +98,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
     Raises
     ------
     CheckpointError
-        The file is missing, truncated, damaged, no safetensors file (a pickle, say), or not of this package.
+        The file is missing, truncated, damaged, not a safetensors file (a pickle, say), or not of this package.
     """
-    # Unlike the method of a path, it takes a name that is too long for one that is not there
+    # Unlike the method of Path, this reports a name that is too long as missing
     if not os.path.isfile(path):
         raise CheckpointError(f"there is no checkpoint {path}")
     try:
@@ -112,21 +112,21 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 
 def load_model(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
-    """Put a checkpoint's tensors into a model, after comparing every name, shape and type.
+    """Load a checkpoint's tensors into a model, after comparing every name, shape and type.
 
     Parameters
     ----------
     model : nn.Module
         Changed in place.
     tensors : dict[str, Tensor]
-        What the model's ``state_dict`` gave.
+        From the model's ``state_dict``.
     path : Path
-        Where they are from, for the message.
+        Their file, for the message.
 
     Raises
     ------
     CheckpointError
-        A tensor is missing, left over, or of another shape or type; nothing is then loaded.
+        A tensor is missing, unexpected, or of another shape or type; nothing is then loaded.
     """
     wanted = model.state_dict()
     for name, tensor in wanted.items():
@@ -142,7 +142,7 @@ def load_model(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None
             )
     left_over = [name for name in tensors if name not in wanted]
     if left_over:
-        raise CheckpointError(f"{path} has {left_over[0]!r}, which the network has not")
+        raise CheckpointError(f"{path} has {left_over[0]!r}, which the network does not have")
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:

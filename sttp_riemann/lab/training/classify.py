@@ -1,4 +1,4 @@
-"""The classification task: cross entropy, accuracy; a teacher and a spectral penalty where asked for."""
+"""The classification task: cross entropy, accuracy; optionally a teacher and a spectral penalty."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from sttp_riemann.lab.training.represent import build_network, load_data
 
 
 class Classification:
-    """Train a network to tell classes of images apart.
+    """Train a network to classify images.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ class Classification:
     Raises
     ------
     RecipeError
-        Data, network or representation cannot be had as the recipe wants them.
+        Data, network or representation cannot be built as the recipe asks.
     """
 
     def __init__(self, recipe: Recipe, accelerator: Accelerator) -> None:
@@ -109,11 +109,11 @@ class Classification:
         return figures["validation_accuracy" if len(self._held) else "test_accuracy"]
 
     def summary(self) -> dict[str, Any]:
-        """Tell of the finished network: sizes, singular values."""
+        """Report on the finished network: sizes, singular values."""
         return observe.summary(self.classifier.result, self.recipe.network.exclude)
 
     def write_records(self, folder: Path, step: int) -> None:
-        """Nothing is too big for the history."""
+        """Everything fits into the history."""
 
     def _to_device(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         images, labels = batch

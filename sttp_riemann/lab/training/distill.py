@@ -1,4 +1,4 @@
-"""Distillation: a trained network as a teacher of the one in training."""
+"""Distillation: a trained network teaches the one in training."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from sttp_riemann.lab.training.saved import Images, load_saved
 
 
 class Teacher:
-    """A network whose class scores another one is to come near to.
+    """A network whose class scores another one should approach.
 
     Parameters
     ----------
     recipe : Recipe
         Its ``teacher`` and ``temperature``.
     data : ImageData
-        What both see.
+        Images for both networks.
     accelerator : Accelerator
         Device and precision.
 
     Raises
     ------
     RecipeError
-        The teacher is no classifier, or one for other images or classes.
+        The teacher is not a classifier of such images and classes.
     CheckpointError
         It cannot be read.
 
@@ -58,12 +58,12 @@ class Teacher:
         images : Tensor
             (N, channels, size, size).
         scores : Tensor
-            (N, num_classes), the student's of the same images.
+            (N, num_classes), the student's scores of the same images.
 
         Returns
         -------
         Tensor
-            Scalar, its gradient of about the size of the cross entropy's.
+            Scalar, with a gradient of about the size of the cross entropy's.
         """
         with torch.no_grad(), self.accelerator.autocast():
             wanted = self.network(images)

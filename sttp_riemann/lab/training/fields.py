@@ -1,4 +1,4 @@
-"""What a field of a recipe is: its range, its meaning, what it applies to, how its values are checked."""
+"""Fields of a recipe: range, meaning, scope, and checks of their values."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from sttp_riemann.lab.training.plain import LARGEST_SEED, LARGEST_WHOLE, check_p
 
 WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", dict: "a mapping"}
 FOLLOW = "follow"
-"""Value of a generator's field that is to be the network's."""
+"""Value of a generator's field that follows the network's."""
 LONGEST_NAME = 255
-"""Bytes that a file system lets one name of a path have."""
+"""Maximum bytes in a file name."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """What numbers or texts of a type are allowed; in an `Annotated` type.
+    """Allowed numbers or strings of a type, for use in `Annotated`.
 
     Attributes
     ----------
     what : str
-        What is said of them: "from 1 to 64".
+        Description: "from 1 to 64".
     fits : callable
         Whether a value is allowed.
     """
@@ -41,15 +41,15 @@ class Kind:
     fits: Callable[[Any], bool]
 
     def words(self, base: type) -> str:
-        """Say what is allowed, as it goes on after "must be"."""
+        """Describe what is allowed, to continue after "must be"."""
         return f"{WORDS[base]} {self.what}"
 
     @cache  # noqa: B019 - of a few, that live as long as the program
     def restrict(self, base: type) -> Any:
-        """Give jsonargparse's type of such values."""
+        """The type of such values for jsonargparse."""
 
         def check(kind: type, value: Any) -> None:
-            # True is no number, and the rank 1.0 is a fraction
+            # True is not a number, and the rank 1.0 is a fraction
             other = isinstance(value, bool) or (base is int and isinstance(value, float))
             try:
                 fits = not other and self.fits(base(value))
@@ -62,12 +62,12 @@ class Kind:
 
 
 class Row(Kind):
-    """Names of a registry's rows, those among them that modules add which are imported later.
+    """Names of a registry's rows, including rows that are added later.
 
     Parameters
     ----------
     what : str
-        What they are rows of.
+        What the rows are.
     registry : mapping or collection
         The registry itself.
     """
@@ -96,13 +96,13 @@ def _is_path(text: str) -> bool:
 
 
 def _is_folder(text: str) -> bool:
-    # A run's folder is named after it, and so is the partial file that a result is first written to
+    # It names the run's folder, and the partial file that a result is first written to
     return text not in ("", ".", "..") and "/" not in text and text.isprintable() and len(text.encode()) <= 200
 
 
 FilePath = Annotated[str, Kind(f"that is a path with parts of at most {LONGEST_NAME} bytes", _is_path)]
 FolderName = Annotated[str, Kind("that names one folder, in at most 200 bytes", _is_folder)]
-# Far beyond what anyone trains with, and within what the machine's numbers and memory can hold
+# Far beyond any practical value, but within the range of numbers and memory
 Steps = Annotated[int, _from(1, 10**9)]
 Every = Annotated[int, _from(0, 10**9)]
 Count = Annotated[int, _from(1, 10**6)]
@@ -118,7 +118,7 @@ Share = Annotated[float, _from(0, 1)]
 Part = Annotated[float, _above(0, 1)]
 Weight = Annotated[float, _from(0, 10**9)]
 Decay = Annotated[float, _from(0, 10**6)]
-# Smaller ones leave nothing but rounding
+# Smaller ones leave only rounding errors
 Mixup = Annotated[float, Kind("from 0.001 to 1,000, or 0", lambda value: value == 0 or 1e-3 <= value <= 1000)]
 Temperature = Annotated[float, _from(1e-3, 1000)]
 LearningRate = Annotated[float, _above(0, 1e30)]
@@ -134,9 +134,9 @@ def option(
     Parameters
     ----------
     default : Any
-        Its value where the recipe is silent; a list or dict is copied for each recipe.
+        Default value; a list or dict is copied for each recipe.
     help : str
-        What the command line's help and the documentation say of it.
+        Text for the command line's help and the documentation.
     scope : str
         What it applies to, one word or several: ``gan`` or ``classify``, the only task that it is for; ``low_rank``,
         methods that alone it makes a difference to; ``held``, the same and "sn" and "sr"; ``start``, training from
@@ -207,7 +207,7 @@ class Field:
         return parser
 
     def check(self, value: Any) -> Any:
-        """Give a value as the field's type wants it.
+        """Convert a value to the field's type.
 
         Raises
         ------
@@ -222,7 +222,7 @@ class Field:
             found = parser.parse_object({"value": copy.deepcopy(value)}, defaults=False)["value"]
             # Without jsonargparse's types
             found = json.loads(json.dumps(found))
-        # What a parser makes of text that it has no answer to, such as brackets nested 1,500 deep
+        # What a parser raises on text that it cannot handle, such as brackets nested 1,500 deep
         except Exception as error:
             raise RecipeError(f"{self.short} must be {words(self.hint)}, not {shown(value)}") from error
         check_plain(self.short, found)
@@ -252,7 +252,7 @@ def fields_of(cls: type) -> Iterator[Field]:
         for inner in dataclasses.fields(section):
             metadata, hint = dict(inner.metadata), inner_hints[inner.name]
             if outer.metadata:
-                # It is not a run of a comparison that says them
+                # Not set by the single runs of a comparison
                 metadata["scope"] = f"{metadata['scope'].replace('run', '')} {outer.metadata['scope']}"
                 metadata["qualified"] = True
                 hint = Literal["follow"] | hint if metadata["follows"] else hint
@@ -260,7 +260,7 @@ def fields_of(cls: type) -> Iterator[Field]:
 
 
 def words(hint: Any) -> str:
-    """Say what values a type allows.
+    """Describe the values that a type allows.
 
     Parameters
     ----------
@@ -270,7 +270,7 @@ def words(hint: Any) -> str:
     Returns
     -------
     str
-        As it goes on after "must be".
+        A phrase to continue after "must be".
     """
     origin, inner = get_origin(hint), get_args(hint)
     if origin is Annotated:
@@ -287,7 +287,7 @@ def words(hint: Any) -> str:
 
 
 def restricted(hint: Any, mapping: Any = dict[str, Any]) -> Any:
-    """Give jsonargparse's type of the values that a type allows.
+    """The type of allowed values for jsonargparse.
 
     Parameters
     ----------

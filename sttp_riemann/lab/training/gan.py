@@ -1,4 +1,4 @@
-"""The GAN task: a discriminator and a generator against each other, each represented as its recipe says."""
+"""The GAN task: a discriminator against a generator, each represented as its recipe says."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from sttp_riemann.lab.training.represent import build_network, load_data, rehear
 class Gan:
     """Train a generator of images against a discriminator.
 
-    A step is `discriminator_steps` of the discriminator, each on a batch of its own, and one of the generator.
+    A step is `discriminator_steps` of the discriminator, each on its own batch, and one of the generator.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ class Gan:
     Raises
     ------
     RecipeError
-        Data, a network, a representation or a metric cannot be had as the recipe wants them.
+        Data, a network, a representation or a metric cannot be built as the recipe asks.
     """
 
     def __init__(self, recipe: Recipe, accelerator: Accelerator) -> None:
@@ -48,7 +48,7 @@ class Gan:
             name = recipe.data.name
             raise RecipeError(f"data {name!r} have no labels to be conditional on: set conditional to false")
         ours, theirs = recipe.of_discriminator(), recipe.of_generator()
-        # First, as spectral normalization draws random numbers: all methods begin with the same generator
+        # The generator first, as spectral normalization draws random numbers: all methods start with the same generator
         self.generator = Player(build_network(theirs, self.data, self.classes), theirs, accelerator)
         judge = build_network(ours, self.data, self.classes)
         rehearse(judge, ours, self.data, None if self.classes is None else torch.zeros(1, dtype=torch.int64), (1,))
@@ -64,7 +64,7 @@ class Gan:
     def step(self, draw: Callable[[], Tensor], lr: float) -> float:
         """Steps of the discriminator and one of the generator; the discriminator's last loss without its penalty.
 
-        One that is refused ends the step: those before it stay, those after it are left out.
+        A refused update ends the step: those before it stay, those after it are skipped.
         """
         self.discriminator.network.train()
         self.generator.network.train()
@@ -111,7 +111,7 @@ class Gan:
 
         def loss(size: int) -> Tensor:
             images, labels = self._generate(self.generator.network, size)
-            # Unwrapped: its gradients are nobody's business here
+            # Unwrapped: its gradients are not used here
             scores = self._judge(self.discriminator.model, images, labels)
             return self.loss.generator(scores.float()) + _penalty(self.generator)
 
@@ -122,7 +122,7 @@ class Gan:
             self.discriminator.model.requires_grad_(True)
 
     def _generate(self, network: torch.nn.Module, size: int) -> tuple[Tensor, Tensor]:
-        """Draw images, and the labels that they are of."""
+        """Generate images, and their labels."""
         noise = torch.randn(size, self.latent_dim, device=self.accelerator.device)
         labels = torch.randint(max(self.data.num_classes, 1), (size,), device=self.accelerator.device)
         return (network(noise) if self.classes is None else network(noise, labels)), labels
@@ -146,14 +146,14 @@ class Gan:
             self._last.write(folder, step)
 
     def score(self, figures: Mapping[str, float]) -> float:
-        """Tell which evaluation is the best: by FID, or by whatever else is measured."""
+        """Score of the last evaluation: by FID, or by whatever else is measured."""
         for name, sign in (("fid", -1), ("kid", -1), ("is", 1), ("diversity", 1)):
             if name in figures:
                 return sign * figures[name]
         raise AssertionError("an evaluation always has its diversity")
 
     def summary(self) -> dict[str, Any]:
-        """Tell of the finished networks: sizes of both, the discriminator's singular values."""
+        """Report on the finished networks: sizes of both, the discriminator's singular values."""
         generator = self.generator.recipe
         sizes = observe.sizes(self.generator.result, generator.network.exclude)
         return {
@@ -162,7 +162,7 @@ class Gan:
         }
 
     def _check_size(self) -> None:
-        """Refuse networks that are not made for images of the data's size."""
+        """Refuse networks that are not built for images of the data's size."""
         with torch.no_grad():
             images, _ = self._generate(self.generator.model.eval(), 1)
         wanted = (self.data.channels, self.data.image_size, self.data.image_size)

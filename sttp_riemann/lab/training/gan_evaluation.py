@@ -1,4 +1,4 @@
-"""A GAN in the middle of training: metrics of its samples, samples to look at, and the state of its discriminator."""
+"""Evaluation of a GAN during training: metrics of its samples, sample sheets, and the state of its discriminator."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from sttp_riemann.lab.metrics import MetricOptions
 
 SHEET = 64
-"""Samples of a sheet."""
+"""Number of samples in a sheet."""
 PROBES = 4
-"""Batches of real and of generated images that the discriminator is probed with."""
+"""Batches of real and of generated images to probe the discriminator with."""
 PATHS, PATH_STEPS = 6, 9
-"""Latent interpolations that are drawn, and images of each."""
+"""Number of latent interpolations, and of images in each."""
 
 
 @dataclass
@@ -54,7 +54,7 @@ class Evaluation:
     sheets: dict[str, bytes]
 
     def write(self, folder: Path, step: int) -> None:
-        """Write what a history does not hold: ``stability/STEP.json`` and ``NAME/STEP.png`` in a run's folder."""
+        """Write what does not go into the history: ``stability/STEP.json`` and ``NAME/STEP.png`` in a run's folder."""
         record = {"step": step, **{k: vars(self)[k] for k in ("figures", "layers", "outputs")}}
         write_atomically(folder / "stability" / f"{step:09d}.json", json.dumps(record).encode(), inside=folder)
         for name, image in self.sheets.items():
@@ -80,7 +80,7 @@ class Evaluator:
     Raises
     ------
     RecipeError
-        A metric cannot be had.
+        A metric cannot be measured.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class Evaluator:
         self.seed = int(torch.randint(2**31, (), generator=generator))
 
     def evaluate(self, discriminator: Player, generator: Player) -> Evaluation:
-        """Look at both networks; neither is changed."""
+        """Evaluate both networks; neither is changed."""
         network = generator.result.eval()
         measured = self.recipe.evaluation.metric_samples if self.recipe.evaluation.metrics else 0
         count = max(self.probe, measured)
@@ -130,7 +130,7 @@ class Evaluator:
 
     @torch.no_grad()
     def _samples(self, network: nn.Module, count: int) -> tuple[Tensor, Tensor]:
-        """Give images uint8 (count, C, H, W), and their labels."""
+        """Generate images uint8 (count, C, H, W), and their labels."""
         generator = torch.Generator().manual_seed(self.seed)
         noise = torch.randn(count, self.latent_dim, generator=generator)
         labels = torch.arange(count) % (self.classes or 1)
@@ -168,9 +168,9 @@ class Evaluator:
                 raise RecipeError(f"metrics: {error}") from error
 
     def _metric_options(self, data: ImageData) -> MetricOptions:
-        """How metrics are measured; what cannot be measured is refused before any training."""
+        """Options of the metrics; those that cannot be measured are refused before any training."""
         try:
-            # Slow to import, and not every run wants it
+            # Slow to import, and not every run needs it
             from sttp_riemann.lab.metrics import MetricError, MetricOptions, check
         except ImportError as error:
             raise RecipeError(

@@ -1,4 +1,4 @@
-"""What a discriminator and a generator minimize."""
+"""Losses of discriminator and generator."""
 
 from __future__ import annotations
 
@@ -55,4 +55,4 @@ LOSSES = {
     "wasserstein": GanLoss(_wasserstein, _critic),
     "wasserstein_hinge": GanLoss(_wasserstein_hinge, _critic),
 }
-"""Losses by the name that recipes give them."""
+"""Losses by their names in recipes."""

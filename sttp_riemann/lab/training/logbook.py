@@ -1,4 +1,4 @@
-"""The history of a run as tensorboard reads it."""
+"""The history of a run for tensorboard."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ class Logbook:
     folder : Path
         The run's folder.
     step : int
-        Where the run begins or goes on; what an earlier process logged beyond it is hidden.
+        Where the run starts or resumes; later entries of an earlier process are hidden.
 
     Raises
     ------
     CheckpointError
-        The folder cannot be made, or is a link to elsewhere.
+        The folder cannot be created, or is a link.
     """
 
     def __init__(self, folder: Path, step: int) -> None:
-        # Slow to import, and few runs want it
+        # Slow to import, and few runs need it
         from torch.utils.tensorboard import SummaryWriter
 
         self._writer = SummaryWriter(real_folder(folder, "tensorboard"), purge_step=step + 1)

@@ -1,4 +1,4 @@
-"""The loop: steps, gauge, history, checkpoints, resumption; the same for every task."""
+"""The training loop: steps, gauge fixing, history, checkpoints, resuming; the same for every task."""
 
 from __future__ import annotations
 
@@ -30,29 +30,29 @@ from sttp_riemann.lab.training.storage import BESIDE, last_checkpoint, save_and_
 from sttp_riemann.lab.training.task import Task
 
 RESULT = "result.json"
-# Enough for a steady median; a long run keeps its last ones
+# Enough for a stable median; a long run keeps the last ones
 TIMINGS_KEPT = 2000
 
 
 class Trainer:
-    """Train as a recipe says, into a folder, going on from the folder's last checkpoint.
+    """Train as a recipe says, into a folder, resuming from the folder's last checkpoint.
 
-    A run that is killed at any moment and started again ends, on the CPU, with the same bits as an undisturbed one.
+    On the CPU, a run that is killed at any moment and started again equals an undisturbed one bit for bit.
 
     Parameters
     ----------
     recipe : Recipe
         What to train.
     folder : Path
-        Where checkpoints and result are kept; made when missing.
+        Folder for checkpoints and result; created if missing.
 
     Raises
     ------
     RecipeError
-        Data, network or representation cannot be had as the recipe wants them.
+        Data, network or representation cannot be built as the recipe asks.
     CheckpointError
-        The folder's checkpoint cannot be read, or is of another recipe or version; another run is in the folder, or
-        it cannot be written to.
+        The folder's checkpoint cannot be read, or is of another recipe or version; another run is using the folder,
+        or it is not writable.
     """
 
     def __init__(self, recipe: Recipe, folder: Path) -> None:
@@ -62,7 +62,7 @@ class Trainer:
         self.task: Task = build_task(recipe, self.accelerator)
         self.order = DataOrder(self.task.size, recipe.schedule.batch_size, recipe.seed)
         self.progress = Progress()
-        # Last, as what cannot be built is refused before anything is written
+        # Last: what cannot be built is refused before anything is written
         self._lock = Lock(folder) if self.accelerator.is_main_process else None
         try:
             for name in BESIDE:
@@ -86,9 +86,9 @@ class Trainer:
         Raises
         ------
         DivergedError
-            A loss or gradient is not finite, and `skip_bad_steps` leaves out no more such steps.
+            A loss or gradient is not finite, and `skip_bad_steps` allows no more such steps.
         CheckpointError
-            A checkpoint cannot be written; those before it are intact.
+            A checkpoint cannot be written; earlier ones are intact.
         """
         try:
             with self._bar() as bar:
@@ -113,7 +113,7 @@ class Trainer:
             self._release()
 
     def _release(self) -> None:
-        """Let other runs into the folder."""
+        """Release the folder for other runs."""
         if self._lock is not None:
             self._lock.release()
 
@@ -139,7 +139,7 @@ class Trainer:
         progress, recipe = self.progress, self.recipe
         seed_step(recipe.seed, progress.step, self.accelerator.process_index)
         start = time.perf_counter()
-        # The loss as a number waits for the device, so the time is the step's
+        # Reading the loss waits for the device, so this measures the step
         try:
             progress.losses.append(self.task.step(self._draw, learning_rate(recipe, progress.step)))
         except BadStepError as error:
@@ -153,7 +153,7 @@ class Trainer:
                     player.fix_gauge()
 
     def _leave_out(self, error: BadStepError) -> None:
-        """Count a step that was refused, or end the run."""
+        """Count a refused step, or end the run."""
         progress, recipe = self.progress, self.recipe
         if progress.skipped < recipe.optimizer.skip_bad_steps:
             progress.skipped += 1
@@ -173,12 +173,12 @@ class Trainer:
         )
 
     def _check_weights(self) -> None:
-        """Refuse to evaluate or to keep what a step of any size has ruined."""
+        """Refuse to evaluate or save a network that a step has ruined."""
         if name := not_finite({name: player.model for name, player in self.task.players.items()}):
             raise self._diverged(self.progress.step, f"the numbers of {name} are no longer finite")
 
     def _draw(self) -> torch.Tensor:
-        """Draw the share of the next batch that is for this process."""
+        """Draw this process's share of the next batch."""
         batch = self.order.draw()
         return batch[self.accelerator.process_index :: self.accelerator.num_processes]
 

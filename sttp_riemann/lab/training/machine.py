@@ -1,4 +1,4 @@
-"""Where a run computes: device, precision, processes; and what to tell readers of its results."""
+"""Where a run computes: device, precision, processes; and the versions to report with its results."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from sttp_riemann.lab.training.recipe import Recipe
 
 
 def build_accelerator(recipe: Recipe) -> Accelerator:
-    """Accelerator for a recipe, also where an earlier run of this process had another precision.
+    """Accelerator for a recipe, even if an earlier run of this process had another precision.
 
     Raises
     ------
     RecipeError
-        The device or the number of processes does not do what the recipe asks.
+        The device or the number of processes does not fit the recipe.
     """
     if recipe.machine.threads is not None:
         torch.set_num_threads(recipe.machine.threads)
-    # accelerate keeps one precision a process, and a study may have several
+    # accelerate keeps one precision per process, but a study may have several
     AcceleratorState._reset_state(reset_partial_state=False)
     precision = {"float32": "no"}.get(recipe.machine.precision, recipe.machine.precision)
     accelerator = Accelerator(cpu=recipe.machine.device == "cpu", mixed_precision=precision)
     if recipe.machine.precision == "fp16" and accelerator.device.type == "cpu":
-        raise RecipeError("precision 'fp16' needs an accelerator, and there is none: set precision to 'bf16'")
+        raise RecipeError("precision 'fp16' needs an accelerator, but there is none: set precision to 'bf16'")
     batch_size, parts = recipe.schedule.batch_size, recipe.schedule.accumulate
     shares = parts * accelerator.num_processes
     if batch_size % shares:

@@ -1,4 +1,4 @@
-"""What a run reports of its networks beside the task: size, singular values, orthogonality; dense ones included."""
+"""Task-independent measures of a run's networks, dense or not: size, singular values, orthogonality."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sttp_riemann.model.weights import distinct, frame_error, layer_numbers, lay
 
 
 def sizes(model: nn.Module, exclude: Sequence[str] = ()) -> dict[str, float]:
-    """Numbers of a network's weights, of what is kept for them, and the compression Z in percent."""
+    """Degrees of freedom and stored numbers of a network's weights, and the compression Z in percent."""
     numbers = [layer_numbers(layer) for layer in distinct(weighted_layers(model, exclude)).values()]
     dof, stored, dense = (sum(getattr(own, name) for own in numbers) for name in ("dof", "stored", "dense"))
     return {"dof": dof, "stored": stored, "dense": dense, "ratio": ratio_of(model)}
@@ -25,7 +25,7 @@ def spectra(model: nn.Module, exclude: Sequence[str] = ()) -> dict[str, list[flo
 
 
 def orthogonality(model: nn.Module) -> dict[str, float]:
-    """Largest entry of ``X^T X - I`` over all frames; nothing of a dense network, which has none."""
+    """Largest entry of ``X^T X - I`` over all frames; empty for a dense network, which has none."""
     errors = [frame_error(layer) for layer in weighted_layers(model).values() if isinstance(layer, SpectralLayer)]
     return {"orthogonality_error": max(errors)} if errors else {}
 

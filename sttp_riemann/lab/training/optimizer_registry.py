@@ -23,7 +23,7 @@ class OptimizerRow:
     plain : callable
         The same everywhere else; torch's own.
     options : callable
-        From a recipe's section ``optimizer`` to the options of both, beside ``lr``.
+        From a recipe's section ``optimizer`` to the options of both, except ``lr``.
     plain_options : mapping
         Further options of the plain one.
     """

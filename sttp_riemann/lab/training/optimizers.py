@@ -1,4 +1,4 @@
-"""The optimizer that a recipe asks for, and its state as tensors and plain values."""
+"""The optimizer of a recipe, and its state as tensors and plain values."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sttp_riemann.lab.forms import Each, check_form
 from sttp_riemann.lab.training.optimizer_registry import OPTIMIZERS
 from sttp_riemann.lab.training.recipe import Recipe
 
-# What `split_state` gives beside tensors
+# What `split_state` returns besides tensors
 _VALUES = {"scalars": Each(float), "without": [int], "groups": [{"params": [int], "lr": float}]}
 
 
@@ -28,7 +28,7 @@ def build_optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
 
 
 def set_lr(optimizer: Optimizer, lr: float) -> None:
-    """Take steps with this learning rate from now on."""
+    """Set the learning rate."""
     for group in optimizer.param_groups:
         group["lr"] = lr
 
@@ -39,10 +39,10 @@ def split_state(optimizer: Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]
     scalars: dict[str, Any] = {}
     for index, entry in optimizer.state_dict()["state"].items():
         for key, value in entry.items():
-            # An entry that is not there is none
+            # A missing entry is None
             if value is not None:
                 (tensors if isinstance(value, Tensor) else scalars)[f"{index}.{key}"] = value
-    # What no step has used has no state, and so has everything before the first step
+    # Parameters without a step have no state, as is the case for all before the first step
     kept = {name.partition(".")[0] for name in (*tensors, *scalars)}
     count = sum(len(group["params"]) for group in optimizer.param_groups)
     without = [index for index in range(count) if str(index) not in kept]
@@ -50,7 +50,7 @@ def split_state(optimizer: Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]
 
 
 def join_state(optimizer: Optimizer, model: nn.Module, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
-    """Load into an optimizer over a model's parameters what `split_state` gave.
+    """Load the result of `split_state` into an optimizer over a model's parameters.
 
     Raises
     ------
@@ -86,11 +86,11 @@ def _groups(optimizer: Optimizer) -> list[dict[str, Any]]:
 
 
 def _wanted(parameter: Tensor, group: dict[str, Any]) -> dict[str, torch.Size]:
-    """Shapes of what is kept for a parameter once it was stepped."""
+    """Shapes of a parameter's state after its first step."""
     frame = isinstance(parameter, geoopt.ManifoldParameter)
     whole, number = parameter.shape, torch.Size()
     if "betas" in group:
-        # One number a frame
+        # One number per frame
         square = torch.Size([*whole[:-2], 1, 1]) if frame else whole
         return {"step": number, "exp_avg": whole, "exp_avg_sq": square}
     momentum = {"momentum_buffer": whole} if group["momentum"] else {}
@@ -105,13 +105,13 @@ def _check_entry(name: str, dtype: torch.dtype, entry: dict[str, Any], wanted: d
         if key not in wanted:
             raise ValueError(f"the optimizer has {key!r} of {name}, which it does not use")
         if isinstance(value, Tensor) and value.dtype != (torch.float32 if key == "step" else dtype):
-            raise ValueError(f"the optimizer's {key!r} of {name} is {value.dtype}, and not of the type of its kind")
-        # Fused steps write past the end of what is smaller than they expect
+            raise ValueError(f"the optimizer's {key!r} of {name} has the wrong dtype, {value.dtype}")
+        # Fused steps write past the end of tensors that are too small
         shape = value.shape if isinstance(value, Tensor) else torch.Size()
         if shape != wanted[key]:
             raise ValueError(f"the optimizer's {key!r} of {name} is {tuple(shape)}, not {tuple(wanted[key])}")
         if key == "step" and not (value >= 1 and float(value).is_integer()):
-            raise ValueError(f"the optimizer's {key!r} of {name} is {float(value)}, and no count of steps")
+            raise ValueError(f"the optimizer's {key!r} of {name} is {float(value)}, not a count of steps")
 
 
 def _plain(value: Any) -> Any:

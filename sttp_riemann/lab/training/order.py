@@ -7,14 +7,14 @@ from torch import Tensor
 
 
 class DataOrder:
-    """Endless stream of example indices: one random permutation after the other, every batch full.
+    """Endless stream of example indices: one random permutation after another, every batch full.
 
     Parameters
     ----------
     size : int
         Number of examples.
     batch_size : int
-        Examples a batch, all processes together.
+        Examples per batch, all processes together.
     seed : int
         Seed of the order; independent of the global random state.
 
@@ -39,16 +39,16 @@ class DataOrder:
         return batch
 
     def state(self) -> dict[str, Tensor]:
-        """Give what decides the draws from here on, as tensors."""
+        """State that determines all further draws, as tensors."""
         return {"queue": self._queue, "generator": self._generator.get_state()}
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Go on from a `state`.
+        """Resume from a `state`.
 
         Raises
         ------
         ValueError
-            It is of other data.
+            It belongs to other data.
         """
         queue = state["queue"]
         if queue.dtype != torch.int64 or queue.ndim != 1 or bool(((queue < 0) | (queue >= self.size)).any()):

@@ -1,4 +1,4 @@
-"""Values from files and command lines: how they are shown, and what no recipe can hold."""
+"""Values from files and command lines: how messages show them, and which ones no recipe accepts."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from sttp_riemann.errors import RecipeError
 
 LARGEST_WHOLE = 2**31 - 1
 LARGEST_SEED = 2**63 - 1
-"""Torch's generators take no larger one."""
+"""torch's generators accept no larger seed."""
 LONGEST_TEXT = 4096
 MOST_VALUES = 10_000
-"""Values in one field, all levels together."""
+"""Maximum number of values in one field, all levels together."""
 DEEPEST = 8
 
 _SHORT = reprlib.Repr()
@@ -24,7 +24,7 @@ _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 60
 
 
 def shown(value: Any, longest: int = 80) -> str:
-    """Show a value in a message, cut short where it is long.
+    """Show a value in a message, shortened if long.
 
     Parameters
     ----------
@@ -46,14 +46,14 @@ def shown(value: Any, longest: int = 80) -> str:
 
 
 def check_text(name: str, text: str) -> None:
-    """Refuse text that no file name, table or report can hold, or that grows when it is read as YAML.
+    """Refuse text that fits no file name, table or report, or that grows when read as YAML.
 
     Parameters
     ----------
     name : str
-        Field or option that it is of.
+        Field or option that holds it.
     text : str
-        What was given.
+        The given text.
 
     Raises
     ------
@@ -81,19 +81,19 @@ def _repeats(text: str) -> bool:
 
 
 def check_plain(name: str, value: Any) -> None:
-    """Refuse a value that is too large to look at, or that is made of something else than numbers and text.
+    """Refuse a value that is too large, or that is made of anything but numbers and text.
 
     Parameters
     ----------
     name : str
-        Field that the value is of.
+        Field that holds the value.
     value : Any
         A number, text, or lists and mappings of such.
 
     Raises
     ------
     RecipeError
-        The message names the field and what is wrong.
+        The message names the field and the problem.
     """
     level, seen = [value], 0
     largest = LARGEST_WHOLE if isinstance(value, dict) else LARGEST_SEED

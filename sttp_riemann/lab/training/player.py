@@ -1,4 +1,4 @@
-"""A network with its optimizer: a classifier is one, a GAN has two."""
+"""A network with its optimizer: a classifier has one, a GAN two."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Part = TypeVar("Part")
 
 
 class Player:
-    """A network that is trained, on the device and in the precision of the recipe.
+    """A network in training, on the device and in the precision of the recipe.
 
     Parameters
     ----------
@@ -36,11 +36,11 @@ class Player:
     Attributes
     ----------
     model : nn.Module
-        The network itself, whatever wraps it.
+        The network itself, without wrappers.
     network : nn.Module
-        What to call: the network in the recipe's precision, its gradients shared between processes.
+        The callable: the network in the recipe's precision, its gradients shared between processes.
     average : Averaged or None
-        Its running average, where the recipe asks for one.
+        Its running average, if the recipe asks for one.
     """
 
     def __init__(self, model: nn.Module, recipe: Recipe, accelerator: Accelerator) -> None:
@@ -53,7 +53,7 @@ class Player:
 
     @property
     def result(self) -> nn.Module:
-        """The network that training is for: the average where there is one."""
+        """The network to evaluate: the average if there is one."""
         return self.model if self.average is None else self.average.module
 
     def descend(self, parts: Sequence[Part], loss: Callable[[Part], Tensor], lr: float) -> float:
@@ -62,7 +62,7 @@ class Player:
         Parameters
         ----------
         parts : sequence
-            Of the batch, computed one after the other.
+            Parts of the batch, computed one after the other.
         loss : callable
             From a part to a scalar.
         lr : float
@@ -76,7 +76,7 @@ class Player:
         Raises
         ------
         BadStepError
-            It, or a gradient, is not finite; no parameter, no moment and no average has then moved.
+            The loss or a gradient is not finite; no parameter, moment or average has moved.
         """
         set_lr(self.optimizer, lr)
         self._stepper.zero_grad()
@@ -88,7 +88,7 @@ class Player:
                     self.accelerator.backward(share)
                 total += share.detach()
         mean = total.item()
-        # First, as clipping would spread what is not finite over all gradients
+        # First, as clipping would spread NaN over all gradients
         refuse_bad_step(self.model, self.optimizer, mean, self.accelerator)
         if self.recipe.optimizer.clip is not None:
             self._clip(self.recipe.optimizer.clip)
@@ -98,12 +98,12 @@ class Player:
         return mean
 
     def fix_gauge(self) -> None:
-        """Bring Riemannian frames into their gauge; their momentum and average turn with them."""
+        """Fix the gauge of Riemannian frames; their momentum and average are rotated with them."""
         if self.recipe.network.low_rank:
             sr.gauge_fix(self.model, self.optimizer, self.average)
 
     def _sharing(self, last: bool) -> AbstractContextManager[None]:
-        """Share gradients between processes once a step, after its last part."""
+        """Share gradients between processes once per step, after its last part."""
         return nullcontext() if last else self.accelerator.no_sync(self.network)
 
     def _clip(self, largest: float) -> None:

@@ -7,7 +7,7 @@ import torch
 
 
 def seed_step(seed: int, step: int, process: int) -> None:
-    """Let a step's random numbers follow from the run's seed, the step and the process alone.
+    """Seed a step's random numbers from the run's seed, the step and the process alone.
 
     A run that goes on then needs no generator's state, on any number of devices, and what is drawn elsewhere, while
     evaluating, say, changes nothing.

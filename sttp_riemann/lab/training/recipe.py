@@ -1,4 +1,4 @@
-"""The recipe: everything that a run is made of, typed and validated."""
+"""The recipe: every setting of a run, typed and validated."""
 
 # ruff: noqa: RUF009 - option() gives dataclass fields, each with a factory of its own
 from __future__ import annotations
@@ -15,7 +15,7 @@ from sttp_riemann.lab.training.fields import FOLLOW, Field, FilePath, FolderName
 from sttp_riemann.lab.training.plain import shown
 from sttp_riemann.lab.training.sections import Frames, Method, Network, require
 
-# The paper's names of a spectrum: what follows STTP- or SVDP-
+# The paper's names of spectra, as in STTP-C or SVDP-L
 LETTERS = {"C": ("identity", "none"), "L": ("learned", "none"), "R": ("learned", "d_optimal")}
 
 
@@ -28,7 +28,7 @@ def _section(make: Any, scope: str = "") -> Any:
 class Recipe:
     """What to train, on what, how, and what to compare.
 
-    Every field has a default, and each is an option of the command line. Validated when made.
+    Every field has a default and is an option of the command line. Validated on construction.
 
     Raises
     ------
@@ -112,12 +112,12 @@ class Recipe:
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Recipe:
-        """Recipe with these fields, the others at their defaults.
+        """Recipe with the given fields, the others at their defaults.
 
         Parameters
         ----------
         fields : mapping
-            Fields by section, as YAML gives them.
+            Fields by section, as in YAML.
 
         Returns
         -------
@@ -138,7 +138,7 @@ class Recipe:
         return cls(**nest({name: field.default for name, field in FIELDS.items()} | flatten(fields)))
 
     def changed(self, **fields: Any) -> Recipe:
-        """Give this recipe with some fields changed.
+        """Copy of this recipe with some fields changed.
 
         Parameters
         ----------
@@ -153,7 +153,7 @@ class Recipe:
         Raises
         ------
         RecipeError
-            A field is unknown, or the recipe is not valid with it.
+            A field is unknown, or the changed recipe is not valid.
         """
         return self.from_dict(nest(self.flat() | fields))
 

@@ -1,4 +1,4 @@
-"""Steps that would poison a network: found before anything moves, and left without a trace."""
+"""Steps that would ruin a network: found before anything moves, and skipped without a trace."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ class BadStepError(ArithmeticError):
 
 
 def refuse_bad_step(model: nn.Module, optimizer: Optimizer, loss: float, accelerator: Accelerator) -> None:
-    """Look at a loss and its gradients before the optimizer does; the same for every optimizer.
+    """Check a loss and its gradients before the optimizer's step; the same for every optimizer.
 
     Parameters
     ----------
     model : nn.Module
-        What the optimizer trains, for the names of its parameters.
+        The trained model, for the names of its parameters.
     optimizer : Optimizer
         With the gradients of all processes in its parameters.
     loss : float
-        Of this process.
+        Loss of this process.
     accelerator : Accelerator
-        Processes, and the loss scale of fp16, whose overflows are a matter of its own.
+        Processes, and the loss scale of fp16, which handles its own overflows.
 
     Raises
     ------
@@ -52,14 +52,14 @@ def refuse_bad_step(model: nn.Module, optimizer: Optimizer, loss: float, acceler
 
 @contextmanager
 def buffers_kept(models: Iterable[nn.Module], wanted: bool) -> Iterator[None]:
-    """Put buffers back where a step is refused: running statistics, and what spectral normalization iterates.
+    """Restore buffers if a step is refused: running statistics, and the vectors of spectral normalization.
 
     Parameters
     ----------
     models : iterable of nn.Module
-        Those that the step runs.
+        The models that the step runs.
     wanted : bool
-        Whether it matters, as a copy costs time.
+        Whether to do so, as a copy costs time.
     """
     before = [(model, {name: b.clone() for name, b in model.named_buffers()}) for model in models if wanted]
     try:
@@ -99,6 +99,6 @@ def _finite_everywhere(loss: float, accelerator: Accelerator) -> bool:
     finite = math.isfinite(loss)
     if accelerator.num_processes == 1:
         return finite
-    # All processes take the step, or none does
+    # Either all processes take the step, or none
     bad = torch.tensor(float(not finite), device=accelerator.device)
     return not bool(accelerator.reduce(bad, "sum"))

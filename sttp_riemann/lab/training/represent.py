@@ -1,4 +1,4 @@
-"""A recipe's images, and its networks with their weights represented as it says."""
+"""Load a recipe's images, and build its networks with the representation of weights that it asks for."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sttp_riemann.lab.training.plain import shown
 from sttp_riemann.lab.training.recipe import Recipe
 from sttp_riemann.model.weights import weighted_layers
 
-# What a network of a size that no machine has leads to is a matter of torch's and the system's
+# What a network too large for the machine raises depends on torch and the system
 _IMPOSSIBLE = (ValueError, TypeError, RuntimeError, MemoryError, OverflowError)
 
 
@@ -28,7 +28,7 @@ def load_data(recipe: Recipe) -> ImageData:
     Raises
     ------
     RecipeError
-        They cannot be had.
+        They cannot be loaded.
     """
     return _load(recipe.data.name, recipe.data.root, recipe.data.download, recipe.data.image_size, recipe.data.channels)
 
@@ -42,7 +42,7 @@ def _load(name: str, root: str | None, download: bool, image_size: int | None, c
 
 
 class Pictures(Protocol):
-    """What a network has to know of the images that it is for."""
+    """What a network needs to know about its images."""
 
     @property
     def channels(self) -> int:
@@ -74,7 +74,7 @@ def build_network(recipe: Recipe, data: Pictures, num_classes: int | None) -> nn
     Raises
     ------
     RecipeError
-        The network or its representation cannot be had.
+        The network or its representation cannot be built.
     """
     try:
         model = build_model(
@@ -88,12 +88,12 @@ def build_network(recipe: Recipe, data: Pictures, num_classes: int | None) -> nn
 
 
 def rehearse(model: nn.Module, recipe: Recipe, data: Pictures, labels: Tensor | None, wanted: tuple[int, ...]) -> None:
-    """See to it that a network judges images of the data, in parts of a batch as small as the recipe has them.
+    """Check that a network accepts images of the data, in parts of a batch as small as the recipe's.
 
     Raises
     ------
     RecipeError
-        It is a network for something else, or for other images.
+        It is a network for another task or other images.
     """
     try:
         image = (data.channels, data.image_size, data.image_size)
@@ -103,12 +103,12 @@ def rehearse(model: nn.Module, recipe: Recipe, data: Pictures, labels: Tensor | 
 
 
 def represent(model: nn.Module, recipe: Recipe, moments: Mapping[str, Tensor] | None = None) -> nn.Module:
-    """Represent a network's weights as a recipe says, in place; dense ones as `reparameterize` does with moments.
+    """Represent a network's weights as a recipe says, in place; trained ones as `reparameterize` does with moments.
 
     Raises
     ------
     RecipeError
-        That cannot be.
+        The representation is not possible.
     """
     try:
         return _represent(model, recipe, moments)
@@ -137,6 +137,6 @@ def _represent(model: nn.Module, recipe: Recipe, moments: Mapping[str, Tensor] |
         seed=recipe.seed,
         moments=moments,
         recompute=recipe.network.recompute,
-        # 1 unless the weights were dense; what a state says where it is loaded
+        # 1 unless the weights were dense; on loading, the state sets it
         spectral_bound="initial" if recipe.network.spectrum == "learned" else None,
     )

@@ -1,4 +1,4 @@
-"""The networks in a checkpoint, built again without the data that they were trained on."""
+"""Rebuild the networks of a checkpoint without their training data."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Images:
 
 @dataclass(frozen=True)
 class Saved:
-    """What a checkpoint holds of its networks.
+    """The networks of a checkpoint, with their recipe.
 
     Attributes
     ----------
@@ -62,11 +62,11 @@ class Saved:
     recipe : Recipe
         Of the run.
     images : Images
-        What the networks are for.
+        Images that the networks are for.
     values : dict
         All plain values of the checkpoint.
     players : dict[str, nn.Module]
-        The networks by name, in evaluation mode; the running average of one that has it.
+        The networks by name, in evaluation mode; running averages in place of networks that have one.
     """
 
     path: Path
@@ -90,12 +90,12 @@ class Saved:
 
 
 def load_saved(path: Path) -> Saved:
-    """Build the networks of a checkpoint and fill them.
+    """Rebuild the networks of a checkpoint and load their weights.
 
     Parameters
     ----------
     path : Path
-        A checkpoint, or the folder of a run, whose last checkpoint is then read.
+        A checkpoint, or the folder of a run, for its last checkpoint.
 
     Returns
     -------
@@ -105,7 +105,7 @@ def load_saved(path: Path) -> Saved:
     Raises
     ------
     CheckpointError
-        There is none, or it cannot be read, or is of another version and does not fit.
+        It is missing, cannot be read, or is of another version and does not fit.
     RecipeError
         A network cannot be built here.
     """
@@ -113,17 +113,17 @@ def load_saved(path: Path) -> Saved:
     checkpoint = load_checkpoint(path)
     try:
         check_form(checkpoint.values, _NETWORKS)
-        # A network that no run is of has none
+        # A network without a run has none
         check_form(checkpoint.values.get("progress", vars(Progress())), PROGRESS)
         check_form(checkpoint.values.get("imports", []), [str])
     except (TypeError, ValueError) as error:
-        raise CheckpointError(f"{path} does not say of what network it is; write it again ({error})") from error
+        raise CheckpointError(f"{path} does not say which network it is of; write it again ({error})") from error
     require(checkpoint.values.get("imports", []), path)
     try:
         recipe = Recipe.from_dict(checkpoint.values["recipe"])
         images, ranks = Images(**checkpoint.values["images"]), checkpoint.values["ranks"]
     except (TypeError, ValueError) as error:
-        raise CheckpointError(f"{path} does not say of what network it is; write it again ({error})") from error
+        raise CheckpointError(f"{path} does not say which network it is of; write it again ({error})") from error
     players = {}
     for name, player in _recipes(recipe).items():
         classes = images.num_classes if recipe.task == "classify" or recipe.gan.conditional else None
@@ -135,7 +135,7 @@ def load_saved(path: Path) -> Saved:
 
 
 def save_classifier(path: Path, model: nn.Module, recipe: Recipe, images: Images) -> None:
-    """Write a classifier that `load_saved` builds again.
+    """Write a classifier for `load_saved` to rebuild.
 
     Parameters
     ----------
@@ -146,12 +146,12 @@ def save_classifier(path: Path, model: nn.Module, recipe: Recipe, images: Images
     recipe : Recipe
         How it was trained.
     images : Images
-        What it is for.
+        Images that it is for.
 
     Raises
     ------
     CheckpointError
-        It cannot be written; what was there before is then intact.
+        It cannot be written; an existing file is then intact.
     """
     about = {"recipe": nest(recipe.what_matters()), "images": asdict(images), "ranks": {CLASSIFIER: layer_ranks(model)}}
     checkpoint = Checkpoint(values={"code": code_version(), "imports": imported(), **about})
@@ -160,7 +160,7 @@ def save_classifier(path: Path, model: nn.Module, recipe: Recipe, images: Images
 
 
 def _tensors_of(checkpoint: Checkpoint, player: str) -> dict[str, Tensor]:
-    """State of a network in a checkpoint: of its running average, where there is one."""
+    """State of a network in a checkpoint; that of its running average if it has one."""
     return checkpoint.part(f"average.{player}.module") or checkpoint.part(f"model.{player}")
 
 

@@ -31,19 +31,19 @@ RECOMPUTE = "compute V^T x again in the backward, for memory: where it is large,
 SPECTRA = "which spectra are compared: identity, learned, learned with D-optimal penalty"
 LOW_RANK = ("svdp", "sttp")
 """Methods that have frames."""
-# A covariance is of two at least; neighbours are sought among three others
+# A covariance needs two samples; neighbours are sought among three others
 FEWEST_SAMPLES = {"fid": 2, "prc": 4}
 
 
 @dataclass(frozen=True)
 class Data:
-    """Images, and what is done to them before a network learns from them."""
+    """Images and their augmentation."""
 
     name: str = option("digits", "digits, cifar10, stl10, fake or folder:PATH", "page", qualified=True)
     root: kinds.FilePath | None = option(None, "folder with the data", matters=False, qualified=True)
     download: bool = option(False, "allow the data to be downloaded", matters=False)
-    image_size: kinds.Side | None = option(None, "side of the images (default: as they are)", "page start")
-    channels: kinds.Channels | None = option(None, "channels of the images (default: as they are)", "page start")
+    image_size: kinds.Side | None = option(None, "side of the images (default: as stored)", "page start")
+    channels: kinds.Channels | None = option(None, "channels of the images (default: as stored)", "page start")
     augment: dict[str, dict[str, Any]] = option({}, "transforms of torchvision v2 with their options", "classify")
     mixup: kinds.Mixup = option(0.0, "mix pairs of examples; parameter of the Beta distribution (0: off)", "classify")
     label_smoothing: kinds.Fraction = option(0.0, "share of a label that is spread over all classes", "classify")
@@ -56,11 +56,11 @@ class Network:
     name: str = option("digits_resnet", "name of the network", "page start", qualified=True)
     options: dict[str, Any] = option({}, "its options, as --network_options.width 32", "page start", qualified=True)
     method: Method = option("sttp", "how weights are represented", "run", follows=True)
-    frames: Frames = option("riemannian", "how orthonormal frames are kept", "run low_rank", follows=True)
+    frames: Frames = option("riemannian", "how orthonormal frames are stored", "run low_rank", follows=True)
     rank: kinds.Rank | dict[str, kinds.Rank] = option(64, RANK, "low_rank", follows=True)
     budget: kinds.Part | None = option(None, BUDGET, "low_rank", follows=True)
     spectrum: Spectrum = option("learned", "singular values of a layer", "low_rank", follows=True)
-    init: Init = option("noisy_identity", "where frames start", "low_rank start", follows=True)
+    init: Init = option("noisy_identity", "initialization of frames", "low_rank start", follows=True)
     exclude: list[str] = option([], "layers that stay dense", "held")
     kernel_modes: Modes = option("flat", "kernel positions: one mode, or factorized", "low_rank", follows=True)
     recompute: Recompute = option("auto", RECOMPUTE, matters=False, follows=True)
@@ -87,17 +87,17 @@ class Network:
 
 
 def generator() -> Network:
-    """Give what a GAN's generator is where the recipe is silent: dense; of low rank as the discriminator is."""
+    """Defaults of a GAN's generator: dense; if low-rank, with the discriminator's settings."""
     following: dict[str, Any] = {field.name: FOLLOW for field in fields(Network) if field.metadata["follows"]}
     return Network(**{**following, "name": "sngan32_generator", "method": "dense", "penalty_weight": 0.75})
 
 
 @dataclass(frozen=True)
 class Adversary:
-    """How a GAN's networks are set against each other."""
+    """How a GAN's networks compete."""
 
     loss: GanLoss = option("hinge", "what both networks minimize", "gan", qualified=True)
-    discriminator_steps: kinds.Few = option(5, "steps of the discriminator a step of the generator", "gan")
+    discriminator_steps: kinds.Few = option(5, "steps of the discriminator per step of the generator", "gan")
     conditional: bool = option(False, "both networks know the class of an image", "gan page")
 
 
@@ -105,16 +105,16 @@ class Adversary:
 class Distillation:
     """A trained classifier to learn from."""
 
-    teacher: kinds.FilePath | None = option(None, "checkpoint to learn from, beside the labels", "classify")
+    teacher: kinds.FilePath | None = option(None, "checkpoint to learn from, in addition to the labels", "classify")
     distill: kinds.Share = option(0.5, "share of the loss that is the distance to the teacher", "classify")
-    temperature: kinds.Temperature = option(4.0, "what both networks' class scores are divided by", "classify")
+    temperature: kinds.Temperature = option(4.0, "divisor of both networks' class scores", "classify")
 
 
 @dataclass(frozen=True)
 class Optimizer:
     """What a step does with a gradient."""
 
-    name: OptimizerName = option("adam", "optimizer; its Riemannian kin on Riemannian frames", qualified=True)
+    name: OptimizerName = option("adam", "optimizer; its Riemannian version on Riemannian frames", qualified=True)
     lr: kinds.LearningRate = option(1e-3, "learning rate")
     betas: list[kinds.Fraction] = option([0.9, 0.999], "Adam: decay of both moments")
     momentum: kinds.Fraction = option(0.9, "SGD: momentum")
@@ -122,7 +122,9 @@ class Optimizer:
     weight_decay: kinds.Decay = option(0.0, "weight decay")
     clip: kinds.Positive | None = option(None, "largest norm of the gradient (Riemannian on Riemannian frames)")
     gauge_fix_every: kinds.Every = option(0, "steps between gauge fixings of frames (0: never)", "low_rank")
-    skip_bad_steps: kinds.Every = option(0, "steps without a finite gradient that a run leaves out", matters=False)
+    skip_bad_steps: kinds.Every = option(
+        0, "maximum number of steps without a finite gradient that a run skips", matters=False
+    )
     ema: kinds.Fraction = option(0.0, "decay of a running average of the network, which is then evaluated (0: off)")
 
     def check(self) -> None:
@@ -136,14 +138,14 @@ class Optimizer:
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long a run is, and its learning rate on the way."""
+    """Length of a run, and its learning rate over time."""
 
-    steps: kinds.Steps = option(1000, "optimizer steps; of a GAN's generator", "start")
-    batch_size: kinds.Count = option(128, "examples a step, all processes and parts together")
+    steps: kinds.Steps = option(1000, "optimizer steps; for a GAN, of the generator", "start")
+    batch_size: kinds.Count = option(128, "examples per step, all processes and parts together")
     accumulate: kinds.Count = option(1, "parts that a step's batch is computed in, to save memory")
     decay: Literal["linear", "cosine", "steps", "none"] = option("linear", "learning rate over steps")
     milestones: list[kinds.Inside] = option([0.3, 0.6, 0.8], "decay 'steps': parts of the run after which lr falls")
-    decay_factor: kinds.Part = option(0.2, "decay 'steps': what lr is multiplied with at each milestone")
+    decay_factor: kinds.Part = option(0.2, "decay 'steps': factor of lr at each milestone")
     patience: kinds.Every = option(0, "evaluations without a better score that end a run (0: never)")
 
     def check(self) -> None:
@@ -159,15 +161,15 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What is measured on the way."""
+    """Measurements during training."""
 
     evaluate_every: kinds.Steps = option(100, "steps between evaluations", "start")
     validation: kinds.Fraction = option(0.0, "share of training images held out for choices", "classify page")
     evaluate_batch_size: kinds.Count = option(500, "examples at a time while evaluating", matters=False)
-    metrics: list[Metric] = option(["is", "fid", "kid"], "what torch-fidelity measures each time", "gan page")
-    extractor: Extractor = option("inception-v3-compat", "network that metrics look through", "gan page")
+    metrics: list[Metric] = option(["is", "fid", "kid"], "metrics that torch-fidelity measures each time", "gan page")
+    extractor: Extractor = option("inception-v3-compat", "network whose features metrics use", "gan page")
     extractor_weights: kinds.FilePath | None = option(None, "file with Inception's weights", "gan", matters=False)
-    metric_samples: kinds.Many = option(50000, "images that are made to be measured", "gan page")
+    metric_samples: kinds.Many = option(50000, "generated images to measure", "gan page")
     is_splits: kinds.Many = option(10, "parts of the samples that Inception score averages over", "gan page")
     kid_subsets: kinds.Count = option(100, "subsets that KID averages over", "gan page")
     kid_subset_size: kinds.Many = option(1000, "images in each of them", "gan page")
@@ -192,10 +194,10 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """What a run writes on the way."""
+    """What a run writes during training."""
 
     checkpoint_every: kinds.Every = option(500, "steps between checkpoints (0: only at the end)", matters=False)
-    keep: kinds.Count = option(1, "how many of the last checkpoints are kept", matters=False)
+    keep: kinds.Count = option(1, "number of latest checkpoints to keep", matters=False)
     keep_best: bool = option(False, "also keep the checkpoint of the best evaluation", matters=False)
     tensorboard: bool = option(False, "write the history for tensorboard, too", matters=False)
 
@@ -204,9 +206,9 @@ class Checkpoints:
 class Machine:
     """Where a run computes."""
 
-    precision: Literal["float32", "bf16", "fp16"] = option("float32", "of the network; frames stay float32")
-    device: Literal["auto", "cpu"] = option("auto", "auto takes an accelerator where there is one")
-    threads: kinds.Threads | None = option(None, "processor threads to compute with (default: as torch does)")
+    precision: Literal["float32", "bf16", "fp16"] = option("float32", "precision of the network; frames stay float32")
+    device: Literal["auto", "cpu"] = option("auto", "auto uses an accelerator if there is one")
+    threads: kinds.Threads | None = option(None, "CPU threads (default: torch's)")
 
     def check(self) -> None:
         """Refuse fields that contradict each other; the message says what to change."""
@@ -226,7 +228,7 @@ class Study:
     ranks: dict[str, list[kinds.Rank]] = option(
         {}, "by method, as --ranks.sttp '[4, 8]' (default: rank)", "study", False
     )
-    seeds: list[kinds.Seed] = option([0, 1, 2], "one run a seed", "study", False)
+    seeds: list[kinds.Seed] = option([0, 1, 2], "one run per seed", "study", False)
     paper: dict[str, Any] = option({}, "the paper's figures, by method and metric", "study", False)
 
     @property

@@ -1,4 +1,4 @@
-"""Many small images as one, and the way from one point of latent space to another."""
+"""Sheets of many small images, and paths between points of latent space."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def png(images: Tensor, columns: int | None = None) -> bytes:
     images : Tensor
         uint8 (N, C, H, W) with C = 1 or 3.
     columns : int, optional
-        Images a row; by default as many as make the sheet about square.
+        Images per row; by default, so that the sheet is about square.
 
     Returns
     -------
@@ -45,14 +45,14 @@ def png(images: Tensor, columns: int | None = None) -> bytes:
 
 
 def slerp_path(start: Tensor, end: Tensor, steps: int) -> Tensor:
-    """Spherical interpolation, which keeps the length that Gaussian noise has.
+    """Spherical interpolation, which preserves the length of Gaussian noise.
 
     Parameters
     ----------
     start, end : Tensor
         (N, D), no two of them opposite.
     steps : int
-        Points of each path, both ends among them.
+        Points of each path, both ends included.
 
     Returns
     -------
@@ -66,7 +66,7 @@ def slerp_path(start: Tensor, end: Tensor, steps: int) -> Tensor:
     cosine = torch.nn.functional.cosine_similarity(start, end).clamp(-1, 1)
     angle = cosine.acos().view(-1, 1, 1)
     share = torch.linspace(0, 1, steps).view(1, -1, 1)
-    # Ends that are nearly the same point have a straight line between them
+    # Between nearly equal ends the path is a straight line
     straight = angle < 1e-4
     sine = torch.where(straight, 1.0, angle.sin())
     left = torch.where(straight, 1 - share, ((1 - share) * angle).sin() / sine)

@@ -1,4 +1,4 @@
-"""All of a run's state, taken into a checkpoint and put back."""
+"""Save the complete state of a run to a checkpoint, and restore it."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from sttp_riemann.lab.training.task import Task
 from sttp_riemann.model.measures import layer_ranks
 
 PROGRESS = {"step": int, "losses": [float], "history": [Each(float)], "timings": [float], "skipped": int}
-"""What a checkpoint says of the progress; see `Progress`."""
+"""Entries on progress in a checkpoint; see `Progress`."""
 
 
 @dataclass
 class Progress:
-    """How far a run has come.
+    """Progress of a run.
 
     Attributes
     ----------
@@ -35,11 +35,11 @@ class Progress:
     losses : list of float
         Of the steps since the last evaluation.
     history : list of dict
-        One row an evaluation.
+        One row per evaluation.
     timings : list of float
         Seconds of the last steps.
     skipped : int
-        Steps that were left out, as their loss or a gradient was not finite; they count as done.
+        Skipped steps, whose loss or gradient was not finite; they count as done.
     """
 
     step: int = 0
@@ -50,7 +50,7 @@ class Progress:
 
 
 class Run(Protocol):
-    """What a run's state is spread over.
+    """The objects that hold a run's state.
 
     Attributes
     ----------
@@ -77,13 +77,13 @@ class Run(Protocol):
 
 
 def take(run: Run) -> Checkpoint:
-    """Everything that the rest of a run depends on; its random numbers follow from the recipe's seed."""
+    """Everything that the rest of a run depends on; random numbers follow from the recipe's seed."""
     data = run.task.data
     values = {
         "code": code_version(),
         "recipe": nest(run.recipe.what_matters()),
         "imports": imported(),
-        # What it takes to build the networks again where the data are not at hand
+        # For rebuilding the networks without the data
         "images": {"channels": data.channels, "image_size": data.image_size, "num_classes": data.num_classes},
         "ranks": {name: layer_ranks(player.model) for name, player in run.task.players.items()},
         "progress": vars(run.progress),
@@ -103,7 +103,7 @@ def take(run: Run) -> Checkpoint:
 
 
 def restore(run: Run, checkpoint: Checkpoint, path: Path) -> None:
-    """Put a run where a checkpoint was taken.
+    """Restore a run to a checkpoint.
 
     Raises
     ------
@@ -133,7 +133,7 @@ def restore(run: Run, checkpoint: Checkpoint, path: Path) -> None:
 
 
 def _check_parts(run: Run, checkpoint: Checkpoint) -> None:
-    """Refuse tensors that nothing of the run would take."""
+    """Refuse tensors that the run does not use."""
     known = [f"{part}.{name}." for part in ("model", "optimizer") for name in run.task.players]
     known += [f"average.{name}." for name, player in run.task.players.items() if player.average is not None]
     known += [f"order.{name}" for name in run.order.state()]
@@ -159,7 +159,7 @@ def _progress(run: Run, values: Any) -> Progress:
 
 
 def check_origin(recipe: Recipe, folder: Path, before: Mapping[str, Any], code: str | None) -> None:
-    """Refuse to go on with a folder's run where it was not this one.
+    """Refuse to resume a folder's run if it is a different one.
 
     Parameters
     ----------
@@ -170,7 +170,7 @@ def check_origin(recipe: Recipe, folder: Path, before: Mapping[str, Any], code: 
     before : mapping
         Its recipe, by section.
     code : str or None
-        The version of the package that it was begun with.
+        The version of the package that started it.
 
     Raises
     ------
@@ -193,5 +193,5 @@ def check_origin(recipe: Recipe, folder: Path, before: Mapping[str, Any], code: 
     if code != code_version():
         raise CheckpointError(
             f"{folder} holds a run of version {code} and this is {code_version()}: "
-            "install that version to go on, or choose another folder with --output"
+            "install that version to resume, or choose another folder with --output"
         )

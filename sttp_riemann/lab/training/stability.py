@@ -1,4 +1,4 @@
-"""What a discriminator's layers are like in the middle of training, whatever holds their weights."""
+"""State of a discriminator's layers during training, however their weights are constrained."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from sttp_riemann.lab.networks.baselines import remove_baseline
 from sttp_riemann.model.weights import layer_values, matrix_of, matrix_values, stable_rank, weighted_layers
 
 TOP_VALUES = 32
-"""How many singular values of a layer are recorded; the paper's Figure 5 shows as many."""
+"""Recorded singular values per layer, as many as in the paper's Figure 5."""
 
 
 def plain_copy(model: nn.Module, low_rank: bool) -> nn.Module:
-    """Copy a network with ordinary weights, so that all methods are looked at in the same way.
+    """Copy a network with ordinary weights, so that all methods are measured in the same way.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ def trained_norms(model: nn.Module) -> dict[str, float]:
     Parameters
     ----------
     model : nn.Module
-        Of any kind; others than baselines have no such weights.
+        Any model; only baselines have such weights.
     """
     found = {}
     for name, layer in weighted_layers(model).items():
@@ -106,7 +106,7 @@ def operator_singular_values(kernel: Tensor, size: torch.Size | tuple[int, int])
     Returns
     -------
     Tensor
-        (H, W, min(C_out, C_in)): those of the operator with wrapped borders, one Fourier block a frequency.
+        (H, W, min(C_out, C_in)): those of the operator with circular padding, one Fourier block per frequency.
 
     Notes
     -----

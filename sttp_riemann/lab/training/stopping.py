@@ -1,4 +1,4 @@
-"""When a run is at its best, and when it gets no better."""
+"""Best score so far, and early stopping."""
 
 from __future__ import annotations
 

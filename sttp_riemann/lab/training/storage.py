@@ -1,4 +1,4 @@
-"""Which checkpoints lie in a run's folder, and which of them are kept."""
+"""Checkpoints in a run's folder, and which of them to keep."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ BESIDE = ("stability", "samples", "interpolations", "tensorboard")
 
 
 def checkpoint_path(folder: Path, step: int) -> Path:
-    """Where the checkpoint after a number of steps lies."""
+    """Path of the checkpoint after a number of steps."""
     return folder / f"checkpoint-{step:09d}.safetensors"
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """Checkpoints in a run's folder, oldest first, without the best one's copy."""
+    """Checkpoints in a run's folder, oldest first, except the copy of the best."""
     return sorted(folder.glob(f"checkpoint-{'[0-9]' * 9}.safetensors"))
 
 
@@ -28,12 +28,12 @@ def run_folders(study: Path) -> list[Path]:
 
 
 def last_checkpoint(folder: Path) -> tuple[Path, Checkpoint] | None:
-    """Read the checkpoint that a run goes on from; None where there is none.
+    """Read the checkpoint that a run resumes from; None if there is none.
 
     Raises
     ------
     CheckpointError
-        It cannot be read; the message says how to go on without it.
+        It cannot be read; the message says how to continue without it.
     """
     found = checkpoints(folder)
     if not found:
@@ -41,7 +41,7 @@ def last_checkpoint(folder: Path) -> tuple[Path, Checkpoint] | None:
     try:
         return found[-1], load_checkpoint(found[-1])
     except CheckpointError as error:
-        rest = "the run then goes on from the one before" if len(found) > 1 else "the run then begins anew"
+        rest = "the run then resumes from the previous one" if len(found) > 1 else "the run then starts over"
         raise CheckpointError(f"{error}: delete it, {rest}") from error
 
 
@@ -51,7 +51,7 @@ def save_and_prune(folder: Path, step: int, checkpoint: Checkpoint, keep: int) -
     Raises
     ------
     CheckpointError
-        It cannot be written; those before are then all there.
+        It cannot be written; all earlier ones are then intact.
     """
     save_checkpoint(checkpoint_path(folder, step), checkpoint)
     for old in checkpoints(folder)[:-keep]:
@@ -64,6 +64,6 @@ def save_best(folder: Path, checkpoint: Checkpoint) -> None:
     Raises
     ------
     CheckpointError
-        It cannot be written; the one before is then intact.
+        It cannot be written; the previous one is then intact.
     """
     save_checkpoint(folder / BEST, checkpoint)

@@ -1,4 +1,4 @@
-"""What the loop asks of a task."""
+"""What the loop requires of a task."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Task(Protocol):
     players : dict[str, Player]
         The networks that are trained, by name.
     data : ImageData
-        What they are trained on.
+        Their training data.
     size : int
         Number of training examples.
     """
@@ -48,13 +48,13 @@ class Task(Protocol):
         ...
 
     def write_records(self, folder: Path, step: int) -> None:
-        """Write what the last evaluation found and is too big for the history."""
+        """Write results of the last evaluation that are too large for the history."""
         ...
 
     def score(self, figures: Mapping[str, float]) -> float:
-        """Tell which evaluation is the best; the higher the better."""
+        """Score of an evaluation; the higher the better."""
         ...
 
     def summary(self) -> dict[str, Any]:
-        """Tell of the finished networks: sizes, singular values."""
+        """Report on the finished networks: sizes, singular values."""
         ...

@@ -141,7 +141,7 @@ def test_a_pickle_is_refused_and_not_executed(write, tmp_path):
     ("change", "message"),
     [
         (lambda t: t.pop("bias"), "lacks 'bias', which the network has"),
-        (lambda t: t.update(more=torch.zeros(1)), "has 'more', which the network has not"),
+        (lambda t: t.update(more=torch.zeros(1)), "has 'more', which the network does not have"),
         (lambda t: t.update(weight=torch.zeros(3, 2)), "'weight' is 3x2 float32, and the network's is 2x3 float32"),
         (lambda t: t.update(bias=t["bias"].double()), "'bias' is 2 float64, and the network's is 2 float32"),
     ],

@@ -186,7 +186,7 @@ def test_a_folder_that_cannot_be_written_to_is_told_of_before_any_step(tiny, tmp
         Trainer(tiny(), tmp_path / "file" / "run").run()
 
 
-@pytest.mark.parametrize(("keep", "rest"), [(1, "begins anew"), (2, "goes on from the one before")])
+@pytest.mark.parametrize(("keep", "rest"), [(1, "starts over"), (2, "resumes from the previous one")])
 def test_a_damaged_checkpoint_is_told_with_the_way_on(keep, rest, tiny, tmp_path):
     recipe = tiny(keep=keep)
     whole = Trainer(recipe, tmp_path).run()

@@ -67,7 +67,7 @@ def test_what_is_no_checkpoint_of_a_network_is_refused_by_name(tiny, tmp_path):
     checkpoint = load_checkpoint(path)
     del checkpoint.values["images"]
     save_checkpoint(tmp_path / "other.safetensors", checkpoint)
-    with pytest.raises(CheckpointError, match=r"other.safetensors does not say of what network it is"):
+    with pytest.raises(CheckpointError, match=r"other.safetensors does not say which network it is of"):
         load_saved(tmp_path / "other.safetensors")
     with pytest.raises(CheckpointError, match=r"name a file, such as other.safetensors"):
         load_saved(tmp_path)
@@ -93,7 +93,7 @@ def test_values_of_wrong_types_are_refused_by_name(key, value, message, written,
     checkpoint = load_checkpoint(written)
     checkpoint.values[key] = value
     save_checkpoint(tmp_path / "changed.safetensors", checkpoint)
-    with pytest.raises(CheckpointError, match=r"changed.safetensors does not say of what network it is") as error:
+    with pytest.raises(CheckpointError, match=r"changed.safetensors does not say which network it is of") as error:
         load_saved(tmp_path / "changed.safetensors")
     assert message in str(error.value)
 
