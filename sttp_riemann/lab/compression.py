@@ -1,4 +1,4 @@
-"""Compress a trained network: low-rank weights as near to its own as ranks allow, then fine-tuning."""
+"""Compress a trained network: low-rank weights as close as the ranks allow, then fine-tuning."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ TEACHER = "dense.safetensors"
 TABLE = "compression.txt"
 FIGURES = "compression.json"
 TORCHVISION = "torchvision:"
-# What torchvision's networks see unless told otherwise
+# Default input of torchvision's networks
 TORCHVISION_SIZE = 224
 CALIBRATION = 2048
-"""Training images that inputs are measured on unless told otherwise."""
+"""Default number of training images for measuring inputs."""
 # A convolution's inputs are unfolded, nine times as large
 CALIBRATION_BATCH = 64
 
@@ -49,11 +49,11 @@ class Trained:
     model : nn.Module
         The network.
     recipe : Recipe
-        How it was trained; of a torchvision network only what it is.
+        How it was trained; for a torchvision network only its architecture.
     images : Images
         What it is for.
     accuracy : float or None
-        On its test images, where it is known.
+        On its test images, if known.
     """
 
     model: nn.Module
@@ -69,7 +69,7 @@ class Compressed:
     Attributes
     ----------
     model : nn.Module
-        The network; fine-tuned where that was asked for.
+        The network, fine-tuned if requested.
     sizes : Compression
         Numbers and, before fine-tuning, error of every layer.
     accuracies : dict[str, float]
@@ -106,7 +106,7 @@ def load_trained(name: str, weights: Path | None = None, download: bool = False)
     Raises
     ------
     RecipeError
-        The network is not dense, not a classifier, or its weights are not at hand.
+        The network is not dense, not a classifier, or its weights are not available.
     CheckpointError
         The checkpoint cannot be read.
     """
@@ -139,7 +139,7 @@ def compress(
     Parameters
     ----------
     trained : Trained
-        The dense network; stays as it is.
+        The dense network; not changed.
     output : Path
         Folder for the network, a table as text and as JSON, and the run of the fine-tuning.
     changes : mapping
@@ -147,9 +147,8 @@ def compress(
     epochs : int
         Passes over the training images to fine-tune by. The dense network is the teacher, unless ``distill`` is 0.
     calibrate : int, optional
-        Training images on which the inputs of layers are measured, so that their outputs are kept and not their
-        weights, and the statistics of batch normalization; 0 to do without. By default 2048 where there is
-        fine-tuning, which needs the data anyway.
+        Training images for measuring the inputs of layers, to preserve outputs instead of weights, and the statistics
+        of batch normalization; 0 turns it off. By default 2048 with fine-tuning, which needs the data anyway.
 
     Returns
     -------
@@ -159,9 +158,9 @@ def compress(
     Raises
     ------
     RecipeError
-        A field cannot be, neither rank nor budget is given, the budget is too small, or the data do not fit.
+        A field is not valid, neither rank nor budget is given, the budget is too small, or the data do not fit.
     CheckpointError
-        A file cannot be written, or another compression is in the folder.
+        A file cannot be written, or another compression is using the folder.
 
     Notes
     -----
@@ -174,7 +173,7 @@ def compress(
     if calibrate is not None and calibrate < 0:
         raise RecipeError(f"calibrate must not be negative, not {calibrate}")
     calibrate = (CALIBRATION if epochs else 0) if calibrate is None else calibrate
-    # Before the long part, what may be wrong with the data and with the folder
+    # Check the data and the folder before the long part
     data = _data(recipe, trained) if epochs or calibrate else None
     check_writable(output / MODEL)
     moments = sr.input_moments(trained.model, _images(data, calibrate)) if data and calibrate else None
@@ -230,7 +229,7 @@ def _images(data: ImageData, count: int) -> Iterator[Tensor]:
 
 
 def _fine_tune(model: nn.Module, recipe: Recipe, output: Path, calibrate: int) -> tuple[nn.Module, dict[str, float]]:
-    # Another start is another run: going on from its checkpoints would mix the two
+    # Another start is another run: resuming from its checkpoints would mix the two
     run = Trainer(recipe, real_folder(output, f"fine-tuning-{_digest(model)}"))
     accuracies = {}
     if run.progress.step == 0:

@@ -1,4 +1,4 @@
-"""Write a trained network with ordinary dense layers, for programs that know nothing of this package."""
+"""Export a trained network with ordinary dense layers, for programs without this package."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from sttp_riemann.lab.training.stability import plain_copy
 
 
 def export(saved: Saved, path: Path) -> None:
-    """Write a classifier, its weights dense, in the format that the file's name ends with.
+    """Write a classifier with dense weights, in the format given by the file's suffix.
 
     Parameters
     ----------
     saved : Saved
-        Whose classifier is written; stays as it is.
+        Holds the classifier to write; not changed.
     path : Path
         ``.safetensors``: its ``state_dict``. ``.onnx``: ONNX. ``.pt2``: a program of `torch.export`. The latter two
-        take images (N, channels, size, size) of any N, and give class scores.
+        map images (N, channels, size, size), for any N, to class scores.
 
     Raises
     ------
     RecipeError
         The format is unknown, what it needs is not installed, or the checkpoint is a GAN's.
     CheckpointError
-        The file cannot be written; what was there before is then intact.
+        The file cannot be written; an existing file is then intact.
     """
     if path.suffix not in FORMATS:
         raise RecipeError(f"cannot export to {path}: name a file that ends with {', '.join(FORMATS)}")
@@ -78,12 +78,12 @@ def _pt2(model: nn.Module, images: Tensor) -> bytes:
 
 
 FORMATS: dict[str, Callable[[nn.Module, Tensor], bytes]] = {".safetensors": _safetensors, ".onnx": _onnx, ".pt2": _pt2}
-"""What writes a network, by the ending of the file."""
+"""Functions that write a network, by file suffix."""
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the converter's remarks on operators that no network here has from the reader."""
+    """Suppress the converter's remarks on operators that no network here has."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

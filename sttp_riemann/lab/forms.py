@@ -1,4 +1,4 @@
-"""What a value from a JSON file must look like before it is used."""
+"""Check the structure of values from JSON files before use."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 Form = Any
-"""A type; a list with the form of each of its items; a mapping with the forms of what it has at least; or `Each`."""
+"""A type; a list with the form of its items; a mapping with the forms of its required entries; or `Each`."""
 WORDS = {int: "a whole number", float: "a number", str: "text", dict: "a mapping"}
 
 
@@ -25,16 +25,16 @@ class Each:
 
 
 def check_form(value: Any, form: Form, where: str = "it") -> None:
-    """Refuse a value that does not look as it must.
+    """Refuse a value of the wrong form.
 
     Parameters
     ----------
     value : Any
         From JSON.
     form : Form
-        What is wanted.
+        The required form.
     where : str
-        What the value is of, for the message.
+        What the value is, for the message.
 
     Raises
     ------
@@ -67,5 +67,5 @@ def check_form(value: Any, form: Form, where: str = "it") -> None:
 
 
 def _is(value: Any, kind: type) -> bool:
-    # bool is an int to Python, and to nobody else
+    # Python counts bool as int
     return isinstance(value, (int, float) if kind is float else kind) and not isinstance(value, bool)

@@ -1,4 +1,4 @@
-"""What a network's layers are: shapes, ranks, numbers, spectra, and how far they can stretch their input."""
+"""Inspect a network's layers: shapes, ranks, sizes, spectra and Lipschitz bounds."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class LayerReport:
     shape : tuple of int
         Its weight as a matrix, (d_out, d_in).
     ranks : tuple of int or None
-        TT-ranks, the outer ones included; None of a dense layer.
+        TT-ranks, the outer ones included; None for a dense layer.
     rank, dof : int
         Number of singular values and degrees of freedom.
     largest, median, smallest : float
@@ -48,7 +48,7 @@ class LayerReport:
     stable_rank : float
         Sum of the squared singular values over the largest one's square.
     orthogonality_error : float or None
-        Largest entry of abs(X^T X - I) over the cores; None of a dense layer.
+        Largest entry of abs(X^T X - I) over the cores; None for a dense layer.
     operator_bound : float or None
         Upper bound of the layer's Lipschitz constant; None where its padding repeats values of the image.
     """
@@ -88,7 +88,7 @@ class NetworkReport:
 
     @property
     def ratio(self) -> float:
-        """Z in percent; 100 of a dense network."""
+        """Z in percent; 100 for a dense network."""
         dense = sum(math.prod(layer.shape) for layer in self.layers)
         return percent_left(self.dof, dense, self.other)
 
@@ -99,7 +99,7 @@ class NetworkReport:
 
     @property
     def operator_lipschitz(self) -> float | None:
-        """Product of the bounds of the layers; None where one has none."""
+        """Product of the bounds of the layers; None if a layer has none."""
         bounds = [layer.operator_bound for layer in self.layers if layer.operator_bound is not None]
         return math.prod(bounds) if len(bounds) == len(self.layers) else None
 
@@ -117,12 +117,12 @@ def inspect(model: nn.Module) -> NetworkReport:
     Parameters
     ----------
     model : nn.Module
-        Stays as it is.
+        Not changed.
 
     Returns
     -------
     NetworkReport
-        A row a layer; as a string a table.
+        One row per layer; prints as a table.
 
     Raises
     ------
@@ -170,7 +170,7 @@ def _report(name: str, layer: Any) -> LayerReport:
 
 
 def _operator_bound(layer: Any, largest: float) -> float | None:
-    """Bound of the whole layer: a convolution is its matrix on all patches, and an input value is in several."""
+    """Bound of the whole layer: a convolution applies its matrix to all patches, and an input value is in several."""
     if not hasattr(layer, "kernel_size"):
         return largest
     if layer.padding_mode not in ("zeros", "circular"):
@@ -184,7 +184,7 @@ def _operator_bound(layer: Any, largest: float) -> float | None:
 
 
 def survey(networks: Mapping[str, NetworkReport]) -> str:
-    """Table of several networks, a row each.
+    """Table of several networks, one row each.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Modules of the user's own that add rows to registries: named with ``--import``, or installed with an entry point."""
+"""User modules that add rows to registries: named with ``--import``, or installed with an entry point."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _imported: list[str] = []
 
 
 def imported() -> list[str]:
-    """Modules that were imported to add rows, in order; stored with a run, which cannot be read again without them."""
+    """Modules that were imported to add rows, in order; stored with a run, which cannot be read without them."""
     return list(_imported)
 
 
@@ -37,7 +37,7 @@ def import_modules(names: Sequence[str]) -> None:
     for name in names:
         if not all(part.isidentifier() for part in name.split(".")):
             raise RecipeError(one_line(f"{OPTION} takes the name of a module, such as mymodule, not {name!r}"))
-        # Last, so that nothing there stands in for what is installed; in full, for workers, which begin elsewhere
+        # Last, so that it shadows no installed module; as an absolute path, for workers, which start elsewhere
         if (here := os.getcwd()) not in sys.path:
             sys.path.append(here)
         try:
@@ -49,7 +49,7 @@ def import_modules(names: Sequence[str]) -> None:
 
 
 def import_installed() -> None:
-    """Import what installed packages add.
+    """Import the plugins of installed packages.
 
     Raises
     ------
@@ -67,7 +67,7 @@ def import_installed() -> None:
 
 
 def take_from(arguments: Sequence[str]) -> list[str]:
-    """Import what a command line names, wherever it does, and what is installed; nothing else has been read then.
+    """Import the modules named anywhere on a command line, and installed plugins, before anything else is read.
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ def require(names: Sequence[str], path: object) -> None:
     Parameters
     ----------
     names : sequence of str
-        What `imported` gave when the run was made.
+        `imported` at the time of the run.
     path : object
         Of the run, for the message.
 

@@ -15,7 +15,7 @@ EVERY = 30.0
 
 
 class Lines:
-    """What stands for a bar where there is no terminal: a line on standard error every half minute.
+    """Replacement for a progress bar without a terminal: a line on standard error every half minute.
 
     Parameters
     ----------
@@ -44,11 +44,11 @@ class Lines:
         return f"{self.desc}: {self.unit} {self.n} of {self.total} after {minutes}:{seconds:02d} min{self._told}"
 
     def update(self, n: int = 1) -> None:
-        """Count what was done."""
+        """Count completed work."""
         self.n += n
 
     def set_postfix(self, figures: Mapping[str, float]) -> None:
-        """Tell of figures in the next lines."""
+        """Show figures in the next lines."""
         self._told = "".join(f", {name} {value:.4g}" for name, value in figures.items())
 
     def _tell(self) -> None:

@@ -1,4 +1,4 @@
-"""In what unit a figure is told: as the metric gives it in files for programs, accuracy and KID times 100 to people."""
+"""Units of figures: raw values in files for programs; accuracy and KID times 100 for people."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ HUNDREDTHS = ("kid", "kid_std")
 
 
 def told(name: str, value: float) -> str:
-    """A figure as people read it.
+    """A figure, formatted for people.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ def told(name: str, value: float) -> str:
 
 
 def told_all(figures: Mapping[str, float | None]) -> str:
-    """Several figures, with commas between; those that are None are left out.
+    """Several figures, separated by commas, without those that are None.
 
     Parameters
     ----------

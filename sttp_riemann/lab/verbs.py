@@ -168,7 +168,7 @@ def compress(
     calibrate: int | None = None,
     **fields: Any,
 ) -> Compressed:
-    """Write a trained network with low-rank weights, as near to its own as ranks allow; fine-tune it if asked.
+    """Compress a trained network to low-rank weights, as close as the ranks allow; fine-tune it if asked.
 
     Parameters
     ----------
@@ -206,7 +206,7 @@ def compress(
 
 
 def compressed_folder(model: str) -> Path:
-    """Give the folder that a compressed model is written to where none is named."""
+    """Default folder for a compressed model."""
     return Path("runs") / f"{Path(model.rpartition(':')[2]).name.removesuffix('.safetensors')}-compressed"
 
 
@@ -241,12 +241,12 @@ def inspect(path: str | Path) -> dict[str, NetworkReport]:
 
 
 def is_study(path: Path) -> bool:
-    """Whether a folder holds the folders of runs and is not one itself."""
+    """Whether a folder contains folders of runs and is not one itself."""
     return path.is_dir() and not checkpoints(path) and bool(run_folders(path))
 
 
 def read_recipe(recipe: str, changes: Mapping[str, Any]) -> Recipe:
-    """Give a recipe by its name or file, with other values of some fields.
+    """Recipe by its name or file, with some fields changed.
 
     Raises
     ------
@@ -255,7 +255,7 @@ def read_recipe(recipe: str, changes: Mapping[str, Any]) -> Recipe:
     """
     fields = flatten(recipes.read(recipe))
     for name, value in changes.items():
-        # One option of a network joins the recipe's; {} is none of them
+        # A network option joins those of the recipe; {} clears them
         joins = isinstance(value, dict) and value and name in FIELDS and get_origin(FIELDS[name].hint) is dict
         fields[name] = {**fields.get(name, {}), **value} if joins else value
     found = Recipe.from_dict(nest(fields))
@@ -273,7 +273,7 @@ def output_of(recipe: Recipe) -> Path:
 
 
 def checkpoint(name: str) -> Path:
-    """Give the path of a checkpoint, or of a run's folder that has one.
+    """Path of a checkpoint, given the file or a run's folder.
 
     Raises
     ------

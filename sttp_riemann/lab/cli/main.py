@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ReportedError as error:
         return _tell(str(error), error.status)
     except KeyboardInterrupt:
-        return _tell("stopped; the same command goes on from the last checkpoint", interruption.INTERRUPTED)
+        return _tell("stopped; the same command resumes from the last checkpoint", interruption.INTERRUPTED)
     except BrokenPipeError:
         # Python flushes once more on exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -108,7 +108,7 @@ def _train(arguments: Namespace) -> None:
     print(told_all({name: value for name, value in result["final"].items() if name != "step"}))
     if skipped := result.get("skipped_steps"):
         steps = result["recipe"]["schedule"]["steps"]
-        print(f"left out: {skipped} of {steps} steps, as a loss or gradient was not finite")
+        print(f"skipped: {skipped} of {steps} steps, as a loss or gradient was not finite")
     print(f"run: {result['folder']}")
 
 

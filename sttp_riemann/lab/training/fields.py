@@ -143,7 +143,7 @@ def option(
         the start, and not the fine-tuning of what is there; ``run``, one run of a comparison, which says it itself;
         ``study``, a comparison, and none of its runs; ``page``, all runs that may share a report.
     matters : bool
-        Whether a run begun with another value is another run, so that it must not be gone on with.
+        Whether a run with another value is a different run, which must not be resumed.
     qualified : bool
         Whether its name on the command line carries that of its section.
     follows : bool

@@ -158,8 +158,8 @@ class Trainer:
         if progress.skipped < recipe.optimizer.skip_bad_steps:
             progress.skipped += 1
             return
-        before = f", after {progress.skipped} that were left out" if progress.skipped else ""
-        more = f", or raise skip_bad_steps, which is {recipe.optimizer.skip_bad_steps}, to leave out such steps"
+        before = f", after {progress.skipped} that were skipped" if progress.skipped else ""
+        more = f", or raise skip_bad_steps, which is {recipe.optimizer.skip_bad_steps}, to skip such steps"
         raise self._diverged(progress.step + 1, f"{error}{before}", more) from error
 
     def _diverged(self, step: int, what: str, more: str = "") -> DivergedError:

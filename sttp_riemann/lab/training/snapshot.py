@@ -149,7 +149,7 @@ def _progress(run: Run, values: Any) -> Progress:
     if not 0 <= progress.step <= steps or len(progress.timings) < min(progress.step, 1):
         raise ValueError(f"step {progress.step} of {steps}, with {len(progress.timings)} times of steps")
     if not 0 <= progress.skipped <= progress.step:
-        raise ValueError(f"{progress.skipped} of {progress.step} steps were left out")
+        raise ValueError(f"{progress.skipped} of {progress.step} steps were skipped")
     for row in progress.history:
         check_form(row, {"step": int})
         run.task.score(row)

@@ -328,7 +328,7 @@ def test_an_interruption_says_how_to_go_on(recipe, monkeypatch, capsys):
 
     monkeypatch.setattr(Trainer, "run", interrupt)
     assert cli.main(["train", recipe]) == 130
-    assert "goes on from the last checkpoint" in capsys.readouterr().err
+    assert "resumes from the last checkpoint" in capsys.readouterr().err
 
 
 def test_help_describes_every_option(capsys):

@@ -102,7 +102,7 @@ def test_the_steps_after_are_those_of_a_run_that_drew_the_batch_and_did_nothing(
 def test_more_bad_steps_than_may_be_left_out_end_the_run(tiny, tmp_path):
     trainer = Trainer(tiny(skip_bad_steps=2), tmp_path)
     poison(trainer, {2, 4, 5}, "classifier", place=0)
-    with pytest.raises(DivergedError, match=r"step 5 of .*, after 2 that were left out: .*skip_bad_steps, which is 2"):
+    with pytest.raises(DivergedError, match=r"step 5 of .*, after 2 that were skipped: .*skip_bad_steps, which is 2"):
         trainer.run()
 
 

@@ -105,7 +105,7 @@ GROUP = (OPTIMIZER, "groups", 0)
         (add("optimizer.classifier.0.momentum_buffer"), "the optimizer has 'momentum_buffer' of "),
         (add("optimizer.other.0.exp_avg"), "a tensor 'optimizer.other.0.exp_avg', which the run does not use"),
         (add("order.more"), "a tensor 'order.more', which the run does not use"),
-        (put(PROGRESS, "skipped", value=7), "7 of 6 steps were left out"),
+        (put(PROGRESS, "skipped", value=7), "7 of 6 steps were skipped"),
         (put(OPTIMIZER, value={}), "it has no scalars"),
         (put(OPTIMIZER, value=[]), "it is not a mapping"),
         (put(OPTIMIZER, value={"scalars": {}, "groups": []}), "does not fit this run"),
