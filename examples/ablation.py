@@ -1,4 +1,4 @@
-"""One layer, the same batches, three ways to hold its frames: how the trajectories differ once the gauge is taken out.
+"""One layer, the same batches, three ways to store its frames: how trajectories differ modulo gauge.
 
 A spectral tensor train layer with all singular values 1 learns a fixed random one of the same ranks by regression, from
 one start and at one learning rate, three times: on Stiefel manifolds with the gauge fixed every 10 steps, on Stiefel

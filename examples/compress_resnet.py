@@ -1,13 +1,13 @@
 """Compress a trained ResNet-18 of torchvision to a share of its numbers, then fine-tune it.
 
 Weights from ImageNet would have to be downloaded, so the network is first trained here for a few epochs, on the digits
-that the package ships, resized to 16x16 pixels. Each weight is then replaced by the low-rank one, U diag(s) V^T with
-orthonormal U and V, that is nearest to it at its rank; a budget for the whole network chooses the ranks. At last the
-network is fine-tuned for one epoch. `method="sttp"` would hold U and V as tensor trains.
+that the package ships, resized to 16x16 pixels. Each weight is then replaced by the nearest one of its rank, U diag(s)
+V^T with orthonormal U and V; a budget for the whole network sets the ranks. Finally the network is fine-tuned for one
+epoch. `method="sttp"` would store U and V as tensor trains.
 
 Prints the sizes and the relative error of every layer, Z (the network's numbers relative to the dense one's), and the
 test accuracy before compression, after it, and after fine-tuning. The accuracies are of 360 digits and of one seed:
-a percent is four digits, and nothing is said of ImageNet.
+a percent is four digits. They say nothing about ImageNet.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ BATCH_SIZE = 64
 
 
 def train(model: nn.Module, data: ImageData, epochs: int, lr: float) -> None:
-    """Minimize the cross-entropy over shuffled batches; the optimizer is Adam where a parameter is no frame."""
+    """Minimize the cross-entropy over shuffled batches; plain parameters are stepped by Adam."""
     optimizer = sr.RiemannianAdam(model.parameters(), lr=lr)
     steps = epochs * (len(data.train_labels) // BATCH_SIZE)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps, cycle_momentum=False)

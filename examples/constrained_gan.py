@@ -2,12 +2,12 @@
 
 The images are the 1,797 digits that the package ships, 8x8 pixels. Both discriminators are the same three
 convolutions, a linear layer and LeakyReLUs; the second has spectral tensor trains of full rank with an identity
-spectrum, held as points on Stiefel manifolds. No batch normalization or residual sum is in the way, so the product of
-the layers' bounds bounds the whole discriminator.
+spectrum, held as points on Stiefel manifolds. Without batch normalization and residual sums, the product of the
+layers' bounds is a bound of the whole discriminator.
 
 Prints, for both, every layer's largest singular value, the bound of the discriminator's Lipschitz constant, the longest
 gradient that it has at any real digit or sample (never above the bound), and its loss. It does not judge the samples:
-for that see `sttp-riemann compare gan-digits`, which measures FID.
+for that see `sttp-riemann compare --recipe gan-digits`, which measures FID.
 """
 
 from __future__ import annotations

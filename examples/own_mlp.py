@@ -1,8 +1,8 @@
-"""Train an MLP of your own with low-rank orthonormal layers, then get an ordinary MLP back.
+"""Train your own MLP with low-rank orthonormal layers, then convert it back to an ordinary MLP.
 
 The 1,797 digits that the package ships, 8x8 pixels, are classified by an MLP whose weights are spectral tensor trains
-on Stiefel manifolds, each at most 3-Lipschitz. It is trained by `RiemannianAdam`, its frames become Householder
-reflectors, and at the end it is an ordinary model again. The same MLP with dense layers is trained beside it.
+on Stiefel manifolds, each at most 3-Lipschitz. `RiemannianAdam` trains it, its frames are converted to
+Householder reflectors, and finally it becomes an ordinary model again. A dense MLP is trained for comparison.
 
 Prints the sizes of every layer, both test accuracies (of 360 digits and one seed: a percent is four digits), the
 orthogonality error of the frames, the largest singular value, and how far the outputs move, relative to the largest of

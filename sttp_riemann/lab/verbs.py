@@ -288,7 +288,7 @@ def checkpoint(name: str) -> Path:
         raise RecipeError(f"{name} has no checkpoint of a run: name a file{f', such as {others}' if others else ''}")
     if path.is_file() and path.suffix != ".safetensors":
         raise RecipeError(
-            f"{name} is no checkpoint of this program, which are .safetensors files; compress takes the weights of a "
+            f"{name} is not a checkpoint of this program (a .safetensors file); compress takes the weights of a "
             f"torchvision network as torchvision:NAME --weights {name}"
         )
     return path

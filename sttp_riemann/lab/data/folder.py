@@ -47,7 +47,7 @@ def folder(request: Request) -> Source:
     require_torchvision(f"data set 'folder:{request.argument}'")
     path = Path(request.argument).expanduser()
     if not request.argument or not path.is_dir():
-        raise FileNotFoundError(f"there is no folder {str(path)!r}: give folder:PATH with one folder a class in PATH")
+        raise FileNotFoundError(f"there is no folder {str(path)!r}: give folder:PATH with one folder per class in PATH")
     parts = {name: _classes(path / name) for name in (TRAIN, *TESTS)}
     found = [name for name, classes in parts.items() if classes and not _files(path / name, deep=False)]
     if found:
@@ -89,7 +89,7 @@ def _classes(path: Path) -> list[str]:
 
 def _read(path: Path, classes: list[str], size: int | None) -> tuple[Tensor, Tensor]:
     if not classes:
-        raise FileNotFoundError(f"{path} has no folders: give folder:PATH with one folder a class in PATH")
+        raise FileNotFoundError(f"{path} has no folders: give folder:PATH with one folder per class in PATH")
     # All listings before any image: a class without images is reported at once
     files: list[list[Path]] = []
     for name in classes:

@@ -52,7 +52,7 @@ class SNGANGenerator(nn.Module):
     Attributes
     ----------
     num_classes : int or None
-        As given: whether `forward` wants labels.
+        As given: whether `forward` needs labels.
     latent_dim : int
         As given.
 
@@ -120,7 +120,7 @@ class SNGANDiscriminator(nn.Module):
     Attributes
     ----------
     num_classes : int or None
-        As given: whether `forward` wants labels.
+        As given: whether `forward` needs labels.
 
     Raises
     ------

@@ -26,7 +26,7 @@ def load(text: bytes | str) -> Any:
     Raises
     ------
     ValueError
-        It is no such document; the message goes on behind its name.
+        It is not such a document; the message continues after its name.
     """
     try:
         return yaml.load(text.decode() if isinstance(text, bytes) else text, Loader=_Loader)

@@ -29,7 +29,7 @@ def shown(value: Any, longest: int = 80) -> str:
     Parameters
     ----------
     value : Any
-        Of any size and depth; only as much as is shown is looked at.
+        Of any size and depth; only the part that is shown is read.
     longest : int
         Most characters.
 

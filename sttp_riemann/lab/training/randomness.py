@@ -9,7 +9,7 @@ import torch
 def seed_step(seed: int, step: int, process: int) -> None:
     """Seed a step's random numbers from the run's seed, the step and the process alone.
 
-    A run that goes on then needs no generator's state, on any number of devices, and what is drawn elsewhere, while
+    A resumed run then needs no generator's state, on any number of devices, and what is drawn elsewhere, while
     evaluating, say, changes nothing.
     """
     words = np.random.SeedSequence([seed, step, process]).generate_state(1, np.uint64)

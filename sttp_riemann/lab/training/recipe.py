@@ -238,7 +238,7 @@ class Recipe:
 
     @property
     def label(self) -> str:
-        """Name of the run's variant, the same for all seeds; it tells the rank where several are compared."""
+        """Name of the run's variant, the same for all seeds; it includes the rank if several are compared."""
         network = self.network
         if not network.low_rank:
             return network.method

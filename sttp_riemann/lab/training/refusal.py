@@ -78,7 +78,7 @@ def not_finite(models: Mapping[str, nn.Module]) -> str | None:
     Parameters
     ----------
     models : mapping
-        By name, which is told where there are several.
+        By name, which the result includes if there are several.
 
     Returns
     -------

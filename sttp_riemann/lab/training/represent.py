@@ -120,7 +120,7 @@ def _represent(model: nn.Module, recipe: Recipe, moments: Mapping[str, Tensor] |
     if recipe.network.method in BASELINES:
         return BASELINES[recipe.network.method](model, tuple(recipe.network.exclude))
     if not recipe.network.low_rank:
-        # What the other contestants leave dense is not counted; a name that matches nothing is told of before training
+        # Layers that other methods leave dense are not counted; a name without a match is reported before training
         weighted_layers(model, recipe.network.exclude)
         return model
     assert recipe.network.method in ("svdp", "sttp")

@@ -44,7 +44,7 @@ class Task(Protocol):
         ...
 
     def final(self) -> dict[str, float]:
-        """Measure what is looked at once, after the last step."""
+        """Measure what is evaluated only once, after the last step."""
         ...
 
     def write_records(self, folder: Path, step: int) -> None:

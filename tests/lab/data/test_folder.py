@@ -94,7 +94,7 @@ def test_a_damaged_image_is_named(two_classes):
 
 @pytest.mark.parametrize("path", ["", ":nowhere/at/all"])
 def test_a_missing_folder_is_named_with_the_remedy(path):
-    with pytest.raises(FileNotFoundError, match="give folder:PATH with one folder a class"):
+    with pytest.raises(FileNotFoundError, match="give folder:PATH with one folder per class"):
         load_dataset(f"folder{path}")
 
 
@@ -161,7 +161,7 @@ def test_a_class_without_images_is_named(two_classes):
 
 
 def test_a_folder_without_folders_is_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match="has no folders: give folder:PATH with one folder a class"):
+    with pytest.raises(FileNotFoundError, match="has no folders: give folder:PATH with one folder per class"):
         load_dataset(f"folder:{tmp_path}")
 
 
