@@ -43,7 +43,7 @@ def wheel(built: Path) -> zipfile.ZipFile:
 
 def _own_files() -> set[str]:
     """Files of the package as a wheel names them."""
-    kinds = (".py", ".yaml", ".gz", ".typed")
+    kinds = (".py", ".yaml", ".j2", ".gz", ".typed")
     return {
         str(path.relative_to(ROOT)) for path in PACKAGE.rglob("*") if path.suffix in kinds or path.name == "py.typed"
     }

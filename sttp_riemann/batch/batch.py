@@ -201,7 +201,9 @@ class _Build(torch.autograd.Function):
             by_tensor = _differentiably(plan, ctx.output, ctx.inputs, ctx.wanted, by_piece)
         else:
             plan.check_versions(ctx.inputs, ctx.versions)
-            by_stack = ctx.tape.pull(plan.layout, ctx.output, by_piece)
+            # A backward that is called within autocast runs under it
+            with full_precision(plan._empty.device):
+                by_stack = ctx.tape.pull(plan.layout, ctx.output, by_piece)
             by_tensor = plan.split([None if g is None else g.contiguous() for g in by_stack])
         kept = (
             g if wanted and owner in used else None

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
-from sttp_riemann.lab.studies.gan_results import MEASURES
 
 from sttp_riemann.lab.cli import main as cli
+from sttp_riemann.lab.studies.study import KINDS
 from sttp_riemann.lab.units import HUNDREDTHS, PERCENT, told, told_all
 
 RUN = ["--network_options", "{width: 8, depth: 1}", "--rank", "4", "--steps", "4", "--evaluate_every", "2"]
@@ -34,6 +34,9 @@ def test_train_and_compare_print_percent_and_write_fractions(tmp_path, capsys) -
     assert f"test accuracy {100 * stored[1]:.2f} %" in said.out + said.err
 
 
-@pytest.mark.parametrize("name", MEASURES)
-def test_reports_of_gans_scale_what_this_scales(name: str) -> None:
-    assert MEASURES[name][1] == (100 if name in (*PERCENT, *HUNDREDTHS) else 1)
+@pytest.mark.parametrize("kind", KINDS)
+def test_reports_scale_what_this_scales(kind: str) -> None:
+    for measure in KINDS[kind].measures:
+        # A ratio in percent is in percent in files as well
+        if measure.unit != " %" or measure.scale != 1:
+            assert measure.scale == (100 if measure.column in (*PERCENT, *HUNDREDTHS) else 1), measure.column

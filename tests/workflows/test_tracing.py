@@ -225,6 +225,18 @@ def test_a_penalty_on_gradients_reaches_parameters_as_in_a_dense_model(frames: s
 
 
 @PATHS
+def test_a_backward_called_within_autocast_computes_frames_in_full_precision(frames: str) -> None:
+    within = spectral(Net(), frames)
+    outside = copy.deepcopy(within)
+    with torch.autocast("cpu", torch.bfloat16):
+        within(inputs()).float().square().mean().backward()
+        loss = outside(inputs()).float().square().mean()
+    loss.backward()
+    for own, other in zip(within.parameters(), outside.parameters(), strict=True):
+        torch.testing.assert_close(own.grad, other.grad, rtol=1e-2, atol=1e-4)
+
+
+@PATHS
 def test_autocast_in_and_out_of_gradients(frames: str) -> None:
     model = spectral(Net(), frames)
     with torch.autocast("cpu", torch.bfloat16):
