@@ -1,0 +1,98 @@
+"""Householder frames of St_U that any rows may lead."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from sttp_riemann.frames.householder import HouseholderFrames
+from sttp_riemann.trains.contraction import Pull
+from sttp_riemann.trains.shape import Core
+
+
+class PivotedFrames(HouseholderFrames):
+    """Householder frames with a buffer ``rows_k`` (rows,) beside each frame of St_U: its rows, the leading ones first.
+
+    The reflectors are those of the frame with its rows in that order.
+
+    Notes
+    -----
+    A chart of St_U folds where its leading block is singular. Rows chosen by QR with column pivoting of X^T keep it
+    away from there; W and the degrees of freedom are the same for any rows.
+    """
+
+    pivoted = True
+
+    @staticmethod
+    def components(core: Core) -> int:
+        """Rows of a frame of St_U, and what there is without them."""
+        return HouseholderFrames.components(core) + core.reduced
+
+    def lead(self, k: int, order: Tensor) -> None:
+        """Keep the order of a frame of St_U."""
+        if not self.cores[k].reduced:
+            return
+        held = self._buffers.get(f"rows_{k}")
+        if held is None:
+            self.register_buffer(f"rows_{k}", order.clone())
+        else:
+            held.copy_(order)
+
+    def order(self, k: int) -> Tensor:
+        """As it is kept; of a frame of St the first rows."""
+        held = self._buffers.get(f"rows_{k}")
+        return super().order(k) if held is None else held
+
+    def hold(self, k: int, frame: Tensor) -> None:
+        """The first rows lead unless others do already."""
+        if f"rows_{k}" not in self._buffers:
+            self.lead(k, torch.arange(self.cores[k].rows, device=frame.device))
+        super().hold(k, frame)
+
+    def tensors(self, k: int) -> tuple[Tensor, ...]:
+        """Signs, rows of a frame of St_U, and the entries if there are any."""
+        sign, *entries = super().tensors(k)
+        rows = self._buffers.get(f"rows_{k}")
+        return (sign, *entries) if rows is None else (sign, rows, *entries)
+
+    @staticmethod
+    def materialize(core: Core, *stacks: Tensor) -> Tensor:
+        """Multiply the reflections, and put each row in its place."""
+        if not core.reduced:
+            return HouseholderFrames.materialize(core, *stacks)
+        sign, rows, *entries = stacks
+        return _placed(HouseholderFrames.materialize(core, sign, *entries), _flat(rows))
+
+    @staticmethod
+    def trace(core: Core, *stacks: Tensor) -> tuple[Tensor, Pull]:
+        """As of Householder frames, with rows in their places."""
+        if not core.reduced:
+            return HouseholderFrames.trace(core, *stacks)
+        sign, rows, *entries = stacks
+        flat = _flat(rows)
+        frames, pull = HouseholderFrames.trace(core, sign, *entries)
+
+        def pull_placed(grad: Tensor) -> Sequence[Tensor | None]:
+            _, *found = pull(grad.flatten(0, 1).index_select(0, flat).view_as(grad))
+            return (None, None, *found)
+
+        return _placed(frames, flat), pull_placed
+
+    def assign_(self, k: int, frame: Tensor, signs: Tensor | None = None) -> None:
+        """Take over a frame whose leading rows are in St_U."""
+        super().assign_(k, frame[self.order(k)], signs)
+
+
+def _flat(rows: Tensor) -> Tensor:
+    """(B * rows,), places in the rows of all frames of a batch."""
+    batch, count = rows.shape
+    if batch == 1:
+        return rows.flatten()
+    return (rows + torch.arange(0, batch * count, count, device=rows.device).unsqueeze(1)).flatten()
+
+
+def _placed(frames: Tensor, flat: Tensor) -> Tensor:
+    rows = frames.flatten(0, 1)
+    return torch.empty_like(rows).index_copy(0, flat, rows).view_as(frames)
