@@ -67,18 +67,27 @@ class PivotedFrames(HouseholderFrames):
 
     @staticmethod
     def trace(core: Core, *stacks: Tensor) -> tuple[Tensor, Pull]:
-        """As of Householder frames, with rows in their places."""
-        if not core.reduced:
-            return HouseholderFrames.trace(core, *stacks)
-        sign, rows, *entries = stacks
-        flat = _flat(rows)
-        frames, pull = HouseholderFrames.trace(core, sign, *entries)
+        """As of Householder frames; the leading block of the reflectors, the identity, is left out of all products."""
+        if not core.reduced or len(stacks) < 3:
+            return _pulled(core, *stacks)
+        sign, rows, below = stacks
+        flat, rank = _flat(rows), core.inner
+        t_inverse = torch.bmm(below.mT, below)
+        half_squared_norm = (below * below).sum(-2, dtype=torch.float64).add_(1).mul_(0.5)
+        t_inverse.diagonal(0, 1, 2).copy_(half_squared_norm)
+        m = torch.linalg.solve_triangular(t_inverse, torch.diag_embed(sign.neg()).mT, upper=True)
+        ordered = torch.cat([m, torch.bmm(below, m)], 1)
+        ordered.diagonal(0, 1, 2).add_(sign)
 
-        def pull_placed(grad: Tensor) -> Sequence[Tensor | None]:
-            _, *found = pull(grad.flatten(0, 1).index_select(0, flat).view_as(grad))
-            return (None, None, *found)
+        def pull(grad: Tensor) -> Sequence[Tensor | None]:
+            by_order = grad.flatten(0, 1).index_select(0, flat).view_as(grad)
+            of_rest = by_order[:, rank:]
+            grad_m = torch.baddbmm(by_order[:, :rank], below.mT, of_rest)
+            grad_gram = torch.bmm(torch.linalg.solve_triangular(t_inverse.mT, grad_m, upper=False), m.mT).triu_()
+            grad_gram.diagonal(0, 1, 2).mul_(0.5)  # as in the gradient of `compact_wy`
+            return None, None, torch.bmm(of_rest, m.mT).baddbmm_(below, grad_gram + grad_gram.mT, alpha=-1)
 
-        return _placed(frames, flat), pull_placed
+        return _placed(ordered, flat), pull
 
     def assign_(self, k: int, frame: Tensor, signs: Tensor | None = None) -> None:
         """Take over a frame whose leading rows are in St_U."""
@@ -93,6 +102,14 @@ def _flat(rows: Tensor) -> Tensor:
     return (rows + torch.arange(0, batch * count, count, device=rows.device).unsqueeze(1)).flatten()
 
 
+def _pulled(core: Core, *stacks: Tensor) -> tuple[Tensor, Pull]:
+    """Without rows of its own, or without entries, a frame is made as any other."""
+    if not core.reduced:
+        return HouseholderFrames.trace(core, *stacks)
+    return PivotedFrames.materialize(core, *stacks), lambda grad: (None, None)
+
+
 def _placed(frames: Tensor, flat: Tensor) -> Tensor:
-    rows = frames.flatten(0, 1)
-    return torch.empty_like(rows).index_copy(0, flat, rows).view_as(frames)
+    """Undo the order. Copying rows to where they belong takes ten times as long as looking up where they come from."""
+    places = torch.arange(len(flat), device=flat.device)
+    return frames.flatten(0, 1).index_select(0, torch.empty_like(flat).scatter(0, flat, places)).view_as(frames)
