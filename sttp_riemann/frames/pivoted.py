@@ -53,9 +53,11 @@ class PivotedFrames(HouseholderFrames):
 
     def tensors(self, k: int) -> tuple[Tensor, ...]:
         """Signs, rows of a frame of St_U, and the entries if there are any."""
-        sign, *entries = super().tensors(k)
-        rows = self._buffers.get(f"rows_{k}")
-        return (sign, *entries) if rows is None else (sign, rows, *entries)
+        rows, entries = self._buffers.get(f"rows_{k}"), self._parameters.get(str(k))
+        if rows is not None and entries is not None:  # the usual case, without detours: this is asked for every step
+            return self._buffers[f"sign_{k}"], rows, entries  # type: ignore[return-value]
+        found = super().tensors(k)
+        return found if rows is None else (found[0], rows, *found[1:])
 
     @staticmethod
     def materialize(core: Core, *stacks: Tensor) -> Tensor:
@@ -63,7 +65,7 @@ class PivotedFrames(HouseholderFrames):
         if not core.reduced:
             return HouseholderFrames.materialize(core, *stacks)
         sign, rows, *entries = stacks
-        return _placed(HouseholderFrames.materialize(core, sign, *entries), _flat(rows))
+        return _placed(HouseholderFrames.materialize(core, sign, *entries), rows, _places(rows))
 
     @staticmethod
     def trace(core: Core, *stacks: Tensor) -> tuple[Tensor, Pull]:
@@ -71,7 +73,7 @@ class PivotedFrames(HouseholderFrames):
         if not core.reduced or len(stacks) < 3:
             return _pulled(core, *stacks)
         sign, rows, below = stacks
-        flat, rank = _flat(rows), core.inner
+        places, rank = _places(rows), core.inner
         t_inverse = torch.bmm(below.mT, below)
         half_squared_norm = (below * below).sum(-2, dtype=torch.float64).add_(1).mul_(0.5)
         t_inverse.diagonal(0, 1, 2).copy_(half_squared_norm)
@@ -80,6 +82,7 @@ class PivotedFrames(HouseholderFrames):
         ordered.diagonal(0, 1, 2).add_(sign)
 
         def pull(grad: Tensor) -> Sequence[Tensor | None]:
+            flat = (rows + places[:, :1]).flatten()
             by_order = grad.flatten(0, 1).index_select(0, flat).view_as(grad)
             of_rest = by_order[:, rank:]
             grad_m = torch.baddbmm(by_order[:, :rank], below.mT, of_rest)
@@ -87,19 +90,16 @@ class PivotedFrames(HouseholderFrames):
             grad_gram.diagonal(0, 1, 2).mul_(0.5)  # as in the gradient of `compact_wy`
             return None, None, torch.bmm(of_rest, m.mT).baddbmm_(below, grad_gram + grad_gram.mT, alpha=-1)
 
-        return _placed(ordered, flat), pull
+        return _placed(ordered, rows, places), pull
 
     def assign_(self, k: int, frame: Tensor, signs: Tensor | None = None) -> None:
         """Take over a frame whose leading rows are in St_U."""
         super().assign_(k, frame[self.order(k)], signs)
 
 
-def _flat(rows: Tensor) -> Tensor:
-    """(B * rows,), places in the rows of all frames of a batch."""
-    batch, count = rows.shape
-    if batch == 1:
-        return rows.flatten()
-    return (rows + torch.arange(0, batch * count, count, device=rows.device).unsqueeze(1)).flatten()
+def _places(rows: Tensor) -> Tensor:
+    """(B, rows), places among the rows of all frames of a batch."""
+    return torch.arange(rows.numel(), device=rows.device).view_as(rows)
 
 
 def _pulled(core: Core, *stacks: Tensor) -> tuple[Tensor, Pull]:
@@ -109,7 +109,7 @@ def _pulled(core: Core, *stacks: Tensor) -> tuple[Tensor, Pull]:
     return PivotedFrames.materialize(core, *stacks), lambda grad: (None, None)
 
 
-def _placed(frames: Tensor, flat: Tensor) -> Tensor:
+def _placed(frames: Tensor, rows: Tensor, places: Tensor) -> Tensor:
     """Undo the order. Copying rows to where they belong takes ten times as long as looking up where they come from."""
-    places = torch.arange(len(flat), device=flat.device)
-    return frames.flatten(0, 1).index_select(0, torch.empty_like(flat).scatter(0, flat, places)).view_as(frames)
+    sources = torch.empty_like(rows).scatter(1, rows, places).flatten()
+    return frames.flatten(0, 1).index_select(0, sources).view_as(frames)

@@ -55,12 +55,11 @@ class Averaged(AveragedModel):
         for layer, own in zip(_layers(model), _layers(self.module), strict=True):
             follow(layer, own)
         super().update_parameters(model)
-        for layer in self.module.modules():
-            if isinstance(layer, SpectralLayer):
-                for frames in (layer.left, layer.right):
-                    for k in range(len(frames) if frames.direct else 0):
-                        (point,) = frames.tensors(k)
-                        point.copy_(nearest_frame(point.detach().as_subclass(Tensor)))
+        for layer in _layers(self.module):
+            for frames in (layer.left, layer.right):
+                for k in range(len(frames) if frames.direct else 0):
+                    (point,) = frames.tensors(k)
+                    point.copy_(nearest_frame(point.detach().as_subclass(Tensor)))
 
     update = update_parameters
 

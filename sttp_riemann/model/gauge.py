@@ -38,8 +38,8 @@ def gauge_fix(
         A reparameterized model. Householder frames are in St_U by construction: only the rows that lead them are chosen
         anew, where that is needed, and nothing where ``pivots=False`` was asked for.
     optimizer : Optimizer, optional
-        Its momentum is carried along, so that training goes on as if nothing had happened. What it keeps for Householder
-        frames that are led by other rows now begins anew.
+        Its momentum is carried along, so that training goes on as if nothing had happened. What it keeps for
+        Householder frames that are led by other rows now begins anew.
     average : nn.Module, optional
         An average of the model, as `averaged` keeps it, or a copy that is averaged in another way: its frames are
         turned with those of the model, so that they may be averaged with them again.
@@ -93,7 +93,8 @@ def gauge_fix(
                 ]
                 for side in ("left", "right")
             )
-            chains.append(Chain(layer.shape, *sides))
+            left, right = sides
+            chains.append(Chain(layer.shape, left, right))
     fix_gauge(chains)
     repivot(layers, margin, optimizer)
     for layer, others in zip(layers, twins, strict=True):
@@ -291,7 +292,9 @@ def convert_frames(model: nn.Module, frames: str) -> nn.Module:
     """
     check_choice("frames", frames, tuple(FRAMES))
     layers = finite_layers(model)
-    converted = {id(layer.left): _converted(layer, frames_kind(frames, layer.options.pivots)) for layer in _distinct(layers)}
+    converted = {
+        id(layer.left): _converted(layer, frames_kind(frames, layer.options.pivots)) for layer in _distinct(layers)
+    }
     for layer in layers.values():
         layer.left, layer.right = converted[id(layer.left)]
     return model

@@ -69,7 +69,7 @@ class Classification:
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
-        """Loss and accuracy on the test images, and the orthogonality error of the frames."""
+        """Loss and accuracy on the test images, and the orthogonality error and chart margin of the frames."""
         model = self.classifier.result.eval()
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
         totals = torch.zeros(3, dtype=torch.float64, device=self.accelerator.device)
@@ -86,7 +86,7 @@ class Classification:
         return {
             "test_loss": loss_sum / count,
             "test_accuracy": hits_sum / count,
-            **observe.orthogonality(model),
+            **observe.frames(model),
         }
 
     def score(self, figures: Mapping[str, float]) -> float:

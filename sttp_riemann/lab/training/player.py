@@ -98,7 +98,7 @@ class Player:
         return mean
 
     def fix_gauge(self) -> None:
-        """Bring Riemannian frames into their gauge; their momentum and average turn with them."""
+        """Bring Riemannian frames into their gauge, choose rows of others anew; momentum and average turn with them."""
         if self.recipe.network.low_rank:
             sr.gauge_fix(self.model, self.optimizer, self.average)
 
