@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
+from sttp_riemann.lab.studies.gan_results import MEASURES
 
 from sttp_riemann.lab.cli import main as cli
-from sttp_riemann.lab.studies.gan_results import MEASURES
 from sttp_riemann.lab.units import HUNDREDTHS, PERCENT, told, told_all
 
 RUN = ["--network_options", "{width: 8, depth: 1}", "--rank", "4", "--steps", "4", "--evaluate_every", "2"]

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
 from sttp_riemann.lab.bench.contest import Entry
-from sttp_riemann.lab.studies.plots import STYLE, png
+from sttp_riemann.lab.studies.looks import STYLE, png
 
 PALETTE = ("#2563a8", "#d97706", "#7fb0dd", "#f2bd7a", "#7c3aed", "#6b7280")
 # As in the figures of a study: one colour a method, here a lighter one for its second path; darker and greener ones

@@ -14,7 +14,18 @@ from jsonargparse import ArgumentParser, Namespace
 from sttp_riemann.errors import RecipeError
 from sttp_riemann.lab.bench.settings import DEVICES, ROWS
 from sttp_riemann.lab.cli.help import HelpFormatter
-from sttp_riemann.lab.training.fields import Count, Every, Field, FilePath, Positive, Seed, Steps, restricted, words
+from sttp_riemann.lab.training.fields import (
+    Count,
+    Every,
+    Field,
+    FilePath,
+    Fraction,
+    Positive,
+    Seed,
+    Steps,
+    restricted,
+    words,
+)
 from sttp_riemann.lab.training.plain import check_text, shown
 from sttp_riemann.lab.training.recipe import FIELDS
 
@@ -23,6 +34,11 @@ MOST_OF_A_MESSAGE = 4000
 FLAG = {"action": "store_true"}
 RECIPE = (FilePath, "name of a shipped recipe, or a .yaml file")
 CHECKPOINT = (FilePath, "the folder of a run, or a checkpoint")
+MARGIN = (Positive, "difference in the first measure that does not matter; 0.5 points of accuracy by default")
+SWEEP = (
+    "values of further fields, such as init=orthogonal,identity; of lr=1e-3,3e-3 the best is chosen by the images that "
+    "validation holds out"
+)
 WORKERS = (Count, "runs under way at a time, each in a process; 1 by default")
 CALIBRATE = "training images on which layers' inputs are measured, to keep outputs, not weights; 2048 with epochs"
 IMPORT = (
@@ -34,7 +50,12 @@ COMMANDS: dict[str, tuple[str, str | None, dict[str, Any]]] = {
     "compare": (
         "Compare methods, frames and seeds; write results.csv, figures and a report.",
         "run",
-        {"--recipe": RECIPE, "--workers": WORKERS},
+        {
+            "--recipe": RECIPE,
+            "--workers": WORKERS,
+            "--sweep": (list[str], SWEEP, {"action": "append", "metavar": "FIELD=VALUES"}),
+            "--margin": MARGIN,
+        },
     ),
     "report": (
         "Write results.csv, figures and a report of finished runs, whichever commands made them.",
@@ -42,6 +63,7 @@ COMMANDS: dict[str, tuple[str, str | None, dict[str, Any]]] = {
         {
             "runs": (list[FilePath], "folders of runs, or folders that hold such"),
             "--output": (FilePath, "folder to write to; runs/report by default"),
+            "--margin": MARGIN,
         },
     ),
     "ablate": (
@@ -54,10 +76,11 @@ COMMANDS: dict[str, tuple[str, str | None, dict[str, Any]]] = {
             "--rates": (list[Positive], "learning rates"),
             "--seeds": (list[Seed], "seeds; the recipe's by default"),
             "--steps": (Steps, "steps of a run; the recipe's by default"),
-            "--target": (Positive, "test accuracy in percent, the steps to which are told"),
+            "--validation": (Fraction, "share of training images held out; the recipe's by default"),
+            "--margin": MARGIN,
             "--drift_steps": (Steps, "steps of the drift in float32"),
             "--workers": WORKERS,
-            "--output": (FilePath, "the page, a .md file; runs/comparison.md by default"),
+            "--output": (FilePath, "folder of the study; runs/NAME of the recipe by default"),
         },
     ),
     "train": ("Train one network as a recipe says.", "study", {"recipe": RECIPE}),

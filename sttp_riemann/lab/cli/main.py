@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_origin
+from typing import TYPE_CHECKING
 
 from jsonargparse import Namespace
 
 from sttp_riemann import interruption
-from sttp_riemann.errors import RecipeError, ReportedError
-from sttp_riemann.files import child
-from sttp_riemann.lab import plugins, recipes
+from sttp_riemann.errors import ReportedError
+from sttp_riemann.lab import plugins, recipes, verbs
 from sttp_riemann.lab.bench.settings import Settings
 from sttp_riemann.lab.cli.arguments import parse
-from sttp_riemann.lab.training.recipe import FIELDS, Recipe, flatten, nest
-from sttp_riemann.lab.training.storage import checkpoints, run_folders
 from sttp_riemann.lab.units import told_all
+
+if TYPE_CHECKING:
+    from sttp_riemann.lab.studies.study import Study
 
 # What a shell says of a program whose reader has gone
 UNREAD = 141
@@ -74,52 +75,41 @@ def _is_of_memory(error: Exception) -> bool:
 
 
 def _compare(arguments: Namespace) -> None:
-    from sttp_riemann.lab.studies.compare import compare
-    from sttp_riemann.lab.studies.report import table_of
+    from sttp_riemann.lab.studies.plan import read_sweep
 
     given = dict(vars(arguments))
-    workers = given.pop("workers", 1)
-    recipe = _recipe(given)
-    if "rank" in given and recipe.study.rank_unused:
-        raise RecipeError("--rank has no effect where the recipe's ranks say every rank: give --ranks.METHOD instead")
-    results, report = compare(recipe, _output(recipe), workers)
-    print(f"\n{table_of(recipe, results)}\n\nreport: {report}")
+    sweep = read_sweep([text for texts in given.pop("sweep", []) for text in texts])
+    _tell_study(verbs.compare(given.pop("recipe", "digits"), sweep=sweep, **given))
 
 
 def _report(arguments: Namespace) -> None:
-    from sttp_riemann.lab.studies.collect import collect
-    from sttp_riemann.lab.studies.report import table_of, write_report
-
-    output = Path(getattr(arguments, "output", "runs/report"))
-    found = collect([Path(run) for run in arguments.runs], output.name)
-    report = write_report(found.recipe, found.results, output, found.remarks)
-    print(f"{table_of(found.recipe, found.results)}\n\nreport: {report}")
-    if found.skipped:
-        print(f"sttp-riemann: left out: {'; '.join(found.skipped)}", file=sys.stderr)
+    given = dict(vars(arguments))
+    output = given.pop("output", "runs/report")
+    study = verbs.report(given.pop("runs"), output=output, **given)
+    _tell_study(replace(study, folder=Path(output)))
 
 
 def _ablate(arguments: Namespace) -> None:
-    from sttp_riemann.lab.studies.ablation.run import ablate
-    from sttp_riemann.lab.studies.ablation.settings import Settings
+    given = dict(vars(arguments))
+    _tell_study(verbs.ablate(given.pop("recipe", "digits-ablation"), **given))
 
-    given = {name: value for name, value in vars(arguments).items() if name != "recipe"}
-    workers, output = given.pop("workers", 1), Path(given.pop("output", "runs/comparison.md"))
-    changes: dict[str, Any] = {name: given.pop(name) for name in ("steps", "seeds") if name in given}
-    recipe = _recipe({"recipe": getattr(arguments, "recipe", "digits-ablation"), **changes})
-    page = ablate(Settings(recipe, **given), child(Path("runs"), output.stem), output, workers, sys.argv[1:])
-    print(f"report: {page}")
+
+def _tell_study(study: Study) -> None:
+    from sttp_riemann.lab.studies.study import HTML
+
+    print(f"\n{study}\n\nreport: {study.folder}/{HTML}")
+    if study.skipped:
+        print(f"sttp-riemann: left out: {'; '.join(study.skipped)}", file=sys.stderr)
 
 
 def _train(arguments: Namespace) -> None:
-    from sttp_riemann.lab.studies.compare import finish
-
-    recipe = _recipe(vars(arguments))
-    folder = _output(recipe) / f"train-{recipe.label}-seed{recipe.seed}" if recipe.output is None else _output(recipe)
-    result = finish(recipe, folder)
+    given = dict(vars(arguments))
+    result = verbs.train(given.pop("recipe"), **given)
     print(told_all({name: value for name, value in result["final"].items() if name != "step"}))
     if skipped := result.get("skipped_steps"):
-        print(f"left out: {skipped} of {recipe.schedule.steps} steps, as a loss or gradient was not finite")
-    print(f"run: {folder}")
+        steps = result["recipe"]["schedule"]["steps"]
+        print(f"left out: {skipped} of {steps} steps, as a loss or gradient was not finite")
+    print(f"run: {result['folder']}")
 
 
 def _recipes(arguments: Namespace) -> None:
@@ -137,38 +127,21 @@ def _bench(arguments: Namespace) -> None:
 
 
 def _compress(arguments: Namespace) -> None:
-    from sttp_riemann.lab.compress import TORCHVISION, compress, load_trained
-
     given = dict(vars(arguments))
-    weights = given.pop("weights", None)
-    name = given.pop("model")
-    if weights is None and not name.startswith(TORCHVISION):
-        _checkpoint(name)
-    if "teacher" in given:
-        _checkpoint(given["teacher"])
-    trained = load_trained(name, None if weights is None else Path(weights), given.get("download", False))
-    folder = Path(name.rpartition(":")[2]).name.removesuffix(".safetensors")
-    output = Path(given.pop("output", f"runs/{folder}-compressed"))
-    epochs, calibrate = given.pop("epochs", 0), given.pop("calibrate", None)
-    print(f"{compress(trained, output, given, epochs, calibrate)}\n\nwritten to: {output}")
+    model = given.pop("model")
+    output = given.pop("output", verbs.compressed_folder(model))
+    print(f"{verbs.compress(model, output=output, **given)}\n\nwritten to: {output}")
 
 
 def _inspect(arguments: Namespace) -> None:
-    from sttp_riemann.lab.inspection import NOTE, inspect, survey
-    from sttp_riemann.lab.training.saved import load_saved
+    from sttp_riemann.lab.inspection import NOTE, survey
 
-    given = Path(arguments.checkpoint)
-    runs = run_folders(given) if given.is_dir() and not checkpoints(given) else []
-    if runs:
-        networks = {
-            f"{run.relative_to(given)} {name}": inspect(model)
-            for run in runs
-            for name, model in load_saved(run).players.items()
-        }
-        print(survey(networks))
+    found = verbs.inspect(arguments.checkpoint)
+    if verbs.is_study(Path(arguments.checkpoint)):
+        print(survey(found))
         return
-    for name, model in load_saved(_checkpoint(arguments.checkpoint)).players.items():
-        print(f"{name}\n{inspect(model)}\n")
+    for name, report in found.items():
+        print(f"{name}\n{report}\n")
     print(NOTE)
 
 
@@ -176,7 +149,7 @@ def _export(arguments: Namespace) -> None:
     from sttp_riemann.lab.export import export
     from sttp_riemann.lab.training.saved import load_saved
 
-    export(load_saved(_checkpoint(arguments.checkpoint)), Path(arguments.to))
+    export(load_saved(verbs.checkpoint(arguments.checkpoint)), Path(arguments.to))
     print(f"written to: {arguments.to}")
 
 
@@ -191,38 +164,3 @@ COMMANDS = {
     "recipes": _recipes,
     "bench": _bench,
 }
-
-
-def _recipe(given: Mapping[str, Any]) -> Recipe:
-    """Fields of the recipe named, overridden by what the command line gives."""
-    fields = flatten(recipes.read(given.get("recipe", "digits")))
-    for name, value in ((name, value) for name, value in given.items() if name != "recipe"):
-        # One option of a network joins the recipe's; {} is none of them
-        joins = isinstance(value, dict) and value and get_origin(FIELDS[name].hint) is dict
-        fields[name] = {**fields.get(name, {}), **value} if joins else value
-    recipe = Recipe.from_dict(nest(fields))
-    if recipe.distillation.teacher is not None:
-        _checkpoint(recipe.distillation.teacher)
-    if recipe.evaluation.extractor_weights is not None and not Path(recipe.evaluation.extractor_weights).is_file():
-        raise RecipeError(f"there is no file {recipe.evaluation.extractor_weights}: mend extractor_weights")
-    return recipe
-
-
-def _checkpoint(name: str) -> Path:
-    """Path of a checkpoint, or of a run's folder that has one."""
-    path = Path(name)
-    if not path.exists():
-        raise RecipeError(f"there is no checkpoint {name}")
-    if path.is_dir() and not checkpoints(path):
-        others = ", ".join(sorted(p.name for p in path.glob("*.safetensors")))
-        raise RecipeError(f"{name} has no checkpoint of a run: name a file{f', such as {others}' if others else ''}")
-    if path.is_file() and path.suffix != ".safetensors":
-        raise RecipeError(
-            f"{name} is no checkpoint of this program, which are .safetensors files; compress takes the weights of a "
-            f"torchvision network as torchvision:NAME --weights {name}"
-        )
-    return path
-
-
-def _output(recipe: Recipe) -> Path:
-    return Path(recipe.output) if recipe.output is not None else child(Path("runs"), recipe.name)

@@ -1,68 +1,30 @@
-"""The main job: one recipe, several methods and frames, several seeds, one report."""
+"""The main job: one recipe, several methods, paths, seeds and values of any field; one report."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import product
+from dataclasses import replace
 from pathlib import Path
 
 from tqdm import tqdm
 
+from sttp_riemann.errors import DivergedError
 from sttp_riemann.files import Lock, refuse_links
-from sttp_riemann.lab.studies.report import check_report, write_report
-from sttp_riemann.lab.studies.results import Result, read_result
-from sttp_riemann.lab.studies.variant import title
+from sttp_riemann.lab.progress import progress
+from sttp_riemann.lab.studies.page import check_shared
+from sttp_riemann.lab.studies.plan import Sweep, plan
+from sttp_riemann.lab.studies.runs import Result, find, finish, recipe_of
+from sttp_riemann.lab.studies.study import Study, check_margin, check_report, collect
+from sttp_riemann.lab.studies.variant import Variant, bearing, fields_of, folder_name
 from sttp_riemann.lab.studies.workers import check_workers, spread
 from sttp_riemann.lab.training.build import build_task
-from sttp_riemann.lab.training.loop import Trainer
 from sttp_riemann.lab.training.machine import build_accelerator
 from sttp_riemann.lab.training.recipe import Recipe
-from sttp_riemann.lab.training.sections import LOW_RANK, Frames, Method
-from sttp_riemann.lab.training.snapshot import check_origin
 from sttp_riemann.lab.units import told_all
 
 
-def plan(recipe: Recipe) -> list[Recipe]:
-    """List the runs of a comparison: in each seed every low-rank method on every path at every rank, the others once.
-
-    Variants take turns, so that a machine that is slower for a while slows all of them.
-
-    Parameters
-    ----------
-    recipe : Recipe
-        What to compare.
-
-    Returns
-    -------
-    list of Recipe
-        One a run, seed after seed.
-
-    Examples
-    --------
-    >>> from sttp_riemann.lab.studies.compare import plan
-    >>> from sttp_riemann.lab.training.recipe import Recipe
-    >>> [run.label for run in plan(Recipe().changed(methods=["dense", "sttp"], seeds=[0]))]
-    ['dense', 'sttp-riemannian', 'sttp-householder']
-    """
-    variants: list[tuple[Method, Frames, str | None, int | float | None]] = []
-    letters: list[str | None] = [*recipe.study.spectra] or [None]
-    for method in recipe.study.methods:
-        if method in LOW_RANK:
-            ranks = recipe.study.ranks.get(method, [None])
-            for letter, path, rank in product(letters, recipe.study.paths, ranks):
-                variants.append((method, path, letter, rank))
-        else:
-            # It has no frames, spectrum or rank, so one path stands for all
-            variants.append((method, recipe.study.paths[0], None, None))
-    return [
-        recipe.for_run(method, path, seed, letter, rank)
-        for seed in recipe.study.seeds
-        for method, path, letter, rank in variants
-    ]
-
-
 def run_folder(recipe: Recipe, output: Path) -> Path:
-    """Folder of one run of a comparison.
+    """Give the folder of a new run of a study.
 
     Parameters
     ----------
@@ -74,81 +36,88 @@ def run_folder(recipe: Recipe, output: Path) -> Path:
     Returns
     -------
     Path
-        ``OUTPUT/LABEL/seedSEED``.
+        ``OUTPUT/VARIANT/seedSEED``.
     """
-    return output / recipe.label / f"seed{recipe.seed}"
+    return output / folder_name(recipe) / f"seed{recipe.seed}"
 
 
-def finish(recipe: Recipe, folder: Path) -> Result:
-    """Get the result of a run: read it, or go on where it was cut off, or begin.
-
-    Parameters
-    ----------
-    recipe : Recipe
-        Of the run.
-    folder : Path
-        The run's own.
-
-    Returns
-    -------
-    Result
-        What ``result.json`` holds, and the folder.
-
-    Raises
-    ------
-    ReportedError
-        The run cannot be had, or the folder holds another; see `Trainer`.
-    """
-    result = read_result(folder)
-    if result is None:
-        return {**Trainer(recipe, folder).run(), "folder": folder}
-    check_origin(recipe, folder, result["recipe"], result["environment"].get("sttp_riemann"))
-    # What else is compared decides whether a label tells the rank
-    return {**result, "label": recipe.label}
-
-
-def compare(recipe: Recipe, output: Path, workers: int = 1) -> tuple[list[Result], Path]:
-    """Do all runs of a comparison that are not done yet, and write the report.
+def compare(
+    recipe: Recipe, output: Path, workers: int = 1, sweep: Sweep | None = None, margin: float | None = None
+) -> Study:
+    """Do all runs of a study that are not done yet, and write the report of all that are in its folder.
 
     Parameters
     ----------
     recipe : Recipe
         What to compare.
     output : Path
-        Folder of the study.
+        Folder of the study; runs that it already holds are reported, too.
     workers : int
         How many runs are under way at a time, each in a process of its own. Results are the same for any number;
         times of steps are not where processes want the same cores.
+    sweep : mapping, optional
+        Values of further fields; see `plan`. Of several learning rates the best on held-out images is chosen.
+    margin : float, optional
+        Difference in the first measure that does not matter.
 
     Returns
     -------
-    results : list of Result
-        Every run's, in the order of `plan`.
-    report : Path
-        ``report.html``.
+    Study
+        With its report in `output`.
 
     Raises
     ------
     ReportedError
-        The output cannot be written, another comparison is in its folder, or a run cannot be had; what was finished
-        stays, and the same command goes on from there.
+        The output cannot be written, another comparison is in its folder or runs there cannot share a page with these,
+        or a run cannot be had; what was finished stays, and the same command resumes from there.
     """
     check_workers(workers)
-    runs = plan(recipe)
+    check_margin(margin)
+    runs = plan(recipe, sweep)
     check_report(output)
     _rehearse(runs)
-    folders = [run_folder(run, output) for run in runs]
+    folders = _folders(runs, output)
     for folder in folders:
         refuse_links(folder, output)
     with Lock(output):
-        done: dict[int, Result] = {}
-        with tqdm(total=len(runs), desc="compare", unit="run", disable=None) as bar:
-            for index, result in spread(finish, list(zip(runs, folders, strict=True)), workers):
-                done[index] = result
+        several_rates = "lr" in (sweep or {})
+        with progress(len(runs), "compare", "run") as bar:
+            for index, result in spread(_outcome, list(zip(runs, folders, strict=True)), workers):
                 bar.update()
                 tqdm.write(_line(runs[index], result))
-        results = [done[index] for index in range(len(runs))]
-        return results, write_report(recipe, results, output)
+                if isinstance(result, DivergedError) and not several_rates:
+                    raise result
+        return report(recipe, output, margin)
+
+
+def report(recipe: Recipe, output: Path, margin: float | None = None) -> Study:
+    """Report all finished runs in the folder of a recipe's study.
+
+    Returns
+    -------
+    Study
+        With its report in `output`.
+    """
+    study = replace(collect([output], recipe.name, margin), name=recipe.name, summary=recipe.summary, folder=output)
+    study.write(output)
+    return study
+
+
+def _folders(runs: Sequence[Recipe], output: Path) -> list[Path]:
+    """Say where each run is: where a finished one of its recipe lies, or else where it belongs."""
+    there, _ = find([output]) if output.is_dir() else ([], [])
+    # What cannot share a page is told of before anything runs
+    check_shared([*there, *({"recipe": fields_of(run), "folder": run_folder(run, output)} for run in runs)])
+    known = {repr(bearing(recipe_of(result))): Path(result["folder"]) for result in there}
+    return [known.get(repr(bearing(run)), run_folder(run, output)) for run in runs]
+
+
+def _outcome(recipe: Recipe, folder: Path) -> Result | DivergedError:
+    """Get the result of a run, or what made it diverge, which at some rate every method does."""
+    try:
+        return finish(recipe, folder)
+    except DivergedError as error:
+        return error
 
 
 def _rehearse(runs: Sequence[Recipe]) -> None:
@@ -157,9 +126,12 @@ def _rehearse(runs: Sequence[Recipe]) -> None:
         build_task(run, build_accelerator(run))
 
 
-def _line(run: Recipe, result: Result) -> str:
+def _line(run: Recipe, result: Result | DivergedError) -> str:
+    name = f"{Variant.of(run).title(('spectrum', 'rank', 'rate'))}, seed {run.seed}"
+    if isinstance(result, DivergedError):
+        return f"{name}: diverged"
     final, milliseconds = result["final"], result["median_step_ms"]
-    measured = (*run.evaluation.metrics, "diversity")
-    names = [name for name in measured if name in final] if run.task == "gan" else ["test_accuracy"]
+    measured = (*run.evaluation.metrics, "diversity") if run.task == "gan" else ("test_accuracy",)
+    names = [name for name in measured if name in final]
     figures = told_all({name: final[name] for name in names})
-    return f"{title(run.label)}, seed {run.seed}: {figures}, {milliseconds:.1f} ms a step"
+    return f"{name}: {figures}, {milliseconds:.1f} ms a step"

@@ -1,127 +1,230 @@
-"""What a table shows, in words made from its numbers."""
+"""What a study shows, in sentences made from its statistics."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
-from sttp_riemann.lab.studies.curve_findings import Measure, curve_findings, fewer_seeds
-from sttp_riemann.lab.studies.curves import is_ranked, points_of, times_of
-from sttp_riemann.lab.studies.results import Row
-from sttp_riemann.lab.studies.variant import Variant, title
+from sttp_riemann.lab.studies.measures import TIME, Measure
+from sttp_riemann.lab.studies.page import Page, curve_points
+from sttp_riemann.lab.studies.statistics import Difference, difference, fewest_pairs, interval, judge, matched, pair
+from sttp_riemann.lab.studies.variant import ATTRIBUTES, Variant
 
-# A layer whose largest singular value exceeds 1 by less is 1-Lipschitz up to rounding
-ROUNDING = 1e-4
+Pair = tuple[Variant, Variant]
 
 
-def findings(rows: Sequence[Row]) -> list[str]:
-    """Sentences on accuracy, size, speed, orthogonality and singular values.
+@dataclass(frozen=True)
+class Comparison:
+    """Two variants, or two curves of variants at the same sizes, compared by one measure.
+
+    Attributes
+    ----------
+    ours, other : str
+        Titles.
+    measure : Measure
+        By what.
+    difference : Difference
+        Ours less the other's, or of logarithms.
+    span : tuple of float or None
+        Range of Z, where curves are compared.
+    """
+
+    ours: str
+    other: str
+    measure: Measure
+    difference: Difference
+    span: tuple[float, float] | None = None
+
+    def __str__(self) -> str:
+        found, measure = self.difference, self.measure
+        where = ""
+        if self.span is not None:
+            low, high = self.span
+            where = f" at Z = {low:.3g} %" if low == high else f" at equal Z ({low:.3g} to {high:.3g} %)"
+        subject = f"{self.ours} against {self.other}{where}"
+        verdict = self._verdict()
+        amount = f"{'ratio' if measure.log else 'difference'} {self._amount(found.mean)}{_points(measure)}"
+        if found.pairs > 1:
+            amount += f", 95 % interval {self._amount(found.low)} to {self._amount(found.high)}"
+        rest = "" if found.too_few else f"; p = {found.p:.2g}"
+        return f"{subject}: {verdict} ({amount}; {found.pairs} seed{'s' * (found.pairs > 1)}{rest})."
+
+    def _verdict(self) -> str:
+        found, measure = self.difference, self.measure
+        margin = "" if found.margin is None else f"{found.margin:g}{_points(measure)}"
+        if found.different:
+            side = "higher" if found.mean > 0 else "lower"
+            within = f", yet by less than the margin of {margin}" if found.equivalent else ""
+            return f"{measure.name} is {side}{within}"
+        if found.equivalent:
+            return f"{measure.name} is the same within the margin of {margin}"
+        if found.too_few:
+            return f"too few seeds to tell whether {measure.name} differs"
+        return f"no difference in {measure.name} is shown" + (f", nor that it is within {margin}" if margin else "")
+
+    def _amount(self, value: float) -> str:
+        if self.measure.log:
+            return f"{math.exp(value):.3g}"
+        return f"{value:+{self.measure.form.lstrip(',')}}"
+
+
+def _points(measure: Measure) -> str:
+    return " points" if measure.unit == " %" else measure.unit
+
+
+def comparisons(page: Page, margin: float | None = None) -> list[Comparison]:
+    """Make all comparisons of a page, which are one family.
 
     Parameters
     ----------
-    rows : sequence of Row
-        The table.
+    page : Page
+        The runs.
+    margin : float, optional
+        Difference in the first measure that does not matter; the measure's own by default.
+
+    Returns
+    -------
+    list of Comparison
+        By the first measure, then by the others that are compared: path against path, value against value of a swept
+        field, and each variant against the baseline; at several ranks curve against curve at the same Z.
+    """
+    kept = [page.primary, *(m for m in page.measures if m.column in page.kind.compared)]
+    if margin is not None:
+        kept[0] = replace(kept[0], margin=margin)
+    found = [c for measure in kept for c in (_of_curves if page.ranked else _of_variants)(page, measure)]
+    # Curves that share no Z, and variants that share no seed
+    found = [c for c in found if c.difference.pairs]
+    judged = judge([c.difference for c in found])
+    return [replace(c, difference=d) for c, d in zip(found, judged, strict=True)]
+
+
+def _of_variants(page: Page, measure: Measure) -> list[Comparison]:
+    titles = {variant: title for title, variant in page.variants.items()}
+    framed = [v for v in titles if v.path]
+    pairs = [*_paths(framed), *_sweeps(list(titles))]
+    baseline = next((v for v in titles if not v.path), None)
+    if baseline is not None and measure.column == page.primary.column:
+        pairs += [(v, baseline) for v in titles if v.method != baseline.method]
+    return [
+        Comparison(
+            titles[a],
+            titles[b],
+            measure,
+            difference(pair(page.values(titles[a], measure), page.values(titles[b], measure)), measure.margin),
+        )
+        for a, b in pairs
+    ]
+
+
+def _of_curves(page: Page, measure: Measure) -> list[Comparison]:
+    curves = {v: points for v, points in curve_points(page, measure).items() if v.path}
+    pairs = _paths(list(curves))
+    if measure.column == page.primary.column:
+        pairs += [*_sweeps(list(curves)), *_methods(list(curves))]
+    found = []
+    for a, b in pairs:
+        gaps, *span = matched(curves[a], curves[b])
+        told = difference(gaps, measure.margin)
+        found.append(Comparison(page.curve(a), page.curve(b), measure, told, (span[0], span[1]) if gaps else None))
+    return found
+
+
+def _paths(variants: Sequence[Variant]) -> list[Pair]:
+    groups: dict[Variant, list[Variant]] = {}
+    for v in variants:
+        groups.setdefault(replace(v, path=""), []).append(v)
+    return [(group[0], other) for group in groups.values() for other in group[1:]]
+
+
+def _methods(variants: Sequence[Variant]) -> list[Pair]:
+    others = {v: replace(v, method="svdp") for v in variants if v.method == "sttp"}
+    return [(v, other) for v, other in others.items() if other in variants]
+
+
+def _sweeps(variants: Sequence[Variant]) -> list[Pair]:
+    """Pair each value of a swept field with its first one."""
+    pairs = []
+    for attribute in (*(a for a in ATTRIBUTES if a != "rank"), "swept"):
+        groups: dict[Any, list[Variant]] = {}
+        for v in variants:
+            groups.setdefault(replace(v, **cast("Any", {attribute: None})), []).append(v)
+        pairs += [(v, group[0]) for group in groups.values() for v in group[1:]]
+    return pairs
+
+
+def findings(page: Page, margin: float | None = None) -> list[str]:
+    """Write sentences on what differs, how surely, and on the table.
+
+    Parameters
+    ----------
+    page : Page
+        The runs.
+    margin : float, optional
+        Difference that does not matter; see `comparisons`.
 
     Returns
     -------
     list of str
-        Only what the rows bear out; a comparison within the spread of the seeds is called that.
+        Claims rest on `comparisons` only.
     """
-    if is_ranked([row.label for row in rows]):
-        points = points_of(rows, lambda row: (row.accuracy, row.accuracy_two_sd))
-        compared = curve_findings(points, times_of(rows), Measure("test accuracy", " %", 2, more=True))
-    else:
-        compared = [*_against_dense(rows), *_paths(rows)]
-    sentences = [_accuracy(rows), _size(rows), *compared, _orthogonality(rows), _singular_values(rows)]
-    sentences.append(fewer_seeds({row.title: row.seeds for row in rows}))
-    return [sentence for sentence in sentences if sentence]
+    made = comparisons(page, margin)
+    told = [_range(page), *map(str, made), _resolution(made), *_times(page), *page.kind.facts(page), *_remarks(page)]
+    return [sentence for sentence in told if sentence]
 
 
-def _accuracy(rows: Sequence[Row]) -> str:
-    best, worst = max(rows, key=lambda r: r.accuracy), min(rows, key=lambda r: r.accuracy)
-    if best is worst:
-        return f"{best.title} reaches {best.accuracy:.2f} % test accuracy."
-    lowest = min(rows, key=lambda r: r.accuracy_lowest)
-    span = f"Test accuracy lies between {worst.accuracy:.2f} % ({worst.title}) and {best.accuracy:.2f} % ({best.title})"
-    return f"{span}; the worst single run has {lowest.accuracy_lowest:.2f} % ({lowest.title})."
-
-
-def _size(rows: Sequence[Row]) -> str:
-    smallest = min(rows, key=lambda r: r.ratio)
-    if smallest.method == "dense":
-        return ""
+def _range(page: Page) -> str:
+    measure = page.primary
+    means = page.chosen.groupby("variant", sort=False)[measure.column].mean().dropna()
+    low, high = means.idxmin(), means.idxmax()
+    if low == high:
+        return f"Mean {measure.name} of {high}: {measure.told(means[high])}."
     return (
-        f"{smallest.title} has the fewest degrees of freedom: {smallest.dof:,} for the weights, "
-        f"which makes the whole network {smallest.ratio:.1f} % of the dense one's size."
+        f"Mean {measure.name} goes from {measure.told(means[low])} ({low}) to {measure.told(means[high])} ({high}); "
+        "the comparisons say what of that is more than chance."
     )
 
 
-def _against_dense(rows: Sequence[Row]) -> list[str]:
-    dense = next((r for r in rows if r.method == "dense"), None)
-    if dense is None:
-        return []
-    sentences = []
-    for row in rows:
-        if row is dense:
-            continue
-        gap = row.accuracy - dense.accuracy
-        sentences.append(
-            f"{row.title} is {abs(gap):.2f} points {'above' if gap >= 0 else 'below'} dense{_certainty(row, dense)}, "
-            f"at {row.step_ms / dense.step_ms:.2f} times its time a step."
-        )
-    return sentences
-
-
-def _certainty(row: Row, other: Row) -> str:
-    if math.isnan(row.accuracy_two_sd) or math.isnan(other.accuracy_two_sd):
-        return " in a single seed, which tells nothing of the spread"
-    spread = math.hypot(row.accuracy_two_sd, other.accuracy_two_sd)
-    if abs(row.accuracy - other.accuracy) <= spread:
-        return f", within the spread of {row.seeds} seeds (two standard deviations of the difference: {spread:.2f})"
-    return f", outside the spread of {row.seeds} seeds (two standard deviations of the difference: {spread:.2f})"
-
-
-def _paths(rows: Sequence[Row]) -> list[str]:
-    sentences = []
-    for method in ("svdp", "sttp"):
-        pair = {r.frames: r for r in rows if r.method == method}
-        if len(pair) < 2:
-            continue
-        ours, other = pair["riemannian"], pair["householder"]
-        faster, slower = sorted((ours, other), key=lambda r: r.step_ms)
-        sentences.append(
-            f"{method.upper()}: a step on {faster.frames} frames takes {faster.step_ms:.1f} ms and on {slower.frames} "
-            f"frames {slower.step_ms:.1f} ms ({slower.step_ms / faster.step_ms:.2f} times as long); their accuracies "
-            f"differ by {abs(ours.accuracy - other.accuracy):.2f} points{_certainty(ours, other)}."
-        )
-    return sentences
-
-
-def _orthogonality(rows: Sequence[Row]) -> str:
-    errors = [(r.frames, r.orthogonality_error) for r in rows if r.orthogonality_error is not None]
-    if not errors:
+def _resolution(made: Sequence[Comparison]) -> str:
+    if not made:
         return ""
-    largest = {frames: max(e for f, e in errors if f == frames) for frames, _ in errors}
-    told = " and ".join(f"{error:.1e} on {frames} frames" for frames, error in largest.items())
-    return f"The largest orthogonality error at any evaluation is {told}."
+    few = fewest_pairs(len(made))
+    return (
+        f"The report makes {len(made)} comparison{'s' * (len(made) > 1)}: with so many, {few} seeds are the fewest "
+        f"that can tell a difference."
+    )
 
 
-def _singular_values(rows: Sequence[Row]) -> str:
-    """Tell of the largest of each method and path, whatever the rank."""
-    largest: dict[str, float] = {}
-    for row in rows:
-        name = title(Variant.of(row.label).curve)
-        largest[name] = max(largest.get(name, 0.0), row.singular_value)
-    bounded = [name for name, value in largest.items() if value <= 1 + ROUNDING]
-    beyond = [f"{name} ({value:.2f})" for name, value in largest.items() if value > 1 + ROUNDING]
-    parts = []
-    if bounded:
-        parts.append(f"every layer of {_and(bounded)} ends with singular values of at most 1")
-    if beyond:
-        parts.append(f"the largest singular value exceeds 1 in {_and(beyond)}")
-    text = "; ".join(parts)
-    return f"{text[0].upper()}{text[1:]}."
+def _times(page: Page) -> list[str]:
+    """Tell how long a step takes on one path relative to the other, described and not tested."""
+    if TIME.column not in page.table:
+        return []
+    titles = {variant: title for title, variant in page.variants.items()}
+    told = []
+    for ours, other in _paths([v for v in titles if v.path]):
+        gaps = pair(page.values(titles[ours], TIME), page.values(titles[other], TIME))
+        if not gaps:
+            continue
+        low, high = (math.exp(bound) for bound in interval(gaps))
+        bounds = f" (95 % interval {low:.2f} to {high:.2f})" if len(gaps) > 1 else ""
+        mean = math.exp(sum(gaps) / len(gaps))
+        told.append(f"A step of {titles[ours]} takes {mean:.2f} times as long as one of {titles[other]}{bounds}.")
+    return told
 
 
-def _and(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+def _remarks(page: Page) -> list[str]:
+    """Tell of what differs between methods and is in no title, and of rows with fewer seeds."""
+    told = []
+    for column, name in {"optimizer": "optimizer", **({} if page.tuned else {"rate": "learning rate"})}.items():
+        values: dict[str, list[str]] = {}
+        for variant in page.variants.values():
+            values.setdefault(f"{getattr(variant, column)}", []).append(variant.title(()))
+        if len(values) > 1:
+            parts = [f"{value} of {', '.join(dict.fromkeys(rows))}" for value, rows in values.items()]
+            told.append(f"Rows differ in {name}: {'; '.join(parts)}.")
+    seeds: Mapping[Any, int] = page.chosen.groupby("variant", sort=False).size().to_dict()
+    fewer = [f"{title} ({count})" for title, count in seeds.items() if count < max(seeds.values())]
+    if fewer:
+        told.append(f"Of fewer seeds than the {max(seeds.values())} of other rows: {', '.join(fewer)}.")
+    return told

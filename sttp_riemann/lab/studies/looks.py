@@ -1,56 +1,139 @@
-"""How figures of all studies look."""
+"""How figures of all studies look, and how they are written."""
 
 from __future__ import annotations
 
 import io
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from html import escape
 from typing import Any
 
 import matplotlib
 
 matplotlib.use("Agg")
 
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from sttp_riemann.lab.studies.variant import Variant
 
-COLORS = {"dense": "#6b7280", "sn": "#b91c1c", "sr": "#7e22ce", "svdp": "#2563a8", "sttp": "#d97706"}
+COLORS = {"dense": "#6b7280", "sn": "#c0392b", "sr": "#8e44ad", "svdp": "#2b7bba", "sttp": "#d97706"}
+INK, GRID, PAPER = "#1f2937", "#d9dde3", "#ffffff"
+# What the page says of these colors stands in for them where figures are inside it
+ON_A_PAGE = {INK: "currentColor", GRID: f"var(--line, {GRID})", PAPER: f"var(--card, {PAPER})"}
 STYLE: dict[Any, Any] = {
     "font.size": 10,
+    "font.family": "sans-serif",
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
     "axes.spines.top": False,
     "axes.spines.right": False,
+    "axes.linewidth": 0.6,
     "axes.grid": True,
-    "grid.color": "#e5e7eb",
-    "axes.edgecolor": "#9ca3af",
+    "grid.color": GRID,
     "axes.axisbelow": True,
     "legend.frameon": False,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "sttp-riemann",
 }
-WIDTH = 1.8
 # Of a variant with several spectra, one width each
-WIDTHS = {"c": 1.8, "l": 1.2, "r": 2.6, "other": 0.8}
+WIDTHS = {"C": 1.8, "L": 1.2, "R": 2.6}
 
 
-def look(label: str) -> dict[str, Any]:
-    """Color by method, dashes by frames, width by spectrum."""
-    variant = Variant.of(label)
-    return {
-        "color": COLORS[variant.method],
-        "linestyle": "--" if variant.frames == "householder" else "-",
-        "linewidth": WIDTHS.get(variant.letter, WIDTH),
-    }
+@dataclass
+class Drawing:
+    """A figure of a study.
+
+    Attributes
+    ----------
+    name : str
+        Of its files, without suffix.
+    caption : str
+        What it shows.
+    figure : matplotlib.figure.Figure
+        The figure.
+    wide : bool
+        Whether it needs the page's whole width.
+    tips : dict
+        By the id of an artist, what a page shows at the pointer.
+    """
+
+    name: str
+    caption: str
+    figure: Figure
+    wide: bool = False
+    tips: dict[str, str] = field(default_factory=dict)
+
+    def tip(self, artist: Artist, text: str) -> None:
+        """Show a text where the pointer is over an artist."""
+        name = f"{self.name}-tip{len(self.tips)}"
+        artist.set_gid(name)
+        self.tips[name] = text
+
+    def png(self) -> bytes:
+        """Draw it as a PNG file, the same for the same figure."""
+        return png(self.figure)
+
+    def svg(self, page: bool = False) -> str:
+        """Draw it as an SVG file, or as an element of a page, in the colors of that."""
+        buffer = io.StringIO()
+        with matplotlib.rc_context(STYLE):
+            self.figure.savefig(
+                buffer, format="svg", bbox_inches="tight", transparent=page, metadata={"Date": None, "Creator": None}
+            )
+        text = buffer.getvalue()
+        for name, told in self.tips.items():
+            text = text.replace(f'<g id="{name}">', f'<g id="{name}"><title>{escape(told)}</title>')
+        if not page:
+            return text
+        for color, stand_in in ON_A_PAGE.items():
+            text = text.replace(color, stand_in)
+        # Several figures share the page's ids; those that are referred to differ by their content
+        text = re.sub(r' id="(figure|axes|patch|line2d|text|matplotlib\.[a-z]+|[A-Za-z]+Collection)_\d+"', "", text)
+        return text[text.index("<svg") :].replace("<svg ", f'<svg role="img" aria-label="{escape(self.name)}" ', 1)
 
 
-def marker(label: str) -> dict[str, Any]:
-    """Full circles on Riemannian frames, hollow squares on Householder frames."""
-    variant = Variant.of(label)
-    hollow = variant.frames == "householder"
-    return {"marker": "s" if hollow else "o", "markerfacecolor": "white" if hollow else COLORS[variant.method]}
+def looks(variants: Mapping[str, Variant]) -> dict[str, dict[str, Any]]:
+    """Give each variant, by its title, how its lines look: the one convention of all figures.
+
+    The color tells the method, full circles on solid lines are Riemannian frames, hollow squares on dashed lines
+    Householder frames, the width tells the spectrum; of several that would look the same, later ones are lighter.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    seen: dict[Variant, int] = {}
+    for title, variant in variants.items():
+        kind = Variant(variant.method, variant.path, variant.spectrum)
+        turn = seen[kind] = seen.get(kind, -1) + 1
+        red, green, blue = to_rgb(COLORS[variant.method])
+        share = 1 - 0.75**turn
+        color = to_hex((red + (0.9 - red) * share, green + (0.9 - green) * share, blue + (0.9 - blue) * share))
+        hollow = variant.path == "householder"
+        found[title] = {
+            "color": color,
+            "linestyle": "--" if hollow else "-",
+            "linewidth": WIDTHS.get(variant.spectrum, 1.8),
+            "marker": "s" if hollow else "o",
+            "markerfacecolor": PAPER if hollow else color,
+            "markeredgecolor": color,
+            "markersize": 5,
+        }
+    return found
 
 
-def one_axes(width: float = 7.0, height: float = 4.0) -> tuple[Figure, Axes]:
-    """Give a figure with one pair of axes."""
-    figure = Figure(figsize=(width, height))
-    return figure, figure.add_subplot()
+def curves(variants: Mapping[str, Variant]) -> dict[str, dict[str, Any]]:
+    """Give the looks of curves, which join variants of all ranks."""
+    firsts: dict[Variant, str] = {}
+    for title, variant in variants.items():
+        firsts.setdefault(replace(variant, rank=""), title)
+    found = looks({title: variant for variant, title in firsts.items()})
+    return {title: found[firsts[replace(variant, rank="")]] for title, variant in variants.items()}
 
 
 def panels(
@@ -66,19 +149,15 @@ def panels(
     return figure, found[:count]
 
 
-def legend(axes: Axes) -> None:
-    """Above the axes, where no curve can be."""
-    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
-
-
-def legend_of_panels(figure: Figure, axes: Axes) -> None:
-    """Above all panels, from one that has every line."""
-    handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=4)
+def legend(figure: Figure, lines: Mapping[str, Mapping[str, Any]], columns: int = 3) -> None:
+    """Write above all axes what each line and marker stands for."""
+    handles = [Line2D([], [], label=title, **{**look, "markersize": 6}) for title, look in lines.items()]
+    figure.legend(handles=handles, loc="outside upper center", ncols=columns, handlelength=3)
 
 
 def png(figure: Figure) -> bytes:
     """Draw a figure as the bytes of a PNG file, the same for the same figure."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=130, bbox_inches="tight", metadata={"Software": None})
+    with matplotlib.rc_context(STYLE):
+        figure.savefig(buffer, format="png", dpi=130, bbox_inches="tight", metadata={"Software": None})
     return buffer.getvalue()

@@ -1,113 +1,251 @@
-"""The report as one HTML file with its figures inside."""
+"""The tidy table of a study: a row a run, and what is chosen and compared of it."""
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Mapping, Sequence
-from html import escape
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from sttp_riemann.lab.studies.contents import Contents
+import pandas as pd
 
-STYLE = """
-:root { color-scheme: light; --ink: #1f2937; --soft: #6b7280; --line: #e5e7eb; --back: #f8f9fa; }
-* { box-sizing: border-box; }
-body { margin: 0; background: var(--back); color: var(--ink);
-  font: 16px/1.6 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", sans-serif; }
-main { max-width: 72rem; margin: 0 auto; padding: 2.5rem 1.25rem 4rem; }
-h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 .4rem; }
-h2 { font-size: 1.2rem; margin: 2.5rem 0 .8rem; }
-.lead { color: var(--soft); margin: 0 0 1.8rem; }
-.card { background: #fff; border: 1px solid var(--line); border-radius: 10px; padding: 1.1rem 1.25rem; }
-.scroll { overflow-x: auto; padding: .4rem .6rem; }
-table { border-collapse: collapse; width: 100%; font-size: .93rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .55rem .7rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
-th { color: var(--soft); font-weight: 600; white-space: normal; vertical-align: bottom; line-height: 1.3; }
-th:first-child, td:first-child { text-align: left; }
-tbody tr:last-child td { border-bottom: 0; }
-ul { margin: 0; padding-left: 1.2rem; }
-li + li { margin-top: .35rem; }
-.figures { display: flex; flex-wrap: wrap; gap: 1rem; }
-figure { margin: 0; flex: 1 1 min(100%, 26rem); }
-figure img { display: block; width: 100%; height: auto; max-width: 38rem; margin: 0 auto; }
-.wide { flex-basis: 100%; min-width: 0; overflow-x: auto; }
-.wide img { max-width: 62rem; min-width: 44rem; }
-figcaption, .small { color: var(--soft); font-size: .87rem; }
-figcaption { margin-top: .6rem; }
-pre { margin: 0; overflow-x: auto; font: .82rem/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; }
-.pair { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 22rem), 1fr)); }
-"""
+from sttp_riemann.errors import RecipeError
+from sttp_riemann.lab.studies.measures import SIZE, Measure
+from sttp_riemann.lab.studies.runs import Result, recipe_of
+from sttp_riemann.lab.studies.statistics import interval
+from sttp_riemann.lab.studies.variant import Variant, as_columns, differing, fields_of, swept_fields
+from sttp_riemann.lab.training.recipe import FIELDS
+
+if TYPE_CHECKING:
+    from sttp_riemann.lab.studies.looks import Drawing
+
+# Z is relative to one dense network, and metrics are compared only where they are the same
+SHARED = tuple(name for name, field in FIELDS.items() if "page" in field.scope)
 
 
-def page(
-    name: str,
-    summary: str,
-    contents: Contents,
-    recipe: str,
-    machine: Mapping[str, object],
-) -> str:
-    """HTML of a report that needs no other file.
+@dataclass(frozen=True)
+class Kind:
+    """What studies of one kind measure, draw and tell.
+
+    Attributes
+    ----------
+    measures : tuple of Measure
+        Columns of the table, those first that are of the task; the first that runs have is what they are compared by.
+    columns : callable
+        From a run's result to the values of its columns.
+    figures : tuple of callable
+        From a page to a drawing, or to None where there is nothing to draw.
+    facts : callable
+        From a page to further sentences about its table.
+    notes : tuple of str
+        How to read the table.
+    compared : tuple of str
+        Columns of further measures that are compared, where runs have them.
+    """
+
+    measures: tuple[Measure, ...]
+    columns: Callable[[Result], Mapping[str, Any]]
+    figures: tuple[Callable[[Page], Drawing | None], ...]
+    facts: Callable[[Page], list[str]]
+    notes: tuple[str, ...]
+    compared: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Page:
+    """Finished runs that are reported together.
+
+    Attributes
+    ----------
+    kind : Kind
+        What is measured of them.
+    table : pandas.DataFrame
+        A row a run, in the units of readers: its variant, seed and measures, and whether its learning rate is the
+        ``chosen`` one.
+    results : list of Result
+        The same runs, in the same order.
+    variants : mapping
+        By title, in the order of the table; without seed, and without the rate where that is chosen.
+    told : frozenset of str
+        Which attributes of variants titles tell; see `Variant.title`.
+    """
+
+    kind: Kind
+    table: pd.DataFrame
+    results: list[Result]
+    variants: Mapping[str, Variant]
+    told: frozenset[str] = frozenset()
+
+    @property
+    def chosen(self) -> pd.DataFrame:
+        """Rows of the runs at the chosen rates."""
+        return self.table[self.table.chosen]
+
+    @property
+    def tuned(self) -> bool:
+        """Whether learning rates are chosen."""
+        return not self.table.chosen.all()
+
+    @property
+    def measures(self) -> list[Measure]:
+        """Measures that runs have."""
+        return [m for m in self.kind.measures if m.column in self.table and self.table[m.column].notna().any()]
+
+    @property
+    def primary(self) -> Measure:
+        """What runs are compared by."""
+        return self.measures[0]
+
+    @property
+    def ranked(self) -> bool:
+        """Whether several ranks make a curve."""
+        return len({replace(v, rank="") for v in self.variants.values()}) < len(self.variants)
+
+    def curve(self, variant: Variant) -> str:
+        """Title of the curve that a variant's ranks make."""
+        return variant.title(self.told - {"rank"})
+
+    def rows(self, title: str) -> pd.DataFrame:
+        """Rows of a variant's runs at its chosen rate."""
+        return self.chosen[self.chosen.variant == title]
+
+    def first(self, title: str) -> Result:
+        """Give a variant's run of the first seed."""
+        return self.results[int(self.rows(title).index[0])]
+
+    def values(self, title: str, measure: Measure) -> dict[Any, float]:
+        """Values of a variant by seed, without missing ones; their logarithms where ratios are compared."""
+        rows = self.rows(title)
+        values = {seed: float(v) for seed, v in zip(rows.seed, rows[measure.column], strict=True) if not math.isnan(v)}
+        if not measure.log:
+            return values
+        return {seed: math.log(value) for seed, value in values.items() if value > 0}
+
+    def for_files(self) -> pd.DataFrame:
+        """Table in the units that metrics have: fractions where readers see percent."""
+        return pd.DataFrame(_scaled(self.kind, dict(self.table.items()), -1))
+
+    def summary(self) -> pd.DataFrame:
+        """Table for readers: a row a variant, each cell as text."""
+        lines = []
+        for title in self.variants:
+            rows = self.rows(title)
+            line = {"method": title, "seeds": str(len(rows))}
+            if self.tuned:
+                line["chosen lr"] = f"{rows.rate.iloc[0]:g}"
+            for m in self.measures:
+                line[m.head] = _cell(m, rows[m.column])
+                paper = rows.get(f"paper_{m.column}")
+                if paper is not None:
+                    line[f"paper's {m.name}"] = m(paper.iloc[0])
+            lines.append(line)
+        return pd.DataFrame(lines)
+
+
+def _cell(measure: Measure, values: pd.Series) -> str:
+    values = values.dropna()
+    if not len(values):
+        return "–"
+    if measure.pool != "mean":
+        return measure(float(values.iloc[0] if measure.pool == "first" else values.agg(measure.pool)))
+    low, high = interval(list(values))
+    half = "" if math.isnan(low) else f" ± {measure((high - low) / 2)}"
+    return measure(float(values.mean())) + half
+
+
+def build_page(results: Sequence[Result], kind: Kind) -> Page:
+    """Make the table of finished runs.
 
     Parameters
     ----------
-    name, summary : str
-        Title and the line beneath it.
-    contents : Contents
-        Table, findings, figures and notes.
-    recipe : str
-        The recipe as text.
-    machine : mapping
-        What it ran on.
+    results : sequence of Result
+        In any order, no run twice.
+    kind : Kind
+        What to measure.
 
     Returns
     -------
-    str
-        The page.
+    Page
+
+    Raises
+    ------
+    RecipeError
+        Runs cannot be compared; the message names two of them.
     """
-    environment = "\n".join(f"{key}: {value}" for key, value in machine.items())
-    figures = contents.figures.items()
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{escape(name)} · sttp-riemann</title>
-<style>{STYLE}</style>
-</head>
-<body>
-<main>
-<h1>{escape(name)}</h1>
-<p class="lead">{escape(summary)}</p>
-<div class="card scroll">{_table(contents.table)}</div>
-<h2>What the numbers show</h2>
-<div class="card">{_list(contents.told)}</div>
-<h2>Figures</h2>
-<div class="figures">{"".join(_figure(key, *drawn, key in contents.wide) for key, drawn in figures)}</div>
-<h2>How to read the table</h2>
-<div class="card small">{_list(contents.notes)}</div>
-<div class="pair">
-<section><h2>Recipe</h2><div class="card"><pre>{escape(recipe)}</pre></div></section>
-<section><h2>Environment</h2><div class="card"><pre>{escape(environment)}</pre></div></section>
-</div>
-</main>
-</body>
-</html>
-"""
+    check_shared(results)
+    recipes = [recipe_of(result) for result in results]
+    swept = [name for name in swept_fields(recipes) if name not in SHARED]
+    variants = [Variant.of(recipe, swept) for recipe in recipes]
+    order = sorted(range(len(results)), key=lambda i: variants[i].place)
+    results, variants = [results[i] for i in order], [variants[i] for i in order]
+    columns = [kind.columns(result) for result in results]
+    shown = differing(variants) | ({"spectrum"} if recipes[0].task == "gan" else set())
+    tuned = "rate" in shown and all("validation_accuracy" in row for row in columns)
+    if tuned:
+        shown.remove("rate")
+    titles: dict[str, Variant] = {}
+    rows: list[dict[str, Any]] = []
+    for result, variant, measured in zip(results, variants, columns, strict=True):
+        title = variant.title(shown)
+        titles.setdefault(title, replace(variant, seed=0, rate=0.0 if tuned else variant.rate))
+        place = "/".join(Path(result["folder"]).parts[-2:])
+        figures = {**measured, **_paper(result, variant, kind)}
+        row = {"variant": title, **as_columns(variant), "chosen": True, **_scaled(kind, figures, 1)}
+        rows.append({**row, "run": place})
+    table = pd.DataFrame(rows)
+    if tuned:
+        table["chosen"] = table.rate == table.variant.map(_best_rates(table))
+    return Page(kind, table, list(results), titles, frozenset(shown))
 
 
-def _table(table: Sequence[Sequence[str]]) -> str:
-    head = "".join(f"<th>{escape(c)}</th>" for c in table[0])
-    body = "".join("<tr>" + "".join(f"<td>{escape(c)}</td>" for c in row) + "</tr>" for row in table[1:])
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+def _scaled(kind: Kind, figures: Mapping[Any, Any], power: int) -> dict[Any, Any]:
+    """Give columns in the units of readers, or with a power of -1 in those of files."""
+    scales = {name: m.scale**power for m in kind.measures for name in (m.column, f"paper_{m.column}") if m.scale != 1}
+    return {name: value if name not in scales else scales[name] * value for name, value in figures.items()}
 
 
-def _list(sentences: Sequence[str]) -> str:
-    return "<ul>" + "".join(f"<li>{escape(s)}</li>" for s in sentences) + "</ul>"
+def _best_rates(table: pd.DataFrame) -> dict[str, float]:
+    """Choose for each variant the rate with the best mean on held-out images, of those that the most seeds have."""
+    cells = table.groupby(["variant", "rate"]).validation_accuracy.agg(["count", "mean"]).reset_index()
+    best = cells.sort_values(["count", "mean"], kind="stable").groupby("variant").last()
+    return dict(best.rate)
 
 
-def _figure(name: str, caption: str, png: bytes, wide: bool) -> str:
-    source = base64.b64encode(png).decode("ascii")
-    kind = "card wide" if wide else "card"
-    return (
-        f'<figure class="{kind}"><img alt="{escape(name)}" src="data:image/png;base64,{source}">'
-        f"<figcaption>{escape(caption)}</figcaption></figure>"
-    )
+def _paper(result: Result, variant: Variant, kind: Kind) -> dict[str, Any]:
+    """Give the paper's figures of a run's variant."""
+    paper = result["recipe"]["paper"]
+    figures: Mapping[str, float] = next((paper[name] for name in variant.paper_names if name in paper), {})
+    names = [m.column for m in kind.measures if any(m.column in of for of in paper.values())]
+    return {f"paper_{name}": figures.get(name, math.nan) for name in names}
+
+
+def check_shared(results: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse runs that cannot share a page.
+
+    Raises
+    ------
+    RecipeError
+        The message names two of them and the field.
+    """
+    first, *others = results
+    ours = fields_of(recipe_of(first))
+    for result in others:
+        theirs = fields_of(recipe_of(result))
+        for name in SHARED:
+            if ours[name] != theirs[name]:
+                raise RecipeError(
+                    f"{first['folder']} and {result['folder']} cannot share a page: "
+                    f"{name} is {ours[name]!r} and {theirs[name]!r}; report them apart"
+                )
+
+
+def curve_points(page: Page, measure: Measure) -> dict[Variant, dict[Any, list[tuple[float, float]]]]:
+    """Give for each variant without its rank, and each seed, the points (Z, value) of its ranks."""
+    found: dict[Variant, dict[Any, list[tuple[float, float]]]] = {}
+    for title, variant in page.variants.items():
+        curve = found.setdefault(replace(variant, rank=""), {})
+        sizes = page.values(title, SIZE)
+        for seed, value in page.values(title, measure).items():
+            curve.setdefault(seed, []).append((sizes[seed], value))
+    return found

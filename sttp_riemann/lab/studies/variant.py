@@ -1,68 +1,193 @@
-"""What a run's label says."""
+"""What distinguishes the runs of a study, taken from their recipes and never from a name."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import dataclasses
+import hashlib
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, get_args
 
-from sttp_riemann.lab.training.recipe import LETTERS
+from sttp_riemann.frames import FRAMES
+from sttp_riemann.lab.training.recipe import FIELDS, LETTERS, Recipe
+from sttp_riemann.lab.training.sections import Method
 
-FRAMES = ("riemannian", "householder")
-RANK = "-rank"
-SPECTRA = (*(letter.lower() for letter in LETTERS), "other")
+# Fields of which each has a name of its own in a variant
+NAMED = ("method", "frames", "spectrum", "penalty", "rank", "budget", "optimizer", "lr", "init", "seed")
+ATTRIBUTES = ("rank", "optimizer", "rate", "start")
+
+
+def fields_of(recipe: Recipe) -> dict[str, Any]:
+    """Give every field of a recipe by its short name."""
+    return recipe.flat()
+
+
+def with_fields(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
+    """Give a recipe with other values of some fields, by their short names.
+
+    Raises
+    ------
+    RecipeError
+        A field is unknown, or the recipe is not valid with them.
+    """
+    return recipe.changed(**changes)
+
+
+def bearing(recipe: Recipe) -> dict[str, Any]:
+    """Give the fields that make a run what it is: of a dense network none of those that are about low-rank weights."""
+    fields, network = recipe.what_matters(), recipe.network
+    if network.low_rank or (recipe.task == "gan" and recipe.of_generator().network.low_rank):
+        return fields
+    # Nor does it make a difference which of a dense network's layers stay dense
+    idle = {"low_rank", "held"} if network.method == "dense" else {"low_rank"}
+    return {name: value for name, value in fields.items() if not idle & FIELDS[name].scope}
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A label taken apart; see `Recipe.label`.
+    """What a run is, beside all that the runs of its study share.
 
     Attributes
     ----------
     method : str
         ``dense``, ``sn``, ``sr``, ``svdp`` or ``sttp``.
-    letter : str
-        Spectrum of a GAN's discriminator, ``c``, ``l``, ``r`` or ``other``; empty where the label says nothing of it.
-    frames : str
-        Empty for a method that has none.
+    path : str
+        Riemannian or Householder frames; empty, like `spectrum`, `rank` and `start`, for a method that has none.
+    spectrum : str
+        The paper's letter ``C``, ``L`` or ``R``, or the fields ``spectrum`` and ``penalty`` where it has none.
     rank : str
-        Empty where the label says nothing of it: only one is then compared.
+        ``8``, ``0.25``, ``budget 0.1``, or ranks by layer as JSON.
+    optimizer : str
+        Its name.
+    rate : float
+        Learning rate.
+    start : str
+        Where frames start.
+    seed : int
+        Of the run.
+    swept : tuple
+        Further fields in which runs of the study differ, each with the run's value as JSON.
     """
 
     method: str
-    letter: str = ""
-    frames: str = ""
+    path: str = ""
+    spectrum: str = ""
     rank: str = ""
+    optimizer: str = ""
+    rate: float = 0.0
+    start: str = ""
+    seed: int = 0
+    swept: tuple[tuple[str, str], ...] = ()
 
     @classmethod
-    def of(cls, label: str) -> Variant:
-        """Take apart a label such as ``sttp-r-riemannian-rank8``."""
-        name, _, rank = label.partition(RANK)
-        method, *rest = name.split("-")
-        return cls(
-            method,
-            letter=next((part for part in rest if part in SPECTRA), ""),
-            frames=next((part for part in rest if part in FRAMES), ""),
-            rank=rank,
-        )
+    def of(cls, recipe: Recipe, swept: Iterable[str] = ()) -> Variant:
+        """Read a variant off a recipe.
 
-    @property
-    def curve(self) -> str:
-        """Label without the rank: the same for all variants that differ in nothing else."""
-        return "-".join(part for part in (self.method, self.letter, self.frames) if part)
+        Parameters
+        ----------
+        recipe : Recipe
+            Of the run.
+        swept : iterable of str
+            Further fields in which runs of the study differ.
+        """
+        fields, rest = fields_of(recipe), bearing(recipe)
+        found = cls(fields["method"], optimizer=fields["optimizer"], rate=fields["lr"], seed=fields["seed"])
+        found = replace(found, swept=tuple((name, json.dumps(rest[name])) for name in swept if name in rest))
+        if not recipe.network.low_rank:
+            return found
+        letters = {meaning: letter for letter, meaning in LETTERS.items()}
+        kind = (fields["spectrum"], fields["penalty"])
+        spectrum = letters.get(kind, "-".join(part for part in kind if part != "none"))
+        return replace(found, path=fields["frames"], spectrum=spectrum, rank=_rank(fields), start=fields["init"])
 
-    @property
-    def title(self) -> str:
-        """Name for a reader: ``STTP-R riemannian r=8``."""
+    def title(self, shown: Collection[str]) -> str:
+        """Name for a reader: ``STTP-R riemannian r=8``.
+
+        Parameters
+        ----------
+        shown : collection of str
+            Which of the attributes are told, beside method, path and `swept`; see `differing`.
+        """
         if self.method == "dense":
-            return self.method
-        name = "-".join(part for part in (self.method, self.letter) if part).upper()
-        return " ".join(part for part in (name, self.frames, f"r={self.rank}" if self.rank else "") if part)
+            name = "dense"
+        else:
+            name = self.method.upper() + (f"-{self.spectrum}" if self.spectrum and "spectrum" in shown else "")
+        parts = [name, self.path]
+        told = {"rank": f"r={self.rank}", "optimizer": self.optimizer, "rate": f"lr={self.rate}", "start": self.start}
+        parts += [text for attribute, text in told.items() if attribute in shown and getattr(self, attribute)]
+        parts += [f"{field}={_bare(value)}" for field, value in self.swept]
+        return " ".join(part for part in parts if part)
 
     @property
-    def paper_name(self) -> str:
-        """Name that the paper has for it, whatever its frames: ``STTP-C``, ``SN``; with its rank, ``STTP-R r=32``."""
-        return Variant(self.method, self.letter, rank=self.rank).title
+    def paper_names(self) -> tuple[str, str]:
+        """Names that the paper may have for it, whatever its frames: ``STTP-R r=8``, and ``STTP-R``."""
+        bare = replace(self, path="", swept=())
+        return bare.title(("spectrum", "rank")), bare.title(("spectrum",))
+
+    @property
+    def place(self) -> tuple[Any, ...]:
+        """Where its runs come in a study."""
+        path = [*FRAMES].index(self.path) if self.path else 0
+        try:
+            rank = float(self.rank or 0)
+        except ValueError:
+            rank = 0.0
+        letters = (*LETTERS, self.spectrum) if self.spectrum else ("",)
+        start = (rank, self.rank, self.optimizer, self.start, self.swept, self.rate, self.seed)
+        return get_args(Method).index(self.method), letters.index(self.spectrum), path, *start
 
 
-def title(label: str) -> str:
-    """Name of a variant for a reader: ``sttp-riemannian`` becomes ``STTP riemannian``."""
-    return Variant.of(label).title
+def differing(variants: Sequence[Variant]) -> set[str]:
+    """Tell which attributes differ between variants of one method, so that a title must tell them."""
+    names = (*ATTRIBUTES, "spectrum")
+    methods = {variant.method for variant in variants}
+    return {
+        name
+        for name in names
+        for method in methods
+        if len({getattr(variant, name) for variant in variants if variant.method == method}) > 1
+    }
+
+
+def swept_fields(recipes: Sequence[Recipe]) -> list[str]:
+    """List the fields without a name of their own in which runs differ, those aside that a run does not have."""
+    values: dict[str, set[str]] = {}
+    for recipe in recipes:
+        for name, value in bearing(recipe).items():
+            values.setdefault(name, set()).add(json.dumps(value, sort_keys=True))
+    return [name for name, found in values.items() if len(found) > 1 and name not in NAMED]
+
+
+def folder_name(recipe: Recipe) -> str:
+    """Name the folder of a recipe's runs, one for all seeds, whatever else is compared; nothing is read from it.
+
+    Examples
+    --------
+    >>> from sttp_riemann.lab.studies.variant import folder_name
+    >>> from sttp_riemann.lab.training.recipe import Recipe
+    >>> folder_name(Recipe().changed(method="sttp", rank=8)).rpartition("-")[0]
+    'sttp-riemannian-r8-lr0.001'
+    """
+    variant, fields = Variant.of(recipe), bearing(recipe)
+    del fields["seed"]
+    digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:8]
+    rank = f"r{variant.rank}" if variant.rank.replace(".", "").isdigit() else ""
+    return "-".join(part for part in (variant.method, variant.path, rank, f"lr{variant.rate}", digest) if part)
+
+
+def _rank(fields: Mapping[str, Any]) -> str:
+    if fields["budget"] is not None:
+        return f"budget {fields['budget']}"
+    return json.dumps(fields["rank"])
+
+
+def as_columns(variant: Variant) -> dict[str, Any]:
+    """Give a variant as the first columns of a table's row."""
+    columns = dataclasses.asdict(variant)
+    return {**{k: v for k, v in columns.items() if k != "swept"}, **{k: _bare(v) for k, v in variant.swept}}
+
+
+def _bare(value: str) -> str:
+    # Figures would read dollars as mathematics
+    return value.strip('"').replace("$", "＄")

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 import sttp_riemann as sr
+from sttp_riemann.errors import RecipeError
 from sttp_riemann.lab.training import observe
 from sttp_riemann.lab.training.augment import Augmentation
 from sttp_riemann.lab.training.distill import Teacher
@@ -44,12 +45,20 @@ class Classification:
         self.classifier = Player(build_network(recipe, self.data, self.data.num_classes), recipe, accelerator)
         self.players = {"classifier": self.classifier}
         self.teacher = None if recipe.distillation.teacher is None else Teacher(recipe, self.data, accelerator)
-        self.size = len(self.data.train_images)
+        # Not of the seed, so that all runs of a study hold the same images out
+        order = torch.randperm(len(self.data.train_images), generator=torch.Generator().manual_seed(0))
+        share = recipe.evaluation.validation
+        held = round(share * len(order))
+        if share and not 0 < held < len(order):
+            raise RecipeError(f"validation {share} of {len(order)} training images leaves one part empty")
+        # In the order of the data where nothing is held out
+        self._held, self._kept = order[:held].sort().values, order[held:].sort().values
+        self.size = len(self._kept)
 
     def step(self, draw: Callable[[], Tensor], lr: float) -> float:
         """One optimizer step on one batch; its cross entropy."""
         self.classifier.network.train()
-        batch = self._to_device(self.augment(*self.data.batch(draw())))
+        batch = self._to_device(self.augment(*self.data.batch(self._kept[draw()])))
         parts = list(zip(*(tensor.chunk(self.recipe.schedule.accumulate) for tensor in batch), strict=True))
         entropies: list[Tensor] = []
         with buffers_kept([self.classifier.model], self.recipe.optimizer.skip_bad_steps > 0):
@@ -67,31 +76,37 @@ class Classification:
             return loss
         return loss + recipe.network.penalty_weight * sr.spectral_penalty(player.model, kind=recipe.network.penalty)
 
-    @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
-        """Loss and accuracy on the test images, and the orthogonality error and chart margin of the frames."""
+        """Loss and accuracy on the images held out, or else the test images; state of the frames."""
+        measured = self._measure("validation", self._held, train=True) if len(self._held) else self._test()
+        return {**measured, **observe.frames(self.classifier.result)}
+
+    def final(self) -> dict[str, float]:
+        """Loss and accuracy on the test images, where images are held out for all earlier looks."""
+        return self._test() if len(self._held) else {}
+
+    def _test(self) -> dict[str, float]:
+        return self._measure("test", torch.arange(len(self.data.test_images)), train=False)
+
+    @torch.no_grad()
+    def _measure(self, name: str, images_of: Tensor, train: bool) -> dict[str, float]:
         model = self.classifier.result.eval()
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
         totals = torch.zeros(3, dtype=torch.float64, device=self.accelerator.device)
-        indices = torch.arange(rank, len(self.data.test_images), world)
         with sr.cached(model):
-            for part in indices.split(self.recipe.evaluation.evaluate_batch_size):
-                images, labels = self._to_device(self.data.batch(part, train=False))
+            for part in images_of[rank::world].split(self.recipe.evaluation.evaluate_batch_size):
+                images, labels = self._to_device(self.data.batch(part, train=train))
                 with self.accelerator.autocast():
                     scores = model(images).float()
                 loss = cross_entropy(scores, labels, reduction="sum")
                 hits = (scores.argmax(1) == labels).sum()
                 totals += torch.stack([loss.double(), hits.double(), hits.new_tensor(len(labels)).double()])
         loss_sum, hits_sum, count = self.accelerator.reduce(totals, "sum").tolist()
-        return {
-            "test_loss": loss_sum / count,
-            "test_accuracy": hits_sum / count,
-            **observe.frames(model),
-        }
+        return {f"{name}_loss": loss_sum / count, f"{name}_accuracy": hits_sum / count}
 
     def score(self, figures: Mapping[str, float]) -> float:
-        """Accuracy on the test images."""
-        return figures["test_accuracy"]
+        """Accuracy on the images held out; on the test images where none are, which no choice then rests on."""
+        return figures["validation_accuracy" if len(self._held) else "test_accuracy"]
 
     def summary(self) -> dict[str, Any]:
         """Tell of the finished network: sizes, singular values."""

@@ -136,6 +136,10 @@ class Gan:
         self._last = self.evaluator.evaluate(self.discriminator, self.generator)
         return self._last.figures
 
+    def final(self) -> dict[str, float]:
+        """Nothing: there is no test set."""
+        return {}
+
     def write_records(self, folder: Path, step: int) -> None:
         """Write the sample sheets and the record of every layer."""
         if self._last is not None:

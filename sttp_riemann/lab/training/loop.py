@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from sttp_riemann.errors import DivergedError, one_line
 from sttp_riemann.files import Lock, refuse_links, write_atomically
+from sttp_riemann.lab.progress import Lines, progress
 from sttp_riemann.lab.training.build import build_task
 from sttp_riemann.lab.training.logbook import Logbook
 from sttp_riemann.lab.training.machine import build_accelerator, environment
@@ -116,16 +117,12 @@ class Trainer:
         if self._lock is not None:
             self._lock.release()
 
-    def _bar(self) -> tqdm[Any]:
-        return tqdm(
-            total=self.recipe.schedule.steps,
-            initial=self.progress.step,
-            desc=f"{self.recipe.label} seed {self.recipe.seed}",
-            unit="step",
-            leave=False,
-            # A worker's bar would write over that of the process that started it
-            disable=None if self.accelerator.is_main_process and parent_process() is None else True,
-        )
+    def _bar(self) -> Lines | tqdm[Any]:
+        # A worker's bar would write over that of the process that started it
+        if not self.accelerator.is_main_process or parent_process() is not None:
+            return tqdm(disable=True)
+        name = f"{self.recipe.label} seed {self.recipe.seed}"
+        return progress(self.recipe.schedule.steps, name, "step", self.progress.step, leave=False)
 
     def _done(self) -> bool:
         schedule = self.recipe.schedule
@@ -210,7 +207,7 @@ class Trainer:
             "label": self.recipe.label,
             "recipe": self.recipe.to_dict(),
             "environment": environment(),
-            "final": history[-1],
+            "final": {**history[-1], **self.task.final()},
             "skipped_steps": self.progress.skipped,
             "median_step_ms": 1000 * statistics.median(self.progress.timings),
             "largest_orthogonality_error": max((row.get("orthogonality_error", 0.0) for row in history), default=0.0),

@@ -87,6 +87,11 @@ class Recipe:
                 raise RecipeError(f"{name} is for task {other!r}, and this is {self.task!r}: leave it out")
         for method in (self.network.method, *self.study.methods) if self.task == "classify" else ():
             require(method not in ("sn", "sr"), f"method {method!r} is a discriminator's: set task to 'gan'")
+        chosen = self.schedule.patience > 0 or self.checkpoints.keep_best
+        require(
+            self.task == "gan" or self.evaluation.validation > 0 or not chosen,
+            "patience and keep_best must not choose by the test images: set validation to a share such as 0.1",
+        )
         require(
             self.network.budget is None or not self.study.ranks,
             "ranks and budget both say the rank: leave one of them out",

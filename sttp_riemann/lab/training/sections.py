@@ -150,7 +150,7 @@ class Schedule:
     decay: Literal["linear", "cosine", "steps", "none"] = option("linear", "learning rate over steps")
     milestones: list[kinds.Inside] = option([0.3, 0.6, 0.8], "decay 'steps': parts of the run after which lr falls")
     decay_factor: kinds.Part = option(0.2, "decay 'steps': what lr is multiplied with at each milestone")
-    patience: kinds.Every = option(0, "evaluations without a better score after which a run ends (0: never)")
+    patience: kinds.Every = option(0, "evaluations without a better score that end a run (0: never)")
 
     def check(self) -> None:
         """Refuse fields that contradict each other; the message says what to change."""
@@ -168,6 +168,7 @@ class Evaluation:
     """What is measured on the way."""
 
     evaluate_every: kinds.Steps = option(100, "steps between evaluations", "start")
+    validation: kinds.Fraction = option(0.0, "share of training images held out for choices", "classify page")
     evaluate_batch_size: kinds.Count = option(500, "examples at a time while evaluating", matters=False)
     metrics: list[Metric] = option(["is", "fid", "kid"], "what torch-fidelity measures each time", "gan page")
     extractor: Extractor = option("inception-v3-compat", "network that metrics look through", "gan page")

@@ -43,6 +43,10 @@ class Task(Protocol):
         """Measure what goes into the history."""
         ...
 
+    def final(self) -> dict[str, float]:
+        """Measure what is looked at once, after the last step."""
+        ...
+
     def write_records(self, folder: Path, step: int) -> None:
         """Write what the last evaluation found and is too big for the history."""
         ...

@@ -139,7 +139,7 @@ def run(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("torch.set_num_threads", lambda count: None)
     # Its thread would go on writing
     monkeypatch.setattr("sttp_riemann.lab.training.loop.Logbook", lambda *given: None)
-    for place in ("studies.compare.spread", "studies.ablation.run.run_grid", "bench.run.tqdm", "compress.represent"):
+    for place in ("studies.compare.spread", "bench.run.tqdm", "compression.represent"):
         monkeypatch.setattr(f"sttp_riemann.lab.{place}", started)
     monkeypatch.chdir(tmp_path)
 
@@ -245,7 +245,8 @@ def _command_line(draw: random.Random, recipe: str) -> list[str]:
             "calibrate",
             "weights",
             "rates",
-            "target",
+            "margin",
+            "sweep",
             "drift_steps",
             "repetitions",
             "budget",

@@ -49,18 +49,36 @@ def test_report_makes_the_page_of_runs_that_train_made(recipe, tmp_path, capsys)
     assert "report: page/report.html" in out
     assert err == "sttp-riemann: left out: empty holds no run\n"
     text = (tmp_path / "page" / "report.md").read_text()
-    assert "Of fewer seeds than the 2 of the other rows: STTP riemannian r=2 (1)." in text
+    assert "Of fewer seeds than the 2 of other rows: STTP riemannian r=2 (1)." in text
     assert (tmp_path / "page" / "figures" / "compression.png").exists()
+
+
+class Nothing:
+    folder, skipped = "nowhere", ()
 
 
 def test_compare_takes_ranks_by_method(recipe, monkeypatch):
     seen = []
-    monkeypatch.setattr("sttp_riemann.lab.studies.compare.compare", lambda *given: seen.append(given) or ([], None))
-    monkeypatch.setattr("sttp_riemann.lab.studies.report.table_of", lambda *given: "")
+    monkeypatch.setattr("sttp_riemann.lab.studies.compare.compare", lambda *given: seen.append(given) or Nothing())
     assert cli.main(["compare", "--recipe", "figure7-cifar10", "--ranks.sttp", "[8, 0.5]", "--workers", "3"]) == 0
-    ((compared, output, workers),) = seen
+    ((compared, output, workers, sweep, margin),) = seen
     assert compared.study.ranks == {"svdp": [4, 8, 16, 32, 64, 128], "sttp": [8, 0.5]}
-    assert (str(output), workers) == ("runs/figure7-cifar10", 3)
+    assert (str(output), workers, sweep, margin) == ("runs/figure7-cifar10", 3, {}, None)
+
+
+def test_compare_sweeps_fields(recipe, tmp_path, capsys):
+    command = ["compare", "--recipe", recipe, "--methods", "sttp", "--paths", "riemannian", "--validation", "0.2"]
+    assert cli.main([*command, "--sweep", "lr=1e-3,1e-2", "--sweep", "init=identity,orthogonal", "--margin", "2"]) == 0
+    assert "| STTP riemannian identity " in capsys.readouterr().out
+    assert len(list((tmp_path / "runs/tiny").glob("*/seed0/result.json"))) == 4
+
+
+def test_ablate_writes_into_the_folder_that_output_says(recipe, tmp_path, capsys):
+    options = ["--ranks", "2", "--rates", "1e-2", "--drift_steps", "2", "--output", "mine"]
+    assert cli.main(["ablate", "--recipe", recipe, *options]) == 0
+    assert "report: mine/report.html" in capsys.readouterr().out
+    assert (tmp_path / "mine" / "report.html").exists()
+    assert not (tmp_path / "runs").exists()
 
 
 def test_train_prints_the_figures_and_where_the_run_is(recipe, tmp_path, capsys):
@@ -99,6 +117,8 @@ def test_the_command_line_overrides_the_recipe_and_leaves_the_rest(recipe, monke
         (["train", "nope"], "unknown recipe 'nope': name a shipped one"),
         (["train", "nope.yaml"], "unknown recipe 'nope.yaml'"),
         (["train", "digits", "--methods", "dense"], "unrecognized arguments: --methods dense"),
+        (["compare", "--sweep", "lr"], "--sweep takes each field once, with its values"),
+        (["compare", "--sweep", "frames=riemannian"], "sweep takes no frames: say which with --paths"),
         (["compare", "--seed", "1"], "unrecognized arguments: --seed 1"),
         (["compare", "--rnk", "3"], "unrecognized arguments: --rnk 3; see --help"),
         (
@@ -285,7 +305,7 @@ def test_a_name_that_leads_out_of_runs_is_refused_and_nothing_written(command, n
     [
         ["compare", "--recipe", "RECIPE", "--output", "file/study"],
         ["train", "RECIPE", "--output", "file/run"],
-        ["ablate", "--recipe", "RECIPE", "--output", "file/page.md"],
+        ["ablate", "--recipe", "RECIPE", "--output", "file/study"],
         ["bench", "--output", "file/page.md"],
         ["train", "RECIPE", "--output", "a" * 300],
         ["compare", "--recipe", "RECIPE", "--output", "a" * 300],

@@ -7,7 +7,7 @@ import torch
 
 from sttp_riemann.lab import recipes
 from sttp_riemann.lab.data import load_dataset
-from sttp_riemann.lab.studies.compare import plan
+from sttp_riemann.lab.studies.plan import plan
 from sttp_riemann.lab.training.loop import Trainer
 from sttp_riemann.lab.training.recipe import Recipe
 from sttp_riemann.lab.training.represent import build_network

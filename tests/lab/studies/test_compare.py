@@ -1,103 +1,126 @@
 from __future__ import annotations
 
-import json
+import shutil
 
 import pytest
 
-from sttp_riemann.errors import CheckpointError, RecipeError
+from sttp_riemann.errors import CheckpointError, DivergedError, RecipeError
 from sttp_riemann.files import LOCK, Lock
 from sttp_riemann.lab import recipes
-from sttp_riemann.lab.studies.compare import compare, finish, plan, run_folder
+from sttp_riemann.lab.studies.compare import compare, run_folder
+from sttp_riemann.lab.studies.plan import plan
 from sttp_riemann.lab.training.loop import RESULT, Trainer
 from sttp_riemann.lab.training.recipe import Recipe
-from sttp_riemann.lab.training.storage import checkpoints
-
-
-def test_dense_runs_once_a_seed_and_the_others_on_every_path(tiny):
-    runs = [(run.label, run.seed) for run in plan(tiny(seeds=[3, 5]))]
-    labels = ["dense", "svdp-riemannian", "svdp-householder", "sttp-riemannian", "sttp-householder"]
-    assert runs == [(label, seed) for seed in (3, 5) for label in labels]
-
-
-def test_every_low_rank_method_runs_at_every_rank_on_every_path(tiny):
-    runs = plan(tiny(seeds=[0], ranks={"svdp": [1, 2], "sttp": [0.5]}))
-    assert [(run.label, run.network.rank) for run in runs[1:]] == [
-        ("svdp-riemannian-rank1", 1), ("svdp-riemannian-rank2", 2),
-        ("svdp-householder-rank1", 1), ("svdp-householder-rank2", 2),
-        ("sttp-riemannian-rank0.5", 0.5), ("sttp-householder-rank0.5", 0.5),
-    ]  # fmt: skip
-    assert runs[0].label == "dense"
-
-
-def test_a_method_without_ranks_runs_at_the_recipes_own(tiny):
-    runs = plan(tiny(seeds=[0], paths=["riemannian"], ranks={"sttp": [2]}))
-    assert [(run.label, run.network.rank) for run in runs[1:]] == [("svdp-riemannian", 4), ("sttp-riemannian-rank2", 2)]
-
-
-def test_runs_of_every_rank_have_their_own_folders(tiny, tmp_path):
-    runs = plan(tiny(ranks={"svdp": [1, 2, 4], "sttp": [2, 4, 8, 16]}))
-    assert len({run_folder(run, tmp_path) for run in runs}) == len(runs) == 3 * (1 + 2 * 3 + 2 * 4)
 
 
 def test_every_run_has_its_own_folder(tiny, tmp_path):
-    runs = plan(tiny())
-    assert len({run_folder(run, tmp_path) for run in runs}) == len(runs) == 15
+    runs = plan(tiny(ranks={"svdp": [1, 2, 4], "sttp": [2, 4, 8, 16]}), {"lr": [0.1, 0.2]})
+    assert len({run_folder(run, tmp_path) for run in runs}) == len(runs) == 2 * 3 * (1 + 2 * 3 + 2 * 4)
 
 
-def test_a_comparison_gives_every_result_and_a_report(tiny, tmp_path):
-    results, report = compare(tiny(seeds=[0, 1], methods=["dense", "sttp"]), tmp_path)
-    assert [r["label"] for r in results] == ["dense", "sttp-riemannian", "sttp-householder"] * 2
-    assert report == tmp_path / "report.html"
-    assert report.exists()
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A finished study of dense and STTP, with its recipe and folder."""
+    from tests.conftest import TINY
+
+    recipe = Recipe().changed(**{**TINY, "seeds": [0, 1], "methods": ["dense", "sttp"], "validation": 0.2})
+    folder = tmp_path_factory.mktemp("study")
+    return recipe, folder, compare(recipe, folder)
 
 
-def test_what_is_finished_is_not_done_again(tiny, tmp_path, monkeypatch):
-    recipe = tiny(seeds=[0], methods=["sttp"])
-    first, _ = compare(recipe, tmp_path)
-    monkeypatch.setattr(Trainer, "run", lambda self: pytest.fail("ran again"))
-    assert compare(recipe, tmp_path)[0] == first
+def test_a_comparison_gives_every_run_and_a_report(finished):
+    _, folder, study = finished
+    assert list(study.table.variant) == [
+        name for name in ("dense", "STTP riemannian", "STTP householder") for _ in range(2)
+    ]
+    assert set(study.figures) == {"points", "steps", "singular_values"}
+    assert study.folder == folder
+    assert (folder / "report.html").exists()
 
 
-def timeless(run):
-    kept = {name: value for name, value in run.items() if name not in ("median_step_ms", "folder")}
-    return {**kept, "folder": run["folder"].parts[-2:]}
+def changed(finished, tmp_path, **changes):
+    """The finished study in a folder of its own, to go on with; which runs are made of it."""
+    recipe, folder, _ = finished
+    shutil.copytree(folder, tmp_path / "study")
+    made = []
+    with pytest.MonkeyPatch.context() as patch:
+        run = Trainer.run
+        patch.setattr(Trainer, "run", lambda self: made.append(self.recipe) or run(self))
+        sweep = changes.pop("sweep", None)
+        study = compare(recipe.changed(**changes), tmp_path / "study", sweep=sweep)
+    return study, made
+
+
+def test_what_is_finished_is_not_done_again(finished, tmp_path):
+    study, made = changed(finished, tmp_path)
+    assert made == []
+    assert study.table.equals(finished[2].table)
+
+
+def test_another_seed_trains_only_itself_and_all_are_reported(finished, tmp_path):
+    study, made = changed(finished, tmp_path, seeds=[2])
+    assert [(run.network.method, run.seed) for run in made] == [("dense", 2), ("sttp", 2), ("sttp", 2)]
+    assert sorted(set(study.table.seed)) == [0, 1, 2]
+    assert len(study.table) == 9
+
+
+def test_ranks_that_are_added_train_only_themselves(finished, tmp_path):
+    study, made = changed(finished, tmp_path, ranks={"sttp": [2, 4]}, seeds=[0])
+    assert {(run.network.method, run.network.rank) for run in made} == {("sttp", 2)}
+    assert study.page.ranked
+    assert len(study.table) == 8
+
+
+def test_rates_that_are_added_train_only_themselves_and_the_best_is_chosen(finished, tmp_path):
+    study, made = changed(finished, tmp_path, methods=["dense"], seeds=[0, 1], sweep={"lr": [1e-2, 1e-5]})
+    assert [run.optimizer.lr for run in made] == [1e-5, 1e-5]
+    dense = study.table[study.table.variant == "dense"]
+    best = dense.groupby("rate").validation_accuracy.mean().idxmax()
+    assert set(dense[dense.chosen].rate) == {best}
+    assert "chosen" in (tmp_path / "study" / "results.csv").read_text()
+
+
+def test_runs_that_cannot_share_a_page_are_refused_before_any_has_run(finished, tmp_path):
+    recipe, folder, _ = finished
+    with pytest.raises(RecipeError, match=r"cannot share a page: network_options"):
+        compare(recipe.changed(network_options={"width": 4, "depth": 1}), folder)
+
+
+def test_values_that_cannot_share_a_page_are_refused_before_any_has_run(tiny, tmp_path, no_step):
+    with pytest.raises(RecipeError, match="cannot share a page: validation is"):
+        compare(tiny(), tmp_path, sweep={"validation": [0.1, 0.2]})
+
+
+@pytest.mark.parametrize("margin", [0, -1.0, float("nan")])
+def test_a_margin_that_holds_nothing_is_refused(tiny, tmp_path, no_step, margin):
+    with pytest.raises(RecipeError, match="margin must be positive"):
+        compare(tiny(), tmp_path, margin=margin)
+
+
+def timeless(study):
+    return study.table.drop(columns="step_ms")
 
 
 def test_results_are_the_same_for_any_number_of_workers(tiny, tmp_path):
     recipe = tiny(seeds=[0], paths=["riemannian"], ranks={"sttp": [2, 4]}, methods=["dense", "sttp"])
-    alone, _ = compare(recipe, tmp_path / "alone")
-    shared, report = compare(recipe, tmp_path / "shared", workers=2)
-    assert [timeless(run) for run in shared] == [timeless(run) for run in alone]
-    assert report.exists()
-
-
-def test_a_run_that_was_cut_off_goes_on(tiny, tmp_path):
-    recipe = tiny()
-    whole = finish(recipe, tmp_path)
-    (tmp_path / RESULT).unlink()
-    assert finish(recipe, tmp_path)["history"] == whole["history"]
-    assert len(checkpoints(tmp_path)) == 1
-
-
-def test_finished_runs_of_another_recipe_are_not_taken_for_this_ones(tiny, tmp_path):
-    finish(tiny(), tmp_path)
-    with pytest.raises(CheckpointError, match="a run of another recipe"):
-        finish(tiny(lr=0.5), tmp_path)
-
-
-def test_finished_runs_of_another_version_are_not_taken_for_this_ones(tiny, tmp_path):
-    finish(tiny(), tmp_path)
-    result = json.loads((tmp_path / RESULT).read_text())
-    result["environment"]["sttp_riemann"] = "0.0"
-    (tmp_path / RESULT).write_text(json.dumps(result))
-    with pytest.raises(CheckpointError, match=r"a run of version 0.0 and this is"):
-        finish(tiny(), tmp_path)
+    alone = compare(recipe, tmp_path / "alone")
+    shared = compare(recipe, tmp_path / "shared", workers=2)
+    assert timeless(shared).equals(timeless(alone))
+    assert [r["history"] for r in shared.results] == [r["history"] for r in alone.results]
 
 
 def test_a_variant_that_cannot_be_built_is_told_of_before_any_has_run(tiny, tmp_path):
     with pytest.raises(RecipeError, match="conv9"):
         compare(tiny(exclude=["conv9"]), tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_diverges_ends_a_study_unless_rates_are_swept(tiny, tmp_path):
+    fields = {"methods": ["dense"], "optimizer": "sgd", "decay": "none", "steps": 20, "seeds": [0], "validation": 0.2}
+    with pytest.raises(DivergedError):
+        compare(tiny(**fields, lr=1e30), tmp_path / "one")
+    study = compare(tiny(**fields), tmp_path / "two", sweep={"lr": [1e-2, 1e30]})
+    assert list(study.table.rate) == [1e-2]
 
 
 @pytest.fixture
@@ -117,7 +140,7 @@ def test_a_comparison_is_refused_where_another_is_in_one_of_its_runs(tiny, tmp_p
         compare(recipe, tmp_path)
 
 
-@pytest.mark.parametrize("name", ["report.md", "report.html", "results.csv"])
+@pytest.mark.parametrize("name", ["report.md", "report.html", "results.csv", "table.tex"])
 def test_a_report_that_could_not_be_written_is_told_of_at_the_start(name, tiny, tmp_path, no_step):
     (tmp_path / name).mkdir()
     with pytest.raises(CheckpointError, match=f"{name} cannot be written"):
@@ -131,14 +154,16 @@ def test_an_output_that_cannot_be_made_is_told_of_at_the_start(tiny, tmp_path, n
         compare(tiny(), tmp_path / "file" / "study")
 
 
-@pytest.mark.parametrize("link", ["figures", "sttp-riemannian", "sttp-riemannian/seed0"])
+@pytest.mark.parametrize("link", ["figures", "VARIANT", "VARIANT/seed0"])
 def test_links_to_elsewhere_are_refused_at_the_start(link, tiny, tmp_path, no_step):
+    recipe = tiny(seeds=[0], methods=["sttp"])
+    link = link.replace("VARIANT", run_folder(plan(recipe)[0], tmp_path).parent.name)
     (tmp_path / "victim").mkdir()
     path = tmp_path / "study" / link
     path.parent.mkdir(parents=True)
     path.symlink_to(tmp_path / "victim")
     with pytest.raises(CheckpointError, match=f"{link} is a link"):
-        compare(tiny(seeds=[0], methods=["sttp"]), tmp_path / "study")
+        compare(recipe, tmp_path / "study")
     assert list((tmp_path / "victim").iterdir()) == []
 
 
@@ -159,19 +184,19 @@ def test_a_result_that_is_none_is_refused_in_one_line(content, tiny, tmp_path):
         compare(recipe, tmp_path)
 
 
-def test_a_label_in_a_result_is_not_believed(tiny, tmp_path):
-    recipe = tiny(seeds=[0], methods=["sttp"], paths=["riemannian"])
-    compare(recipe, tmp_path)
-    path = run_folder(plan(recipe)[0], tmp_path) / RESULT
-    path.write_text(json.dumps({**json.loads(path.read_text()), "label": "<script>"}))
-    (result,), report = compare(recipe, tmp_path)
-    assert result["label"] == "sttp-riemannian"
-    assert "script" not in report.read_text() + report.with_suffix(".md").read_text()
+def test_a_finished_run_that_was_moved_is_found_by_its_recipe(finished, tmp_path):
+    recipe, folder, _ = finished
+    shutil.copytree(folder, tmp_path / "moved")
+    old = run_folder(plan(recipe)[0], tmp_path / "moved").parent
+    old.rename(old.with_name("anything"))
+    study, made = changed((recipe, tmp_path / "moved", None), tmp_path)
+    assert made == []
+    assert "anything/seed0" in list(study.table.run)
 
 
 @pytest.mark.slow
 def test_the_shipped_recipe_brings_every_method_to_95_percent(tmp_path):
-    results, _ = compare(Recipe.from_dict(recipes.read("digits")), tmp_path)
-    assert len(results) == 15
-    assert min(r["final"]["test_accuracy"] for r in results) >= 0.95
-    assert max(r["largest_orthogonality_error"] for r in results) < 1e-5
+    table = compare(Recipe.from_dict(recipes.read("digits")), tmp_path).table
+    assert len(table) == 15
+    assert table.test_accuracy.min() >= 0.95
+    assert table.orthogonality_error.max() < 1e-5

@@ -1,53 +1,110 @@
 from __future__ import annotations
 
-from sttp_riemann.lab.studies.findings import findings
-from sttp_riemann.lab.studies.results import tabulate
-from tests.lab.studies.conftest import result
+import dataclasses
+
+import numpy as np
+import pytest
+
+from sttp_riemann.lab.studies.findings import comparisons, findings
+from tests.lab.studies.conftest import VARIANTS, curves, page, result, study, validated
 
 
-def accurate(method, accuracy, frames="riemannian", seed=0, **changes):
-    return result(method, frames, seed, final={"test_accuracy": accuracy}, **changes)
-
-
-def told(*runs) -> str:
-    return "\n".join(findings(tabulate(runs)))
-
-
-def test_a_difference_within_the_spread_is_called_that():
-    text = told(
-        *(accurate(m, a + s, seed=i) for m, a in (("dense", 0.95), ("sttp", 0.94)) for i, s in enumerate((0, 0.02)))
-    )
-    assert "STTP riemannian is 1.00 points below dense, within the spread of 2 seeds" in text
-
-
-def test_a_difference_outside_the_spread_is_called_that():
-    runs = [accurate(m, a + s, seed=i) for m, a in (("dense", 0.90), ("sttp", 0.95)) for i, s in enumerate((0, 0.001))]
-    assert "STTP riemannian is 5.00 points above dense, outside the spread of 2 seeds" in told(*runs)
-
-
-def test_a_single_seed_bears_nothing_out():
-    assert "in a single seed, which tells nothing of the spread" in told(accurate("dense", 0.9), accurate("sttp", 0.8))
-
-
-def test_the_faster_path_is_named_whichever_it_is():
-    slow, fast = {"median_step_ms": 30.0}, {"median_step_ms": 10.0}
-    text = told(accurate("sttp", 0.9, **slow), accurate("sttp", 0.9, "householder", **fast))
-    assert "on householder frames takes 10.0 ms and on riemannian frames 30.0 ms (3.00 times as long)" in text
-
-
-def test_singular_values_beyond_one_are_told(results):
-    text = "\n".join(findings(tabulate(results)))
-    assert "the largest singular value exceeds 1 in dense (2.00)" in text
-    assert "ends with singular values of at most 1" in text
-
-
-def test_the_worst_orthogonality_error_of_each_path_is_told(results):
-    assert "2.0e-05 on riemannian frames and 2.0e-05 on householder frames" in "\n".join(findings(tabulate(results)))
-
-
-def test_a_dense_network_alone_is_told_of_without_comparison():
-    (text,) = [told(accurate("dense", 0.9))]
-    assert text.splitlines() == [
-        "dense reaches 90.00 % test accuracy.",
-        "The largest singular value exceeds 1 in dense (2.00).",
+def noisy(seeds, gap=0.0, methods=VARIANTS, noise=0.001):
+    """Runs whose accuracies differ by chance, those on Riemannian frames by a gap besides."""
+    draw = np.random.default_rng(0)
+    return [
+        result(m, path, seed, 0.95 + noise * draw.normal() + (gap if m != "dense" and path == "riemannian" else 0))
+        for seed in range(seeds)
+        for m, path in methods
     ]
+
+
+def pairs(made):
+    return [(c.ours, c.other) for c in made]
+
+
+def test_paths_are_compared_and_variants_with_the_baseline(results):
+    framed = [f"{m} {path}" for m in ("SVDP", "STTP") for path in ("riemannian", "householder")]
+    assert pairs(comparisons(page(results))) == [
+        (framed[0], framed[1]), (framed[2], framed[3]), *((name, "dense") for name in framed)
+    ]  # fmt: skip
+
+
+def test_values_of_a_swept_field_are_compared_with_the_first():
+    runs = [result("sttp", init=init) for init in ("identity", "orthogonal", "noisy_identity")]
+    assert pairs(comparisons(page(runs))) == [
+        ("STTP riemannian noisy_identity", "STTP riemannian identity"),
+        ("STTP riemannian orthogonal", "STTP riemannian identity"),
+    ]
+
+
+def test_curves_are_compared_at_the_same_size():
+    made = comparisons(page(curves()))
+    assert pairs(made) == [
+        ("SVDP riemannian", "SVDP householder"), ("STTP riemannian", "STTP householder"),
+        ("STTP riemannian", "SVDP riemannian"), ("STTP householder", "SVDP householder"),
+    ]  # fmt: skip
+    assert {c.span for c in made} == {(6.0, 24.0)}
+    assert "at equal Z (6 to 24 %)" in str(made[0])
+
+
+def test_too_few_seeds_cannot_tell(results):
+    sentences = findings(page(results))
+    assert any("SVDP riemannian against SVDP householder: too few seeds to tell whether" in s for s in sentences)
+    assert (
+        "The report makes 6 comparisons: with so many, 8 seeds are the fewest that can tell a difference." in sentences
+    )
+
+
+def test_a_difference_is_told_with_its_interval():
+    sentences = findings(page(noisy(8, gap=0.01)))
+    told = next(s for s in sentences if s.startswith("STTP riemannian against STTP householder"))
+    assert "test accuracy is higher (difference +" in told
+    assert "95 % interval +0." in told
+    assert "8 seeds; p = 0.0" in told
+
+
+def test_a_difference_within_the_margin_is_told_as_that():
+    told = str(comparisons(page(noisy(8, gap=0.01)), margin=3)[0])
+    assert "test accuracy is higher, yet by less than the margin of 3 points" in told
+
+
+def test_equivalence_is_claimed_only_within_a_margin_that_is_named():
+    told = str(comparisons(page(noisy(9)))[0])
+    assert "test accuracy is the same within the margin of 0.5 points" in told
+
+
+def test_what_is_not_shown_is_not_claimed():
+    told = str(comparisons(page(noisy(8, noise=0.02)))[0])
+    assert "no difference in test accuracy is shown, nor that it is within 0.5 points" in told
+
+
+def test_variants_with_no_seed_in_common_are_not_compared():
+    assert comparisons(page([result("sttp", seed=0), result("sttp", "householder", seed=1)])) == []
+
+
+def test_the_time_of_a_step_is_described_as_a_ratio(results):
+    slow = [{**r, "median_step_ms": 24.0} if r["recipe"]["frames"] == "householder" else r for r in results]
+    told = "A step of SVDP riemannian takes 0.50 times as long as one of SVDP householder (95 % interval 0.50 to 0.50)."
+    assert told in findings(page(slow))
+
+
+def test_fewer_seeds_and_other_rates_are_remarked():
+    runs = [result("dense", lr=0.1), result("dense", seed=1, lr=0.1), result("sttp", lr=0.5)]
+    sentences = findings(page(runs))
+    assert "Rows differ in learning rate: 0.1 of dense; 0.5 of STTP riemannian." in sentences
+    assert "Of fewer seeds than the 2 of other rows: STTP riemannian (1)." in sentences
+
+
+def test_findings_know_no_spread():
+    told = " ".join(findings(page(study(3))) + findings(page(curves(3))))
+    assert "spread" not in told
+
+
+@pytest.mark.parametrize("tuned", [False, True])
+def test_a_study_of_the_same_run_twice_claims_nothing(tuned):
+    runs = [result("sttp", path, seed, 0.9) for seed in range(6) for path in ("riemannian", "householder")]
+    runs = [validated(run, 0.9) for run in runs] if tuned else runs
+    (made,) = comparisons(page(runs))
+    assert not made.difference.different
+    assert dataclasses.astuple(made.difference)[:4] == (6, 0.0, 0.0, 0.0)

@@ -2,40 +2,84 @@ from __future__ import annotations
 
 import pytest
 
-from sttp_riemann.lab.studies.variant import Variant, title
+from sttp_riemann.lab.studies.variant import (
+    Variant,
+    as_columns,
+    bearing,
+    differing,
+    fields_of,
+    folder_name,
+    swept_fields,
+    with_fields,
+)
 from sttp_riemann.lab.training.recipe import Recipe
 
 
-@pytest.mark.parametrize(
-    ("label", "name"),
-    [
-        ("dense", "dense"),
-        ("sn", "SN"),
-        ("sttp-riemannian", "STTP riemannian"),
-        ("sttp-riemannian-rank8", "STTP riemannian r=8"),
-        ("svdp-c-householder", "SVDP-C householder"),
-        ("sttp-other-riemannian-rank0.25", "STTP-OTHER riemannian r=0.25"),
-    ],
-)
-def test_a_title_is_for_readers(label, name):
-    assert title(label) == name
+def test_a_variant_is_read_off_a_recipe():
+    recipe = Recipe().changed(
+        method="sttp", frames="householder", rank=8, lr=0.1, init="orthogonal", seed=3, penalty="d_optimal"
+    )
+    assert Variant.of(recipe) == Variant("sttp", "householder", "R", "8", "adam", 0.1, "orthogonal", 3)
+
+
+def test_a_dense_network_has_no_path_spectrum_rank_or_start():
+    found = Variant.of(Recipe().changed(method="dense", rank=8, init="identity"))
+    assert (found.path, found.spectrum, found.rank, found.start) == ("", "", "", "")
 
 
 @pytest.mark.parametrize(
-    ("label", "name"),
-    [("sn", "SN"), ("sttp-r-householder", "STTP-R"), ("svdp-c-riemannian-rank32", "SVDP-C r=32")],
+    ("fields", "rank"), [({"rank": 0.25}, "0.25"), ({"budget": 0.1}, "budget 0.1"), ({"rank": {"*": 3}}, '{"*": 3}')]
 )
-def test_a_variant_has_the_papers_name(label, name):
-    assert Variant.of(label).paper_name == name
+def test_ranks_of_every_kind_have_a_name_of_their_own(fields, rank):
+    assert Variant.of(Recipe().changed(method="sttp", **fields)).rank == rank
 
 
-@pytest.mark.parametrize("label", ["sttp-r-riemannian-rank8", "sttp-r-riemannian-rank1e-05", "sttp-r-riemannian"])
-def test_a_curve_is_the_label_without_the_rank(label):
-    assert Variant.of(label).curve == "sttp-r-riemannian"
+def test_a_title_tells_what_it_is_asked_to():
+    variant = Variant("sttp", "riemannian", "R", "8", "adam", 0.1, "orthogonal", 0, (("clip", "1.0"),))
+    assert variant.title(()) == "STTP riemannian clip=1.0"
+    assert variant.title({"rank", "spectrum"}) == "STTP-R riemannian r=8 clip=1.0"
+    assert variant.title({"optimizer", "rate", "start"}) == "STTP riemannian adam lr=0.1 orthogonal clip=1.0"
+    assert variant.paper_names == ("STTP-R r=8", "STTP-R")
+    assert Variant("dense").title({"rank"}) == "dense"
 
 
-@pytest.mark.parametrize("task", ["classify", "gan"])
-def test_a_recipes_label_can_be_taken_apart(task):
-    recipe = Recipe().changed(task=task, ranks={"sttp": [4]}).for_run("sttp", "householder", 0, rank=4)
-    letter = "l" if task == "gan" else ""
-    assert Variant.of(recipe.label) == Variant("sttp", letter, "householder", "4")
+def test_only_what_differs_within_a_method_must_be_told():
+    ranks = [Variant("svdp", rank="4"), Variant("sttp", rank="8")]
+    assert differing(ranks) == set()
+    assert differing([*ranks, Variant("sttp", rank="4", start="identity")]) == {"rank", "start"}
+
+
+def test_fields_without_a_name_that_differ_are_swept():
+    runs = [Recipe().changed(clip=None), Recipe().changed(clip=1.0, seed=3), Recipe().changed(clip=1.0, rank=3, lr=0.1)]
+    assert swept_fields(runs) == ["clip"]
+    assert Variant.of(runs[1], ["clip"]).swept == (("clip", "1.0"),)
+
+
+def test_what_is_nothing_to_a_dense_network_does_not_tell_its_runs_apart():
+    ours, other = (
+        Recipe().changed(method="dense", init=init, exclude=layers)
+        for init, layers in [("identity", []), ("dense", ["a"])]
+    )
+    assert bearing(ours) == bearing(other)
+    assert swept_fields([ours, other]) == []
+
+
+def test_fields_are_placed_by_their_names():
+    recipe = with_fields(Recipe(), {"lr": 0.5, "rank": 3})
+    assert (fields_of(recipe)["lr"], recipe.network.rank) == (0.5, 3)
+
+
+def test_a_folders_name_tells_runs_of_all_fields_apart_but_not_seeds():
+    recipe = Recipe().changed(method="sttp", rank=8)
+    assert folder_name(recipe).startswith("sttp-riemannian-r8-lr0.001-")
+    assert folder_name(recipe) == folder_name(recipe.changed(seed=5, name="other", seeds=[5]))
+    others = [{"rank": 9}, {"steps": 9}, {"init": "identity"}, {"lr": 0.5}, {"rank": {"*/../..": 3}}]
+    names = {folder_name(recipe.changed(**changes)) for changes in [{}, *others]}
+    assert len(names) == 6
+    assert all("/" not in name for name in names)
+
+
+def test_columns_are_plain_values_and_no_mathematics_of_a_figure():
+    columns = as_columns(Variant("sttp", swept=(("teacher", '"a$b$"'),)))
+    assert columns["teacher"] == "a＄b＄"
+    assert "swept" not in columns

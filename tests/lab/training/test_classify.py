@@ -9,6 +9,7 @@ from torch.nn.functional import cross_entropy
 import sttp_riemann as sr
 from sttp_riemann.errors import RecipeError
 from sttp_riemann.lab.training.classify import Classification
+from sttp_riemann.lab.training.loop import Trainer
 from sttp_riemann.lab.training.machine import build_accelerator
 from sttp_riemann.lab.training.refusal import BadStepError
 
@@ -94,3 +95,34 @@ def test_what_cannot_be_had_is_refused_by_name(fields, message, tiny):
     with pytest.raises(RecipeError) as error:
         task(tiny(**fields))
     assert message in str(error.value)
+
+
+def test_images_held_out_are_never_trained_on_and_the_same_for_every_seed(tiny):
+    ours, other = (task(tiny(validation=0.25, seed=seed)) for seed in (0, 1))
+    assert torch.equal(ours._held, other._held)
+    assert ours.size == len(ours.data.train_images) - round(0.25 * len(ours.data.train_images))
+    assert not set(ours._held.tolist()) & set(ours._kept.tolist())
+
+
+def test_the_test_images_are_looked_at_once_where_others_are_held_out(tiny, tmp_path):
+    result = Trainer(tiny(validation=0.25), tmp_path).run()
+    assert all("test_accuracy" not in row and "validation_accuracy" in row for row in result["history"])
+    assert {"test_accuracy", "test_loss", "validation_accuracy"} <= set(result["final"])
+
+
+def test_accuracy_on_held_out_images_is_that_of_the_network(tiny):
+    held = task(tiny(validation=0.25))
+    images, labels = held.data.batch(held._held)
+    hits = (held.classifier.model.eval()(images).argmax(1) == labels).double().mean()
+    assert held.evaluate()["validation_accuracy"] == pytest.approx(hits.item())
+
+
+def test_a_share_that_leaves_no_image_to_one_side_is_refused(tiny):
+    with pytest.raises(RecipeError, match="leaves one part empty"):
+        task(tiny(validation=1e-6))
+
+
+@pytest.mark.parametrize("choice", [{"patience": 2}, {"keep_best": True}])
+def test_nothing_is_chosen_by_the_test_images(tiny, choice):
+    with pytest.raises(RecipeError, match="set validation to a share"):
+        tiny(**choice)

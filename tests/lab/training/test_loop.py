@@ -62,24 +62,24 @@ def test_the_gauge_is_fixed_as_often_as_asked(frames, every, times, tiny, tmp_pa
 
 def test_a_run_without_improvement_ends_early(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(Classification, "score", lambda self, figures: -figures["step"])
-    result = Trainer(tiny(steps=50, evaluate_every=1, patience=2), tmp_path).run()
+    result = Trainer(tiny(steps=50, evaluate_every=1, patience=2, validation=0.2), tmp_path).run()
     assert result["final"]["step"] == 3
     assert [path.name for path in checkpoints(tmp_path)] == ["checkpoint-000000003.safetensors"]
 
 
 def test_a_run_that_ended_early_stays_ended(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(Classification, "score", lambda self, figures: -figures["step"])
-    recipe = tiny(steps=50, evaluate_every=1, patience=2)
+    recipe = tiny(steps=50, evaluate_every=1, patience=2, validation=0.2)
     first = Trainer(recipe, tmp_path).run()
     (tmp_path / RESULT).unlink()
     assert Trainer(recipe, tmp_path).run()["history"] == first["history"]
 
 
 def test_checkpoints_are_kept_by_number_and_the_best_beside(tiny, tmp_path):
-    recipe = tiny(steps=9, keep=2, keep_best=True, evaluate_every=3, checkpoint_every=3)
+    recipe = tiny(steps=9, keep=2, keep_best=True, validation=0.2, evaluate_every=3, checkpoint_every=3)
     history = Trainer(recipe, tmp_path).run()["history"]
     assert [path.stem[-1] for path in checkpoints(tmp_path)] == ["6", "9"]
-    best = max(history, key=lambda row: row["test_accuracy"])["step"]
+    best = max(history, key=lambda row: row["validation_accuracy"])["step"]
     assert load_checkpoint(tmp_path / BEST).values["progress"]["step"] == best
 
 
@@ -181,7 +181,7 @@ def test_a_link_in_the_place_of_a_file_is_replaced_and_its_target_kept(tiny, tmp
     (tmp_path / "run").mkdir()
     for name in (RESULT, BEST, "checkpoint-000000006.safetensors.partial"):
         (tmp_path / "run" / name).symlink_to(victim)
-    Trainer(tiny(keep_best=True), tmp_path / "run").run()
+    Trainer(tiny(keep_best=True, validation=0.2), tmp_path / "run").run()
     assert victim.read_text() == "precious"
     assert json.loads((tmp_path / "run" / RESULT).read_text())["label"] == "sttp-riemannian"
 

@@ -21,6 +21,7 @@ EVERYTHING = {
     "gauge_fix_every": 5,
     "keep": 2,
     "keep_best": True,
+    "validation": 0.2,
     "ema": 0.9,
     "mixup": 0.3,
     "augment": {"RandomCrop": {"size": 8, "padding": 1}},

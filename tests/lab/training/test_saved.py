@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sttp_riemann.errors import CheckpointError, RecipeError
-from sttp_riemann.lab.compress import load_trained
+from sttp_riemann.lab.compression import load_trained
 from sttp_riemann.lab.networks import build_model
 from sttp_riemann.lab.training import represent
 from sttp_riemann.lab.training.checkpoint import load_checkpoint, save_checkpoint

@@ -12,10 +12,9 @@ from typing import Any
 import pytest
 
 from sttp_riemann.errors import LONGEST, ReportedError
-from sttp_riemann.lab.compress import load_trained
-from sttp_riemann.lab.studies.collect import collect
-from sttp_riemann.lab.studies.compare import finish
-from sttp_riemann.lab.studies.report import table_of
+from sttp_riemann.lab.compression import load_trained
+from sttp_riemann.lab.studies.runs import finish
+from sttp_riemann.lab.studies.study import collect
 from sttp_riemann.lab.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from sttp_riemann.lab.training.loop import RESULT, Trainer
 from sttp_riemann.lab.training.recipe import Recipe
@@ -85,8 +84,7 @@ def test_no_value_of_a_result_leaves_a_traceback(count, ended, tmp_path):
     draw = random.Random(count)
 
     def report(folder: Path) -> None:
-        found = collect([folder], "page")
-        table_of(found.recipe, found.results)
+        str(collect([folder], "page"))
 
     refused = 0
     for _ in range(count):

@@ -1,0 +1,269 @@
+"""Compress a trained network: low-rank weights as near to its own as ranks allow, then fine-tuning."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
+
+import sttp_riemann as sr
+from sttp_riemann.errors import RecipeError
+from sttp_riemann.files import Lock, check_writable, real_folder, write_atomically
+from sttp_riemann.lab.data import ImageData
+from sttp_riemann.lab.networks.pretrained import pretrained_network
+from sttp_riemann.lab.training.loop import Trainer
+from sttp_riemann.lab.training.recipe import Recipe
+from sttp_riemann.lab.training.represent import load_data, represent
+from sttp_riemann.lab.training.saved import CLASSIFIER, Images, load_saved, save_classifier
+from sttp_riemann.model.compression import Compression
+from sttp_riemann.model.measures import layer_ranks
+
+MODEL = "compressed.safetensors"
+TEACHER = "dense.safetensors"
+TABLE = "compression.txt"
+FIGURES = "compression.json"
+TORCHVISION = "torchvision:"
+# What torchvision's networks see unless told otherwise
+TORCHVISION_SIZE = 224
+CALIBRATION = 2048
+"""Training images that inputs are measured on unless told otherwise."""
+# A convolution's inputs are unfolded, nine times as large
+CALIBRATION_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A dense network to compress.
+
+    Attributes
+    ----------
+    model : nn.Module
+        The network.
+    recipe : Recipe
+        How it was trained; of a torchvision network only what it is.
+    images : Images
+        What it is for.
+    accuracy : float or None
+        On its test images, where it is known.
+    """
+
+    model: nn.Module
+    recipe: Recipe
+    images: Images
+    accuracy: float | None
+
+
+@dataclass(frozen=True)
+class Compressed:
+    """A compressed network.
+
+    Attributes
+    ----------
+    model : nn.Module
+        The network; fine-tuned where that was asked for.
+    sizes : Compression
+        Numbers and, before fine-tuning, error of every layer.
+    accuracies : dict[str, float]
+        On the test images, as far as known: ``dense``, ``compressed``, ``fine_tuned``.
+    """
+
+    model: nn.Module
+    sizes: Compression
+    accuracies: dict[str, float]
+
+    def __str__(self) -> str:
+        lines = [str(self.sizes), *_error_lines(self.sizes)]
+        told = [f"{name.replace('_', '-')} {100 * value:.2f} %" for name, value in self.accuracies.items()]
+        return "\n".join([*lines, *([f"test accuracy: {', '.join(told)}"] if told else [])])
+
+
+def load_trained(name: str, weights: Path | None = None, download: bool = False) -> Trained:
+    """Load a dense network.
+
+    Parameters
+    ----------
+    name : str
+        ``torchvision:NAME``, or the path of a run's folder or of a checkpoint.
+    weights : Path, optional
+        File with the weights of a torchvision network; by default torchvision's own.
+    download : bool
+        Whether these may be downloaded.
+
+    Returns
+    -------
+    Trained
+        The network on the CPU, in evaluation mode.
+
+    Raises
+    ------
+    RecipeError
+        The network is not dense, not a classifier, or its weights are not at hand.
+    CheckpointError
+        The checkpoint cannot be read.
+    """
+    if name.startswith(TORCHVISION):
+        try:
+            model, classes = pretrained_network(name.removeprefix(TORCHVISION), weights, download)
+        except (ValueError, ImportError) as error:
+            raise RecipeError(str(error)) from error
+        options = {"transform_input": model.transform_input} if hasattr(model, "transform_input") else {}
+        recipe = Recipe().changed(
+            network=name, network_options=options, method="dense", name=name.removeprefix(TORCHVISION)
+        )
+        return Trained(model, recipe, Images(3, TORCHVISION_SIZE, classes), None)
+    if weights is not None:
+        raise RecipeError(f"--weights is for a {TORCHVISION}NAME: {name} has its own")
+    saved = load_saved(Path(name))
+    model = saved.classifier
+    method = saved.recipe.network.method
+    if method != "dense":
+        raise RecipeError(f"{saved.path} holds a network of method {method!r}: name one of method 'dense'")
+    history = saved.values.get("progress", {}).get("history")
+    return Trained(model, saved.recipe, saved.images, history[-1].get("test_accuracy") if history else None)
+
+
+def compress(
+    trained: Trained, output: Path, changes: Mapping[str, Any], epochs: int = 0, calibrate: int | None = None
+) -> Compressed:
+    """Compress a network, fine-tune it if asked, and write it with its errors into a folder.
+
+    Parameters
+    ----------
+    trained : Trained
+        The dense network; stays as it is.
+    output : Path
+        Folder for the network, a table as text and as JSON, and the run of the fine-tuning.
+    changes : mapping
+        Fields of its recipe to change: ``rank`` or ``budget``, and what fine-tuning needs.
+    epochs : int
+        Passes over the training images to fine-tune by. The dense network is the teacher, unless ``distill`` is 0.
+    calibrate : int, optional
+        Training images on which the inputs of layers are measured, so that their outputs are kept and not their
+        weights, and the statistics of batch normalization; 0 to do without. By default 2048 where there is
+        fine-tuning, which needs the data anyway.
+
+    Returns
+    -------
+    Compressed
+        What was written into the folder.
+
+    Raises
+    ------
+    RecipeError
+        A field cannot be, neither rank nor budget is given, the budget is too small, or the data do not fit.
+    CheckpointError
+        A file cannot be written, or another compression is in the folder.
+
+    Notes
+    -----
+    Each weight starts from its singular value decomposition and TT-SVD, weighted with
+    the second moment of the layer's inputs where these are measured.
+    """
+    recipe = _recipe(trained, changes)
+    if epochs < 0:
+        raise RecipeError(f"epochs must not be negative, not {epochs}")
+    if calibrate is not None and calibrate < 0:
+        raise RecipeError(f"calibrate must not be negative, not {calibrate}")
+    calibrate = (CALIBRATION if epochs else 0) if calibrate is None else calibrate
+    # Before the long part, what may be wrong with the data and with the folder
+    data = _data(recipe, trained) if epochs or calibrate else None
+    check_writable(output / MODEL)
+    moments = sr.input_moments(trained.model, _images(data, calibrate)) if data and calibrate else None
+    model = represent(copy.deepcopy(trained.model), recipe, moments)
+    if data and calibrate:
+        update_bn(_images(data, calibrate), model)
+    sizes = sr.compression(model)
+    recipe = recipe.changed(rank=layer_ranks(model), budget=None, init="identity")
+    with Lock(output):
+        accuracies = {} if trained.accuracy is None else {"dense": trained.accuracy}
+        if epochs and data is not None:
+            steps = math.ceil(len(data.train_images) / recipe.schedule.batch_size)
+            tuning = recipe.changed(steps=steps * epochs, evaluate_every=steps)
+            if recipe.distillation.distill and recipe.distillation.teacher is None:
+                tuning = tuning.changed(teacher=str(output / TEACHER))
+                images = Images(data.channels, data.image_size, data.num_classes)
+                save_classifier(output / TEACHER, trained.model, trained.recipe, images)
+            model, tuned = _fine_tune(model, tuning, output, calibrate)
+            accuracies = ({} if "data" in changes else accuracies) | tuned
+        compressed = Compressed(model, sizes, accuracies)
+        save_classifier(output / MODEL, model, recipe, trained.images)
+        write_atomically(output / TABLE, f"{compressed}\n".encode())
+        write_atomically(output / FIGURES, json.dumps(_figures(compressed), indent=1).encode())
+        return compressed
+
+
+def _recipe(trained: Trained, changes: Mapping[str, Any]) -> Recipe:
+    if "rank" not in changes and "budget" not in changes:
+        raise RecipeError("how far to compress: give --budget, such as 0.1, or --rank")
+    if "rank" in changes and "budget" in changes:
+        raise RecipeError("give either --rank or --budget: both say how far to compress")
+    images = {"image_size": trained.images.image_size, "channels": trained.images.channels}
+    start = {"method": "sttp", "init": "dense", "budget": None, **images}
+    recipe = trained.recipe.changed(**{**start, **changes})
+    if not recipe.network.low_rank:
+        raise RecipeError(f"method {recipe.network.method!r} does not compress: set method to 'sttp' or 'svdp'")
+    return recipe
+
+
+def _data(recipe: Recipe, trained: Trained) -> ImageData:
+    data = load_data(recipe)
+    if data.num_classes != trained.images.num_classes:
+        raise RecipeError(
+            f"data {recipe.data.name!r} have {data.num_classes} classes and the network tells "
+            f"{trained.images.num_classes} apart: set data to what it was trained for"
+        )
+    return data
+
+
+def _images(data: ImageData, count: int) -> Iterator[Tensor]:
+    chosen = torch.randperm(len(data.train_images), generator=torch.Generator().manual_seed(0))[:count]
+    return (data.batch(part)[0] for part in chosen.split(CALIBRATION_BATCH))
+
+
+def _fine_tune(model: nn.Module, recipe: Recipe, output: Path, calibrate: int) -> tuple[nn.Module, dict[str, float]]:
+    # Another start is another run: going on from its checkpoints would mix the two
+    run = Trainer(recipe, real_folder(output, f"fine-tuning-{_digest(model)}"))
+    accuracies = {}
+    if run.progress.step == 0:
+        player = run.task.players[CLASSIFIER]
+        for twin in {id(twin): twin for twin in (player.model, player.result)}.values():
+            twin.load_state_dict(model.state_dict())
+        accuracies["compressed"] = _accuracy(run)
+    run.run()
+    result = run.task.players[CLASSIFIER].result
+    if calibrate:
+        update_bn(_images(load_data(recipe), calibrate), result, device=run.accelerator.device)
+    accuracies["fine_tuned"] = _accuracy(run)
+    return result.cpu().eval(), accuracies
+
+
+def _accuracy(run: Trainer) -> float:
+    """Accuracy on the test images, which evaluations leave alone where others are held out."""
+    return (run.task.final() or run.task.evaluate())["test_accuracy"]
+
+
+def _digest(model: nn.Module) -> str:
+    state = hashlib.sha256()
+    for tensor in model.state_dict().values():
+        state.update(tensor.cpu().numpy().tobytes())
+    return state.hexdigest()[:8]
+
+
+def _error_lines(sizes: Compression) -> list[str]:
+    width = max(5, *(len(layer.name) for layer in sizes.layers))
+    rows = [f"{layer.name:{width}s} {layer.dense_error:14.2e}" for layer in sizes.layers]
+    return [f"{'layer':{width}s} {'relative error':>14s}", *rows]
+
+
+def _figures(compressed: Compressed) -> dict[str, Any]:
+    layers = [asdict(layer) for layer in compressed.sizes.layers]
+    return {"ratio": compressed.sizes.ratio, "accuracies": compressed.accuracies, "layers": layers}

@@ -1,0 +1,85 @@
+"""The ablation: a comparison over ranks and learning rates, with probes of both paths as further columns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sttp_riemann.errors import RecipeError
+from sttp_riemann.files import Lock, refuse_links
+from sttp_riemann.lab.progress import progress
+from sttp_riemann.lab.studies.ablation.probes import measure, probe_path
+from sttp_riemann.lab.studies.compare import compare, report
+from sttp_riemann.lab.studies.plan import plan
+from sttp_riemann.lab.studies.study import Study
+from sttp_riemann.lab.studies.variant import fields_of, with_fields
+from sttp_riemann.lab.studies.workers import spread
+from sttp_riemann.lab.training.recipe import Recipe
+from sttp_riemann.lab.training.sections import LOW_RANK
+
+RANKS = (4, 16, 64)
+RATES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
+PROBED: Mapping[str, Any] = {"width": 16, "depth": 2}
+
+
+def ablate(
+    recipe: Recipe,
+    output: Path,
+    workers: int = 1,
+    ranks: Sequence[int] = RANKS,
+    rates: Sequence[float] = RATES,
+    margin: float | None = None,
+    probe_options: Mapping[str, Any] = PROBED,
+    drift_steps: int = 2000,
+) -> Study:
+    """Compare both paths over ranks and learning rates, probe each, and write the report.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        What is trained; its low-rank methods are compared.
+    output : Path
+        Folder of the study; what it already holds is not done again.
+    workers : int
+        How many runs are under way at a time.
+    ranks, rates : sequence
+        Ranks of all layers, and learning rates, of which each variant's best on held-out images is chosen.
+    margin : float, optional
+        Difference in test accuracy that does not matter, in points.
+    probe_options : mapping
+        Options of the network that is probed: a Jacobian of a wide layer does not fit into memory.
+    drift_steps : int
+        Steps of the descent in float32 and float64.
+
+    Returns
+    -------
+    Study
+        With its report in `output`.
+
+    Raises
+    ------
+    ReportedError
+        A setting is out of range, the output cannot be written, or a run cannot be had; what was finished stays.
+    """
+    if recipe.task != "classify":
+        raise RecipeError(f"an ablation needs a recipe that classifies, and {recipe.name!r} trains a GAN")
+    for name, values in {"ranks": ranks, "rates": rates, "drift_steps": [drift_steps]}.items():
+        if not values or min(values) <= 0:
+            raise RecipeError(f"{name} must be one or more positive numbers, not {list(values)}")
+    methods = [method for method in recipe.study.methods if method in LOW_RANK]
+    if not methods:
+        raise RecipeError(f"an ablation compares {' and '.join(LOW_RANK)}: name one in methods")
+    if len(rates) > 1 and not recipe.evaluation.validation:
+        raise RecipeError("learning rates are chosen by held-out images: set validation to a share such as 0.2")
+    recipe = with_fields(recipe, {"methods": methods, "ranks": {method: list(ranks) for method in methods}})
+    compare(recipe, output, workers, {"lr": list(rates)}, margin)
+    options = {**fields_of(recipe)["network_options"], **probe_options}
+    probed = [with_fields(run, {"network_options": options}) for run in plan(recipe)]
+    with Lock(output), progress(len(probed), "probes", "probe") as bar:
+        for run in probed:
+            refuse_links(probe_path(run, output).parent, output)
+        tasks = [(run, drift_steps, probe_path(run, output)) for run in probed]
+        for _ in spread(measure, tasks, workers):
+            bar.update()
+        return report(recipe, output, margin)

@@ -1,0 +1,74 @@
+"""What is measured of runs: the columns of a study's table."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+Pool = Literal["mean", "median", "first", "max"]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A column of the table of runs.
+
+    Attributes
+    ----------
+    column : str
+        Its name for programs.
+    name : str
+        Its name for readers.
+    form : str
+        How a value is written; see `format`.
+    unit : str
+        What stands behind a value, with its space.
+    more : bool or None
+        Whether more is better; None where that is no question.
+    pool : {"mean", "median", "first", "max"}
+        What a variant's row tells of its seeds; the mean with its interval.
+    scale : float
+        What files have is multiplied with for readers.
+    log : bool
+        Whether values are compared by their ratio.
+    margin : float or None
+        Difference that does not matter, for tests of equivalence.
+    """
+
+    column: str
+    name: str
+    form: str = ".2f"
+    unit: str = ""
+    more: bool | None = None
+    pool: Pool = "mean"
+    scale: float = 1.0
+    log: bool = False
+    margin: float | None = None
+
+    def __call__(self, value: float) -> str:
+        """Write a value as a cell of a table; a dash where there is none."""
+        return "–" if math.isnan(value) else format(value, self.form)
+
+    def told(self, value: float) -> str:
+        """Write a value within a sentence."""
+        return f"{self(value)}{self.unit}"
+
+    @property
+    def head(self) -> str:
+        """Name of the column with its unit."""
+        return f"{self.name} ({self.unit.strip()})" if self.unit.strip() else self.name
+
+
+ACCURACY = Measure("test_accuracy", "test accuracy", unit=" %", more=True, scale=100, margin=0.5)
+VALIDATION = Measure("validation_accuracy", "validation accuracy", unit=" %", more=True, scale=100, margin=0.5)
+SIZE = Measure("ratio", "Z", unit=" %", more=False, pool="first")
+TIME = Measure("step_ms", "step", ".1f", " ms", more=False, pool="median", log=True)
+ORTHOGONALITY = Measure("orthogonality_error", "orthogonality error", ".1e", more=False, pool="max", log=True)
+COMMON = (
+    SIZE,
+    Measure("dof", "degrees of freedom", ",.0f", pool="first"),
+    Measure("stored", "stored numbers", ",.0f", pool="first"),
+    TIME,
+    ORTHOGONALITY,
+    Measure("singular_value", "largest singular value", ".4f", pool="max"),
+)

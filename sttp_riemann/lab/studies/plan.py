@@ -1,0 +1,114 @@
+"""Which runs a study is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import product
+from typing import Any
+
+from sttp_riemann.errors import RecipeError
+from sttp_riemann.lab.recipes.reading import load
+from sttp_riemann.lab.studies.variant import bearing, fields_of, with_fields
+from sttp_riemann.lab.training.recipe import Recipe
+from sttp_riemann.lab.training.sections import LOW_RANK
+
+# Swept by fields of their own
+ELSEWHERE = {"method": "methods", "frames": "paths", "seed": "seeds"}
+MOST_RUNS = 100_000
+
+Sweep = Mapping[str, Sequence[Any]]
+
+
+def plan(recipe: Recipe, sweep: Sweep | None = None) -> list[Recipe]:
+    """List the runs of a study: in each seed every low-rank method on every path at every rank, the others once.
+
+    Variants take turns, so that a machine that is slower for a while slows all of them.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        What to compare.
+    sweep : mapping, optional
+        Values of further fields, all of which are combined.
+
+    Returns
+    -------
+    list of Recipe
+        One a run, seed after seed; of those that differ only in what has no effect on them, the first.
+
+    Raises
+    ------
+    RecipeError
+        A field cannot be swept, or a combination is not valid.
+
+    Examples
+    --------
+    >>> from sttp_riemann.lab.studies.plan import plan
+    >>> from sttp_riemann.lab.training.recipe import Recipe
+    >>> runs = plan(Recipe().changed(methods=["dense", "sttp"], seeds=[0]), {"init": ["identity", "orthogonal"]})
+    >>> [(n.method, n.frames, n.init) for n in (run.network for run in runs[1:])]  # doctest: +NORMALIZE_WHITESPACE
+    [('sttp', 'riemannian', 'identity'), ('sttp', 'riemannian', 'orthogonal'),
+     ('sttp', 'householder', 'identity'), ('sttp', 'householder', 'orthogonal')]
+    """
+    sweep = sweep or {}
+    for field, values in sweep.items():
+        if field in ELSEWHERE:
+            raise RecipeError(f"sweep takes no {field}: say which with --{ELSEWHERE[field]}")
+        if field in fields_of(recipe) and field not in recipe.what_matters():
+            raise RecipeError(f"sweep takes no {field}: it changes nothing of a run")
+        if not values:
+            raise RecipeError(f"sweep has no value of {field}")
+    combinations = [dict(zip(sweep, values, strict=True)) for values in product(*sweep.values())]
+    variants = _variants(recipe)
+    if len(recipe.study.seeds) * len(combinations) * len(variants) > MOST_RUNS:
+        raise RecipeError(f"a study may have {MOST_RUNS:,} runs: sweep fewer values")
+    runs = [
+        with_fields(recipe.for_run(method, path, seed, letter, rank), changes)
+        for seed in recipe.study.seeds
+        for method, path, letter, rank in variants
+        for changes in combinations
+    ]
+    return list({repr(sorted(bearing(run).items())): run for run in reversed(runs)}.values())[::-1]
+
+
+def _variants(recipe: Recipe) -> list[tuple[Any, ...]]:
+    found: list[tuple[Any, ...]] = []
+    for method in recipe.study.methods:
+        if method in LOW_RANK:
+            ranks = recipe.study.ranks.get(method, [None])
+            found += [(method, path, *rest) for rest, path in _turns(recipe, ranks)]
+        else:
+            # It has no frames, spectrum or rank, so one path stands for all
+            found.append((method, recipe.study.paths[0], None, None))
+    return found
+
+
+def _turns(recipe: Recipe, ranks: Sequence[Any]) -> list[tuple[tuple[Any, Any], str]]:
+    letters: list[str | None] = [*recipe.study.spectra] or [None]
+    return [((letter, rank), path) for letter, path, rank in product(letters, recipe.study.paths, ranks)]
+
+
+def read_sweep(texts: Sequence[str]) -> dict[str, list[Any]]:
+    """Read what the command line says of a sweep, such as ``lr=1e-3,3e-3``.
+
+    Raises
+    ------
+    RecipeError
+        A text is no field with its values, or names one twice.
+
+    Examples
+    --------
+    >>> from sttp_riemann.lab.studies.plan import read_sweep
+    >>> read_sweep(["rank=4,8", "init=identity,orthogonal"])
+    {'rank': [4, 8], 'init': ['identity', 'orthogonal']}
+    """
+    found: dict[str, list[Any]] = {}
+    for text in texts:
+        field, equals, values = text.partition("=")
+        if not equals or not field.isidentifier() or field in found:
+            raise RecipeError(f"--sweep takes each field once, with its values, as in lr=1e-3,3e-3; not {text[:80]!r}")
+        try:
+            found[field] = load(f"[{values}]")
+        except ValueError as error:
+            raise RecipeError(f"--sweep {field}: the list of values {error}") from error
+    return found

@@ -1,0 +1,143 @@
+"""Finished runs: how they are had, read and found."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sttp_riemann.errors import CheckpointError, RecipeError
+from sttp_riemann.files import parse_json
+from sttp_riemann.lab.forms import Each, check_form
+from sttp_riemann.lab.studies.variant import fields_of
+from sttp_riemann.lab.training.loop import RESULT, Trainer
+from sttp_riemann.lab.training.recipe import Recipe
+from sttp_riemann.lab.training.snapshot import check_origin
+from sttp_riemann.lab.training.storage import checkpoints
+
+Result = dict[str, Any]
+"""What a run's ``result.json`` holds, and under ``folder`` the path of the folder that it lies in."""
+# What every run's result has, and beside it what those of a task have
+_ANY = {
+    "environment": dict,
+    "recipe": dict,
+    "history": [{"step": int}],
+    "singular_values": Each([float]),
+    **dict.fromkeys(("median_step_ms", "ratio", "dof", "stored", "largest_singular_value"), float),
+    "largest_orthogonality_error": float,
+}
+_OF_CLASSIFIER = {"final": {"step": int, "test_accuracy": float}}
+_OF_GAN = {
+    "final": {"step": int, "diversity": float},
+    "history": [{"largest_spectral_norm": float}],
+    "generator_ratio": float,
+}
+
+
+def read_result(folder: Path) -> Result | None:
+    """Read the result in a run's folder; None where the run has not ended.
+
+    Raises
+    ------
+    CheckpointError
+        The file is there and cannot be read, or is not of a run.
+    """
+    path = folder / RESULT
+    # Unlike the method of a path, it takes a name that is too long for one that is not there
+    if not os.path.exists(path):
+        return None
+    try:
+        result = parse_json(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise CheckpointError(f"{path} cannot be read: delete it to have it written again ({error})") from error
+    try:
+        check_form(result, _ANY)
+        check_form(result, _OF_GAN if result["recipe"].get("task") == "gan" else _OF_CLASSIFIER)
+        check_form(result["history"], [Each(float)], "history")
+        check_form(result["final"], Each(float), "final")
+        if not result["history"]:
+            raise ValueError("it has an empty history")
+    except ValueError as error:
+        raise CheckpointError(f"{path} is not of a run: {error}") from error
+    return {**result, "folder": folder}
+
+
+def recipe_of(result: Mapping[str, Any]) -> Recipe:
+    """Give the recipe of a run that was found."""
+    return Recipe().changed(**result["recipe"])
+
+
+def finish(recipe: Recipe, folder: Path) -> Result:
+    """Get the result of a run: read it, or resume where it was cut off, or begin.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Of the run.
+    folder : Path
+        The run's own.
+
+    Returns
+    -------
+    Result
+        What ``result.json`` holds, and the folder.
+
+    Raises
+    ------
+    ReportedError
+        The run cannot be had, or the folder holds another; see `Trainer`.
+    """
+    result = read_result(folder)
+    if result is None:
+        return {**Trainer(recipe, folder).run(), "folder": folder}
+    check_origin(recipe, folder, result["recipe"], result["environment"].get("sttp_riemann"))
+    return result
+
+
+def find(paths: Sequence[Path]) -> tuple[list[Result], list[str]]:
+    """Read the finished runs in folders.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        Folders of runs, or folders that hold such at any depth.
+
+    Returns
+    -------
+    results : list of Result
+        The finished ones, each once, with the fields of their recipes by their short names.
+    skipped : list of str
+        Folders that have no finished run, each with the reason.
+    """
+    found: dict[Path, Result] = {}
+    skipped = []
+    for path in paths:
+        # A study's folder holds its runs' folders; a link to one is the same one
+        if not os.path.isdir(path):
+            skipped.append(f"{path} is no folder")
+            continue
+        inside = sorted({file.parent for pattern in (RESULT, "*.safetensors") for file in path.rglob(pattern)})
+        if not inside:
+            skipped.append(f"{path} holds no run")
+        for folder in inside:
+            try:
+                found[folder.resolve()] = _finished(folder)
+            except (CheckpointError, RecipeError) as error:
+                skipped.append(str(error))
+    return list(found.values()), list(dict.fromkeys(skipped))
+
+
+def _finished(folder: Path) -> Result:
+    """Read the result of a run; what is no such is refused with the reason."""
+    result = read_result(folder)
+    if result is None:
+        kind = "is not finished" if checkpoints(folder) else "holds no run"
+        raise CheckpointError(f"{folder} {kind}")
+    try:
+        # With the fields at their defaults that it does not have
+        fields = fields_of(Recipe.from_dict(result["recipe"]))
+        check_form(fields["paper"], Each(Each(float)), "paper")
+        return {**result, "recipe": fields}
+    except (ValueError, TypeError) as error:
+        raise CheckpointError(f"{folder} is of a recipe that is not valid here: {error}") from error

@@ -1,0 +1,294 @@
+"""The verbs of the command line as Python functions of the same names and options."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_origin
+
+from sttp_riemann.errors import RecipeError
+from sttp_riemann.files import child
+from sttp_riemann.lab import recipes
+from sttp_riemann.lab.training.recipe import FIELDS, Recipe, flatten, nest
+from sttp_riemann.lab.training.storage import checkpoints, run_folders
+
+if TYPE_CHECKING:
+    from sttp_riemann.lab.compression import Compressed
+    from sttp_riemann.lab.inspection import NetworkReport
+    from sttp_riemann.lab.studies.study import Study
+
+
+def compare(
+    recipe: str = "digits",
+    *,
+    workers: int = 1,
+    sweep: Mapping[str, Sequence[Any]] | None = None,
+    margin: float | None = None,
+    **fields: Any,
+) -> Study:
+    """Compare methods, paths, seeds and values of any field; what the output already holds is not done again.
+
+    Parameters
+    ----------
+    recipe : str
+        Name of a shipped recipe, or a YAML file.
+    workers : int
+        How many runs are under way at a time, each in a process.
+    sweep : mapping, optional
+        Values of further fields, such as ``{"lr": [1e-3, 3e-3]}``.
+    margin : float, optional
+        Difference in the first measure that does not matter.
+    **fields
+        Fields of the recipe; ``output`` is the folder, ``runs/NAME`` by default.
+
+    Returns
+    -------
+    Study
+        With ``table`` (a row a run), ``figures`` and ``findings``; its report is in the output.
+
+    Raises
+    ------
+    ReportedError
+        What was asked cannot be done; the message says why.
+    """
+    from sttp_riemann.lab.studies.compare import compare
+
+    wanted = read_recipe(recipe, fields)
+    if "rank" in fields and wanted.study.rank_unused:
+        raise RecipeError("--rank has no effect where the recipe's ranks say every rank: give --ranks.METHOD instead")
+    return compare(wanted, output_of(wanted), workers, sweep, margin)
+
+
+def ablate(
+    recipe: str = "digits-ablation",
+    *,
+    workers: int = 1,
+    ranks: Sequence[int] | None = None,
+    rates: Sequence[float] | None = None,
+    margin: float | None = None,
+    drift_steps: int = 2000,
+    **fields: Any,
+) -> Study:
+    """Compare both paths over ranks and learning rates, and probe conditioning, gradients and drift.
+
+    Parameters
+    ----------
+    recipe : str
+        Name of a shipped recipe, or a YAML file.
+    workers : int
+        How many runs are under way at a time, each in a process.
+    ranks, rates : sequence, optional
+        Ranks of all layers, and learning rates.
+    margin : float, optional
+        Difference in test accuracy that does not matter, in points.
+    drift_steps : int
+        Steps of the descent in float32 and float64.
+    **fields
+        Fields of the recipe.
+
+    Returns
+    -------
+    Study
+        Like that of `compare`, with the probes as further columns.
+
+    Raises
+    ------
+    ReportedError
+        What was asked cannot be done; the message says why.
+    """
+    from sttp_riemann.lab.studies.ablate import RANKS, RATES, ablate
+
+    wanted = read_recipe(recipe, fields)
+    ranks, rates = RANKS if ranks is None else ranks, RATES if rates is None else rates
+    return ablate(wanted, output_of(wanted), workers, ranks, rates, margin, drift_steps=drift_steps)
+
+
+def report(runs: Sequence[str | Path], *, output: str | Path = "runs/report", margin: float | None = None) -> Study:
+    """Report finished runs, whichever commands made them.
+
+    Parameters
+    ----------
+    runs : sequence of str or Path
+        Folders of runs, or folders that hold such.
+    output : str or Path
+        Folder of the report.
+    margin : float, optional
+        Difference in the first measure that does not matter.
+
+    Returns
+    -------
+    Study
+
+    Raises
+    ------
+    ReportedError
+        What was asked cannot be done; the message says why.
+    """
+    from sttp_riemann.lab.studies.study import check_report, collect
+
+    check_report(Path(output))
+    study = collect([Path(run) for run in runs], Path(output).name, margin)
+    study.write(Path(output))
+    return study
+
+
+def train(recipe: str = "digits", **fields: Any) -> dict[str, Any]:
+    """Train one network as a recipe says, resuming from its last checkpoint.
+
+    Parameters
+    ----------
+    recipe : str
+        Name of a shipped recipe, or a YAML file.
+    **fields
+        Fields of the recipe.
+
+    Returns
+    -------
+    dict
+        What ``result.json`` holds, and under ``folder`` the run's folder.
+
+    Raises
+    ------
+    ReportedError
+        What was asked cannot be done; the message says why.
+    """
+    from sttp_riemann.lab.studies.runs import finish
+
+    wanted = read_recipe(recipe, fields)
+    folder = output_of(wanted)
+    return finish(wanted, folder if wanted.output else folder / f"train-{wanted.label}-seed{wanted.seed}")
+
+
+def compress(
+    model: str,
+    *,
+    output: str | Path | None = None,
+    weights: str | Path | None = None,
+    epochs: int = 0,
+    calibrate: int | None = None,
+    **fields: Any,
+) -> Compressed:
+    """Write a trained network with low-rank weights, as near to its own as ranks allow; fine-tune it if asked.
+
+    Parameters
+    ----------
+    model : str
+        ``torchvision:NAME``, or the folder or a checkpoint of a dense run.
+    output : str or Path, optional
+        Folder to write to; ``runs/MODEL-compressed`` by default.
+    weights : str or Path, optional
+        Weights of a torchvision network.
+    epochs : int
+        Passes over the training images to fine-tune by.
+    calibrate : int, optional
+        Training images on which layers' inputs are measured.
+    **fields
+        Fields of the recipe.
+
+    Returns
+    -------
+    Compressed
+        Sizes and errors of layers, accuracies; printed, they are a table.
+
+    Raises
+    ------
+    ReportedError
+        What was asked cannot be done; the message says why.
+    """
+    from sttp_riemann.lab.compression import TORCHVISION, compress, load_trained
+
+    if weights is None and not model.startswith(TORCHVISION):
+        checkpoint(model)
+    if "teacher" in fields:
+        checkpoint(fields["teacher"])
+    trained = load_trained(model, None if weights is None else Path(weights), fields.get("download", False))
+    return compress(trained, Path(output or compressed_folder(model)), fields, epochs, calibrate)
+
+
+def compressed_folder(model: str) -> Path:
+    """Give the folder that a compressed model is written to where none is named."""
+    return Path("runs") / f"{Path(model.rpartition(':')[2]).name.removesuffix('.safetensors')}-compressed"
+
+
+def inspect(path: str | Path) -> dict[str, NetworkReport]:
+    """Inspect every layer of a run's networks.
+
+    Parameters
+    ----------
+    path : str or Path
+        The folder of a run or of a study, or a checkpoint.
+
+    Returns
+    -------
+    dict
+        By the network's name, of a study with the run's folder before it; printed, each is a table.
+
+    Raises
+    ------
+    ReportedError
+        There is no such checkpoint, or it cannot be read.
+    """
+    from sttp_riemann.lab.inspection import inspect
+    from sttp_riemann.lab.training.saved import load_saved
+
+    path = Path(path)
+    runs = {f"{run.relative_to(path)} ": run for run in run_folders(path)} if is_study(path) else {"": path}
+    return {
+        f"{place}{name}": inspect(model)
+        for place, run in runs.items()
+        for name, model in load_saved(checkpoint(str(run))).players.items()
+    }
+
+
+def is_study(path: Path) -> bool:
+    """Whether a folder holds the folders of runs and is not one itself."""
+    return path.is_dir() and not checkpoints(path) and bool(run_folders(path))
+
+
+def read_recipe(recipe: str, changes: Mapping[str, Any]) -> Recipe:
+    """Give a recipe by its name or file, with other values of some fields.
+
+    Raises
+    ------
+    RecipeError
+        There is none, or it is not valid.
+    """
+    fields = flatten(recipes.read(recipe))
+    for name, value in changes.items():
+        # One option of a network joins the recipe's; {} is none of them
+        joins = isinstance(value, dict) and value and name in FIELDS and get_origin(FIELDS[name].hint) is dict
+        fields[name] = {**fields.get(name, {}), **value} if joins else value
+    found = Recipe.from_dict(nest(fields))
+    if found.distillation.teacher is not None:
+        checkpoint(found.distillation.teacher)
+    weights = found.evaluation.extractor_weights
+    if weights is not None and not Path(weights).is_file():
+        raise RecipeError(f"there is no file {weights}: mend extractor_weights")
+    return found
+
+
+def output_of(recipe: Recipe) -> Path:
+    """Give the folder that a recipe is for: its own, or ``runs/NAME``."""
+    return Path(recipe.output) if recipe.output is not None else child(Path("runs"), recipe.name)
+
+
+def checkpoint(name: str) -> Path:
+    """Give the path of a checkpoint, or of a run's folder that has one.
+
+    Raises
+    ------
+    RecipeError
+        There is no such checkpoint.
+    """
+    path = Path(name)
+    if not path.exists():
+        raise RecipeError(f"there is no checkpoint {name}")
+    if path.is_dir() and not checkpoints(path):
+        others = ", ".join(sorted(p.name for p in path.glob("*.safetensors")))
+        raise RecipeError(f"{name} has no checkpoint of a run: name a file{f', such as {others}' if others else ''}")
+    if path.is_file() and path.suffix != ".safetensors":
+        raise RecipeError(
+            f"{name} is no checkpoint of this program, which are .safetensors files; compress takes the weights of a "
+            f"torchvision network as torchvision:NAME --weights {name}"
+        )
+    return path

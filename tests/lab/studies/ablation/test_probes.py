@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from sttp_riemann.errors import CheckpointError
+from sttp_riemann.lab.studies.ablation import probes
+from sttp_riemann.lab.studies.ablation.probes import attach, measure, probe_path
+from tests.lab.studies.conftest import result
+
+
+@pytest.fixture(scope="module")
+def probed(tmp_path_factory):
+    from sttp_riemann.lab.training.recipe import Recipe
+    from tests.conftest import TINY
+
+    recipe = Recipe().changed(**{**TINY, "network_options": {"width": 4, "depth": 1}, "seed": 3})
+    path = probe_path(recipe, tmp_path_factory.mktemp("study"))
+    measure(recipe, 3, path)
+    return recipe, path
+
+
+def test_a_probe_has_conditioning_gradients_and_drift(probed):
+    _, path = probed
+    found = json.loads(path.read_text())
+    assert {m.column for m in probes.PROBES} <= set(found["columns"])
+    assert found["columns"]["condition_after"] >= 1
+    assert found["after"] == sorted(found["after"], reverse=True)
+
+
+def test_a_probe_that_is_there_is_not_made_again(probed, monkeypatch):
+    recipe, path = probed
+    monkeypatch.setattr(probes, "probe", lambda recipe: pytest.fail("probed again"))
+    measure(recipe, 3, path)
+
+
+def test_probes_go_with_runs_of_the_same_method_path_rank_and_seed(probed):
+    _, path = probed
+    runs = [result("sttp", path, seed, rank=4) for path in ("riemannian", "householder") for seed in (2, 3)]
+    found = [run["probe"] is not None for run in attach(runs, [path.parent.parent])]
+    assert found == [False, True, False, False]
+
+
+@pytest.mark.parametrize("text", ["{", "{}", '{"recipe": {}, "drift_steps": 1, "columns": {"a": "b"}}'])
+def test_a_file_that_is_no_probe_is_refused_by_name(text, tmp_path):
+    (tmp_path / "probes").mkdir()
+    (tmp_path / "probes" / "a.json").write_text(text)
+    with pytest.raises(CheckpointError, match=r"a.json cannot be read: delete it"):
+        attach([], [tmp_path])

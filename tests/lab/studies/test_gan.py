@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+import csv
+import io
+import re
+
+import pytest
+
+from sttp_riemann.errors import CheckpointError
+from sttp_riemann.lab.studies.compare import compare
+from sttp_riemann.lab.studies.gan import read_records
+from sttp_riemann.lab.studies.plan import plan
+from sttp_riemann.lab.studies.study import collect
+from sttp_riemann.lab.training.recipe import Recipe
+
+FIELDS = {
+    "name": "tiny-gan",
+    "task": "gan",
+    "network": "sngan8_discriminator",
+    "network_options": {"width": 8},
+    "generator": "sngan8_generator",
+    "generator_options": {"width": 8, "latent_dim": 4},
+    "methods": ["dense", "sn", "sttp"],
+    "spectra": ["C", "R"],
+    "seeds": [0, 1],
+    "rank": 2,
+    "generator_method": "follow",
+    "betas": [0.0, 0.9],
+    "batch_size": 8,
+    "discriminator_steps": 1,
+    "steps": 4,
+    "evaluate_every": 2,
+    "metrics": ["fid", "kid"],
+    "extractor": "digits",
+    "metric_samples": 64,
+    "kid_subset_size": 32,
+    "kid_subsets": 3,
+    "paper": {"SN": {"fid": 18.38, "kid": 0.0125}, "STTP-R": {"fid": 18.43}},
+    "device": "cpu",
+    "threads": 1,
+}
+PATHS = ("riemannian", "householder")
+TITLES = ["dense", "SN", *(f"STTP-{letter} {path}" for letter in "CR" for path in PATHS)]
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory, digits_cache):
+    return compare(Recipe().changed(**FIELDS), tmp_path_factory.mktemp("study"))
+
+
+def test_every_method_spectrum_and_path_has_its_runs():
+    runs = plan(Recipe().changed(**FIELDS))
+    assert len(runs) == 2 * len(TITLES)
+    assert {(run.network.spectrum, run.network.penalty) for run in runs if run.network.low_rank} == {
+        ("identity", "none"), ("learned", "d_optimal")
+    }  # fmt: skip
+
+
+def test_the_table_has_the_papers_figures_beside_ours(study):
+    table = study.page.summary()
+    assert list(table.columns[:5]) == ["method", "seeds", "FID", "paper's FID", "KID x100"]
+    assert list(table.method) == TITLES
+    assert list(table["paper's FID"]) == ["–", "18.38", "–", "–", "18.43", "18.43"]
+    assert list(table["paper's KID x100"]) == ["–", "1.25", "–", "–", "–", "–"]
+    assert list(table["Z of G (%)"][:2]) == ["100.00", "100.00"]
+    assert float(table["Z of G (%)"][2]) < 100
+    assert all(" ± " in cell for cell in table["FID"])
+
+
+def test_the_terminal_shows_the_same_table(study):
+    assert len(str(study).splitlines()) == 2 + len(TITLES)
+
+
+def test_every_run_is_a_line_for_programs(study):
+    lines = list(csv.DictReader(io.StringIO((study.folder / "results.csv").read_text())))
+    assert [(line["variant"], line["seed"]) for line in lines] == [(name, str(s)) for name in TITLES for s in (0, 1)]
+    for line, result in zip(lines, study.results, strict=True):
+        assert float(line["fid"]) == pytest.approx(result["final"]["fid"], rel=1e-5)
+
+
+def test_the_report_has_all_its_figures(study):
+    names = ["points", "metrics", "stability", "singular_values", "samples", "interpolations"]
+    assert list(study.figures) == names
+    assert {path.stem for path in (study.folder / "figures").iterdir()} == set(names)
+    assert (study.folder / "report.html").read_text().count("<svg") == len(names)
+
+
+def test_the_report_compares_fid_and_tells_of_collapse(study):
+    text = (study.folder / "report.md").read_text()
+    assert "STTP-C riemannian against STTP-C householder: too few seeds to tell whether FID differs" in text
+    assert "compare the rows of this table and nothing else" in text
+    assert re.search(r"dense, seed 0, collapsed: step 2|finds no collapse|runs collapsed", text)
+
+
+def test_records_have_what_the_figures_need(study):
+    result = study.page.first("SN")
+    records = read_records(result)
+    assert [record["step"] for record in records] == [2, 4]
+    layers = records[0]["layers"]
+    assert {"spectral_norm", "trained_norm", "stable_rank", "top", "gradient_norm"} == set(layers["linear"])
+    assert any(layer["trained_norm"] != layer["spectral_norm"] for layer in layers.values())
+    assert len(records[0]["outputs"]["real"]) == 32
+    assert records[-1]["figures"]["fid"] == result["history"][-1]["fid"]
+
+
+def test_a_damaged_record_is_refused_by_name(tmp_path):
+    path = tmp_path / "stability" / "000000001.json"
+    path.parent.mkdir()
+    path.write_text("{")
+    with pytest.raises(CheckpointError, match=r"000000001\.json cannot be read: delete"):
+        read_records({"folder": tmp_path, "final": {"step": 1}})
+
+
+def test_a_run_without_metrics_has_figures_all_the_same(tmp_path):
+    recipe = Recipe().changed(**{**FIELDS, "metrics": [], "methods": ["dense"], "spectra": [], "seeds": [0]})
+    study = compare(recipe, tmp_path)
+    assert len(study.figures) == 6
+    assert study.page.primary.column == "diversity"
+
+
+@pytest.fixture(scope="module")
+def ranked(tmp_path_factory, digits_cache):
+    changes = {"methods": ["sn", "sttp"], "spectra": [], "seeds": [0], "ranks": {"sttp": [2, 4]}}
+    paper = {"STTP-C r=4": {"fid": 9.0}}
+    recipe = Recipe().changed(**{**FIELDS, **changes, "steps": 2, "spectrum": "identity", "paper": paper})
+    return compare(recipe, tmp_path_factory.mktemp("ranks"))
+
+
+def test_several_ranks_make_a_figure_over_compression(ranked):
+    first, *others = ranked.drawings
+    assert first.name == "compression"
+    seen = [axes.get_ylabel() for axes in first.figure.axes if axes.get_visible()]
+    assert seen == ["FID", "KID x100", "diversity", "step (ms)"]
+    assert all("Of several ranks only the largest is drawn." in drawing.caption for drawing in others)
+
+
+def test_curves_are_compared_at_the_same_size(ranked):
+    told = "STTP-C riemannian against STTP-C householder at equal Z ("
+    assert any(sentence.startswith(told) for sentence in ranked.findings)
+
+
+def test_the_papers_figure_of_a_rank_is_beside_that_rank(ranked):
+    table = ranked.page.summary()
+    assert dict(zip(table.method, table["paper's FID"], strict=True)) == {
+        "SN": "–", "STTP-C riemannian r=2": "–", "STTP-C riemannian r=4": "9.00",
+        "STTP-C householder r=2": "–", "STTP-C householder r=4": "9.00",
+    }  # fmt: skip
+
+
+def test_finished_runs_of_a_gan_make_the_same_report(ranked, tmp_path):
+    collect([ranked.folder], "page").write(tmp_path)
+    assert (tmp_path / "results.csv").read_text() == (ranked.folder / "results.csv").read_text()
+
+
+def test_many_collapses_are_counted(study, monkeypatch):
+    monkeypatch.setattr("sttp_riemann.lab.studies.gan.NAMED", 0)
+    collapsed = study.table.collapse_step.notna().sum()
+    told = " ".join(study.page.kind.facts(study.page))
+    assert f"{collapsed} of 12 runs collapsed: " in told
+    assert "collapsed: step" not in told
