@@ -65,48 +65,51 @@ class PivotedFrames(HouseholderFrames):
         if not core.reduced:
             return HouseholderFrames.materialize(core, *stacks)
         sign, rows, *entries = stacks
-        return _placed(HouseholderFrames.materialize(core, sign, *entries), rows, _places(rows))
+        if not entries:
+            return _placed(HouseholderFrames.materialize(core, sign), rows, _places(rows))
+        return _forward(sign, rows, entries[0])[0]
 
     @staticmethod
     def trace(core: Core, *stacks: Tensor) -> tuple[Tensor, Pull]:
-        """As of Householder frames; the leading block of the reflectors, the identity, is left out of all products."""
-        if not core.reduced or len(stacks) < 3:
-            return _pulled(core, *stacks)
+        """Multiply the reflections, and differentiate them in the compact WY form."""
+        if not core.reduced:
+            return HouseholderFrames.trace(core, *stacks)
+        if len(stacks) == 2:
+            return PivotedFrames.materialize(core, *stacks), lambda grad: (None, None)
         sign, rows, below = stacks
-        places, rank = _places(rows), core.inner
-        t_inverse = torch.bmm(below.mT, below)
-        half_squared_norm = (below * below).sum(-2, dtype=torch.float64).add_(1).mul_(0.5)
-        t_inverse.diagonal(0, 1, 2).copy_(half_squared_norm)
-        m = torch.linalg.solve_triangular(t_inverse, torch.diag_embed(sign.neg()).mT, upper=True)
-        ordered = torch.cat([m, torch.bmm(below, m)], 1)
-        ordered.diagonal(0, 1, 2).add_(sign)
+        frames, t_inverse, m, places = _forward(sign, rows, below)
 
         def pull(grad: Tensor) -> Sequence[Tensor | None]:
             flat = (rows + places[:, :1]).flatten()
-            by_order = grad.flatten(0, 1).index_select(0, flat).view_as(grad)
-            of_rest = by_order[:, rank:]
-            grad_m = torch.baddbmm(by_order[:, :rank], below.mT, of_rest)
+            ordered = grad.flatten(0, 1).index_select(0, flat).view_as(grad)
+            of_rest = ordered[:, core.inner :]
+            grad_m = torch.baddbmm(ordered[:, : core.inner], below.mT, of_rest)
             grad_gram = torch.bmm(torch.linalg.solve_triangular(t_inverse.mT, grad_m, upper=False), m.mT).triu_()
             grad_gram.diagonal(0, 1, 2).mul_(0.5)  # as in the gradient of `compact_wy`
             return None, None, torch.bmm(of_rest, m.mT).baddbmm_(below, grad_gram + grad_gram.mT, alpha=-1)
 
-        return _placed(ordered, rows, places), pull
+        return frames, pull
 
     def assign_(self, k: int, frame: Tensor, signs: Tensor | None = None) -> None:
         """Take over a frame whose leading rows are in St_U."""
         super().assign_(k, frame[self.order(k)], signs)
 
 
+def _forward(sign: Tensor, rows: Tensor, below: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """As `compact_wy`; the leading block of the reflectors, the identity, is left out of all products."""
+    t_inverse = torch.bmm(below.mT, below)
+    half_squared_norm = (below * below).sum(-2, dtype=torch.float64).add(1).mul(0.5)
+    t_inverse.diagonal(0, 1, 2).copy_(half_squared_norm)
+    m = torch.linalg.solve_triangular(t_inverse, torch.diag_embed(sign.neg()).mT, upper=True)
+    ordered = torch.cat([m, torch.bmm(below, m)], 1)
+    ordered.diagonal(0, 1, 2).add_(sign)
+    places = _places(rows)
+    return _placed(ordered, rows, places), t_inverse, m, places
+
+
 def _places(rows: Tensor) -> Tensor:
     """(B, rows), places among the rows of all frames of a batch."""
     return torch.arange(rows.numel(), device=rows.device).view_as(rows)
-
-
-def _pulled(core: Core, *stacks: Tensor) -> tuple[Tensor, Pull]:
-    """Without rows of its own, or without entries, a frame is made as any other."""
-    if not core.reduced:
-        return HouseholderFrames.trace(core, *stacks)
-    return PivotedFrames.materialize(core, *stacks), lambda grad: (None, None)
 
 
 def _placed(frames: Tensor, rows: Tensor, places: Tensor) -> Tensor:
