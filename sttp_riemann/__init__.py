@@ -11,7 +11,7 @@ from sttp_riemann.frames import PolarStiefel
 from sttp_riemann.model.averages import averaged
 from sttp_riemann.model.compression import compression
 from sttp_riemann.model.gauge import canonicalize, convert_frames, gauge_fix, register_gauge_fix
-from sttp_riemann.model.measures import orthogonality_error, singular_values, spectral_penalty
+from sttp_riemann.model.measures import chart_margin, orthogonality_error, singular_values, spectral_penalty
 from sttp_riemann.model.moments import input_moments
 from sttp_riemann.model.reparameterize import decompress, reparameterize
 from sttp_riemann.model.writing import project, set_weight
@@ -24,6 +24,7 @@ __all__ = [
     "averaged",
     "cached",
     "canonicalize",
+    "chart_margin",
     "compression",
     "convert_frames",
     "decompress",

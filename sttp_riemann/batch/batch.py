@@ -59,7 +59,7 @@ class Plan:
 
     def stack(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """One tensor per component of a bank, and one per spectrum: (B, ...)."""
-        wide = (t if t.dtype == self._dtype else t.to(self._dtype) for t in tensors)
+        wide = (t if t.dtype == self._dtype or not t.is_floating_point() else t.to(self._dtype) for t in tensors)
         return [_stack(list(islice(wide, size))) for size in self._sizes]
 
     def split(self, stacks: Sequence[Tensor | None]) -> list[Tensor | None]:

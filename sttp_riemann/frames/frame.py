@@ -27,6 +27,8 @@ class Frames(nn.Module, ABC):
         Shapes, from the outer end of the train to the spectrum.
     frames : sequence of Tensor
         (rows, rank) each, with orthonormal columns; in St_U where the core is reduced and the kind is canonical.
+    orders : sequence of Tensor
+        (rows,) each: rows in the order in which they lead; by default the first rows lead.
 
     Attributes
     ----------
@@ -34,14 +36,19 @@ class Frames(nn.Module, ABC):
         Whether frames of St_U are stored as such, which leaves no gauge to fix.
     direct : bool
         Whether the parameter is the frame itself.
+    pivoted : bool
+        Whether any rows of a frame of St_U may lead, and not only the first ones.
     """
 
     canonical: ClassVar[bool]
     direct: ClassVar[bool]
+    pivoted: ClassVar[bool] = False
 
-    def __init__(self, cores: Sequence[Core], frames: Sequence[Tensor]) -> None:
+    def __init__(self, cores: Sequence[Core], frames: Sequence[Tensor], orders: Sequence[Tensor] = ()) -> None:
         super().__init__()
         self.cores = tuple(cores)
+        for k, order in enumerate(orders):
+            self.lead(k, order)
         for k, frame in enumerate(frames):
             self.hold(k, frame)
 
@@ -111,6 +118,32 @@ class Frames(nn.Module, ABC):
         frame : Tensor
             (rows, rank).
         """
+
+    def lead(self, k: int, order: Tensor) -> None:
+        """Let other rows of a frame lead from now on, in place; `assign_` has to follow.
+
+        Parameters
+        ----------
+        k : int
+            Its place.
+        order : Tensor
+            (rows,), the leading rows first. Kinds that are not pivoted take no notice.
+        """
+
+    def order(self, k: int) -> Tensor:
+        """Rows of a frame in the order in which they lead.
+
+        Parameters
+        ----------
+        k : int
+            Its place.
+
+        Returns
+        -------
+        Tensor
+            (rows,), int64.
+        """
+        return torch.arange(self.cores[k].rows, device=self.tensors(k)[0].device)
 
     @abstractmethod
     def tensors(self, k: int) -> tuple[Tensor, ...]:
@@ -210,7 +243,8 @@ class Frames(nn.Module, ABC):
         Tensor
             (rows, rank).
         """
-        return self.materialize(self.cores[k], *(t.to(dtype).unsqueeze(0) for t in self.tensors(k)))[0]
+        wide = (t.to(dtype) if t.is_floating_point() else t for t in self.tensors(k))
+        return self.materialize(self.cores[k], *(t.unsqueeze(0) for t in wide))[0]
 
     def restore(self) -> None:
         """Restore the class of parameters that copies and loaders may have made plain ones."""
@@ -234,7 +268,7 @@ class Frames(nn.Module, ABC):
         super()._load_from_state_dict(*args, **kwargs)
         for tensor in (*self.parameters(recurse=False), *self.buffers(recurse=False)):
             # With assign=True the parameters now are the tensors of the narrow checkpoint
-            if wide_dtype(tensor.dtype) != tensor.dtype:
+            if tensor.is_floating_point() and wide_dtype(tensor.dtype) != tensor.dtype:
                 tensor.data = tensor.data.to(wide_dtype(tensor.dtype))
         self.restore()
 

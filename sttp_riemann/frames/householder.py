@@ -102,13 +102,15 @@ def _backward(h: Tensor, t_inverse: Tensor, m: Tensor, signs: Tensor | None, gra
     return out
 
 
-def reflectors_of(frames: Tensor) -> tuple[Tensor, Tensor]:
+def reflectors_of(frames: Tensor, signs: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Reflectors and column signs that reproduce given frames exactly.
 
     Parameters
     ----------
     frames : Tensor
         (B, d, r), orthonormal columns.
+    signs : Tensor, optional
+        (B, r), to use; by default those that make reflectors short.
 
     Returns
     -------
@@ -130,6 +132,8 @@ def reflectors_of(frames: Tensor) -> tuple[Tensor, Tensor]:
     >>> torch.allclose(compact_wy(reflectors, signs), frames)
     True
     """
+    if signs is not None:
+        return _signed_reflectors(frames, signs), signs
     packed, tau = torch.geqrf(frames)
     r = frames.shape[-1]
     reflectors = packed.tril(-1)
@@ -138,6 +142,22 @@ def reflectors_of(frames: Tensor) -> tuple[Tensor, Tensor]:
     signs = torch.where(diagonal < 0, -1.0, 1.0).to(frames.dtype)
     # LAPACK leaves a reflection out where there is nothing to annihilate; ours always reflects, which flips the sign.
     return reflectors, torch.where(tau == 0, -signs, signs)
+
+
+def _signed_reflectors(frames: Tensor, signs: Tensor) -> Tensor:
+    """Column by column, as LAPACK, which lets nobody choose the signs, makes them."""
+    rest, reflectors = frames.clone(), torch.zeros_like(frames)
+    tiny = torch.finfo(frames.dtype).eps
+    for j in range(frames.shape[-1]):
+        length = rest[:, j, j] - signs[:, j]
+        # Nothing to reflect: the shortest way there is an infinitely long reflector
+        length = torch.where(length.abs() < tiny, -tiny * signs[:, j], length)
+        own = reflectors[:, j:, j]
+        own.copy_(rest[:, j:, j] / length.unsqueeze(-1))
+        own[:, 0] = 1
+        scale = (-length * signs[:, j])[:, None, None]  # 2 / |v|^2
+        rest[:, j:, j:] -= scale * own.unsqueeze(-1) * (own.unsqueeze(1) @ rest[:, j:, j:])
+    return reflectors
 
 
 class HouseholderFrames(Frames):
@@ -211,12 +231,12 @@ class HouseholderFrames(Frames):
         return frames, pull
 
     @torch.no_grad()
-    def assign_(self, k: int, frame: Tensor) -> None:
-        """Take over a frame, any signs."""
-        core, (sign, *entries) = self.cores[k], self.tensors(k)
-        reflectors, signs = reflectors_of(frame.unsqueeze(0))
+    def assign_(self, k: int, frame: Tensor, signs: Tensor | None = None) -> None:
+        """Take over a frame, with these signs or any."""
+        core, sign, parameter = self.cores[k], self.tensors(k)[0], self[k]
+        reflectors, signs = reflectors_of(frame.unsqueeze(0), None if signs is None else signs.unsqueeze(0))
         sign.copy_(signs[0])
-        for parameter in entries:
+        if parameter is not None:
             below = reflectors[0, core.inner :]
             if core.reduced:
                 parameter.copy_(below)

@@ -42,3 +42,31 @@ def momentum_of(optimizer: Optimizer) -> Callable[[Tensor], Sequence[Tensor]]:
         return [state[name] for name in CARRIED if state.get(name) is not None]
 
     return companions
+
+
+FRESH = {
+    *("step", "exp_avg", "exp_avg_sq", "max_exp_avg_sq", "exp_inf", "momentum_buffer", "sum"),
+    *("square_avg", "grad_avg", "acc_delta"),
+}
+"""What torch's optimizers keep for a parameter and begin with zeros."""
+
+
+def restart(optimizer: Optimizer, parameter: Tensor) -> None:
+    """Let an optimizer begin anew with a parameter whose numbers now mean something else.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+        What it keeps for the parameter becomes what it begins with.
+    parameter : Tensor
+        One of its own, or not.
+    """
+    state = optimizer.state.get(parameter, {})
+    if FRESH.issuperset(state):
+        for name, value in state.items():
+            if isinstance(value, Tensor):
+                value.zero_()
+            elif value is not None:
+                state[name] = 0
+    else:
+        del optimizer.state[parameter]

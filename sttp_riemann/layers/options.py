@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sttp_riemann.frames import FRAMES, HouseholderFrames
 from sttp_riemann.trains.shape import KernelModes, LayerShape, Method
 from sttp_riemann.trains.spectrum import SpectrumKind
 
@@ -31,6 +32,8 @@ class Options:
         Modes of the kernel positions.
     init : str
         How the cores were initialized; not part of the state.
+    pivots : bool
+        Whether any rows of Householder frames may lead, and not only the first ones.
     """
 
     method: Method
@@ -39,6 +42,7 @@ class Options:
     bound_from_weight: bool
     kernel_modes: KernelModes
     init: str
+    pivots: bool
 
     def encode(self, shape: LayerShape, frames: str) -> Tensor:
         """Encode the options as whole numbers, which averages and casts of a state leave unchanged.
@@ -77,8 +81,8 @@ class Options:
         found = decode(state)
         if found is None:
             return "its options in the state (_extra_state) cannot be read"
-        for name, mine in self._facts(shape, frames).items():
-            theirs = found.get(name)
+        for name, mine in ({"pivots": False} | self._facts(shape, frames)).items():
+            theirs = found.get(name, False if name == "pivots" else None)
             free = name == "bound" and (self.bound_from_weight or self.spectrum == "free")
             if mine != theirs and not (free and isinstance(theirs, float) and theirs > 0):
                 return f"{name} is {_text(mine)} here and {_text(theirs)} in the state"
@@ -91,6 +95,8 @@ class Options:
         return replace(self, bound=bound) if self.bound_from_weight and isinstance(bound, float) else self
 
     def _facts(self, shape: LayerShape, frames: str) -> dict[str, Any]:
+        # Told only where it matters, so that states without pivots are as they were before there were any
+        pivots = {"pivots": True} if self.pivots and FRAMES[frames] is HouseholderFrames else {}
         return {
             "method": self.method,
             "modes": list(shape.modes),
@@ -99,6 +105,7 @@ class Options:
             "spectrum": self.spectrum,
             "bound": self.bound,
             "kernel_modes": self.kernel_modes,
+            **pivots,
         }
 
 

@@ -163,10 +163,11 @@ class Weighted(Parameterized):
         cores : LayerCores
             In float64; their gauge is fixed in place.
         """
-        cores.fix_gauge(self.shape)
+        orders = cores.fix_gauge(self.shape, self.left.pivoted)
         sample = self.sample()
-        for frames, own in ((self.left, cores.left), (self.right, cores.right)):
+        for frames, own, order in zip((self.left, self.right), (cores.left, cores.right), orders, strict=True):
             for k, frame in enumerate(own):
+                frames.lead(k, order[k])
                 frames.assign_(k, frame.to(device=sample.device, dtype=wide_dtype(sample.dtype)))
         if self.spectrum is not None:
             self.spectrum.copy_(cores.spectrum)

@@ -15,6 +15,8 @@ from sttp_riemann.checks import check_kind, check_number
 from sttp_riemann.frames.polar import nearest_frame
 from sttp_riemann.layers import SpectralLayer
 from sttp_riemann.model.measures import spectral_layers
+from sttp_riemann.model.pivots import follow
+from sttp_riemann.model.weights import distinct
 
 
 class Averaged(AveragedModel):
@@ -47,13 +49,14 @@ class Averaged(AveragedModel):
         check_kind("model", model, nn.Module, "a torch.nn.Module")
         if _shapes(model) != _shapes(self.module):
             raise ValueError("model is not the network being averaged: its parameters or buffers differ")
+        for layer, own in zip(_layers(model), _layers(self.module), strict=True):
+            follow(layer, own)
         super().update_parameters(model)
-        for layer in self.module.modules():
-            if isinstance(layer, SpectralLayer):
-                for frames in (layer.left, layer.right):
-                    for k in range(len(frames) if frames.direct else 0):
-                        (point,) = frames.tensors(k)
-                        point.copy_(nearest_frame(point.detach().as_subclass(Tensor)))
+        for layer in _layers(self.module):
+            for frames in (layer.left, layer.right):
+                for k in range(len(frames) if frames.direct else 0):
+                    (point,) = frames.tensors(k)
+                    point.copy_(nearest_frame(point.detach().as_subclass(Tensor)))
 
     update = update_parameters
 
@@ -102,6 +105,10 @@ def averaged(model: nn.Module, decay: float = 0.999) -> Averaged:
     """
     spectral_layers(model)
     return Averaged(model, check_number("decay", decay, "a number from 0 to below 1", least=0, below=1))
+
+
+def _layers(model: nn.Module) -> list[SpectralLayer]:
+    return list(distinct({name: m for name, m in model.named_modules() if isinstance(m, SpectralLayer)}).values())
 
 
 def _shapes(model: nn.Module) -> list[torch.Size]:

@@ -10,28 +10,41 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-from sttp_riemann.checks import check_choice, check_kind, check_whole
-from sttp_riemann.frames import FRAMES, Frames
+from sttp_riemann.checks import check_choice, check_kind, check_number, check_whole
+from sttp_riemann.frames import FRAMES, Frames, frames_kind
 from sttp_riemann.frames.frame import wide_dtype
 from sttp_riemann.frames.momentum import momentum_of, no_companions
 from sttp_riemann.layers import SpectralLayer
 from sttp_riemann.model.measures import finite_layers, spectral_layers
+from sttp_riemann.model.pivots import follow, repivot
 from sttp_riemann.trains.gauge import Chain, fix_gauge
 from sttp_riemann.trains.start import LayerCores
 
+MARGIN = 0.1
+"""Smallest singular value of a leading block below which other rows are to lead."""
 
-def gauge_fix(model: nn.Module, optimizer: Optimizer | None = None, average: nn.Module | None = None) -> nn.Module:
+
+def gauge_fix(
+    model: nn.Module,
+    optimizer: Optimizer | None = None,
+    average: nn.Module | None = None,
+    margin: float = MARGIN,
+) -> nn.Module:
     """Bring every inner core into St_U, in place; weights stay the same up to rounding.
 
     Parameters
     ----------
     model : nn.Module
-        A reparameterized model. Householder frames are in St_U by construction, and nothing happens to them.
+        A reparameterized model. Householder frames are in St_U by construction: only the rows that lead them are chosen
+        anew, where that is needed, and nothing where ``pivots=False`` was asked for.
     optimizer : Optimizer, optional
-        Its momentum is carried along, so that training goes on as if nothing had happened.
+        Its momentum is carried along, so that training goes on as if nothing had happened. What it keeps for
+        Householder frames that are led by other rows now begins anew.
     average : nn.Module, optional
         An average of the model, as `averaged` keeps it, or a copy that is averaged in another way: its frames are
         turned with those of the model, so that they may be averaged with them again.
+    margin : float
+        Householder frames: below this chart margin, as `chart_margin` tells it, rows are chosen anew.
 
     Returns
     -------
@@ -44,7 +57,8 @@ def gauge_fix(model: nn.Module, optimizer: Optimizer | None = None, average: nn.
         If the model or the average is no module, or the optimizer none of torch's kind.
     ValueError
         If the model has no reparameterized layer or one that holds NaN, the optimizer treats entries of a frame one by
-        one, or the average is of another model or shares its parameters. Nothing has changed then.
+        one, the average is of another model or shares its parameters, or the margin is no number from 0 to 1. Nothing
+        has changed then.
 
     Notes
     -----
@@ -65,6 +79,7 @@ def gauge_fix(model: nn.Module, optimizer: Optimizer | None = None, average: nn.
     True
     """
     _check_optimizer(optimizer, optional=True)
+    margin = check_number("margin", margin, "a number from 0 to 1", least=0, most=1)
     layers = _distinct(finite_layers(model))
     twins = [()] * len(layers) if average is None else _twins(layers, average)
     companions = no_companions if optimizer is None else momentum_of(optimizer)
@@ -78,13 +93,22 @@ def gauge_fix(model: nn.Module, optimizer: Optimizer | None = None, average: nn.
                 ]
                 for side in ("left", "right")
             )
-            chains.append(Chain(layer.shape, *sides))
+            left, right = sides
+            chains.append(Chain(layer.shape, left, right))
     fix_gauge(chains)
+    repivot(layers, margin, optimizer)
+    for layer, others in zip(layers, twins, strict=True):
+        for other in others:
+            follow(layer, other)
     return model
 
 
 def register_gauge_fix(
-    model: nn.Module, optimizer: Optimizer, every: int = 100, average: nn.Module | None = None
+    model: nn.Module,
+    optimizer: Optimizer,
+    every: int = 100,
+    average: nn.Module | None = None,
+    margin: float = MARGIN,
 ) -> RemovableHandle:
     """Let an optimizer fix the gauge of a model after every so many of its steps.
 
@@ -98,6 +122,8 @@ def register_gauge_fix(
         Steps, at least 1.
     average : nn.Module, optional
         As `gauge_fix` takes it.
+    margin : float
+        As `gauge_fix` takes it.
 
     Returns
     -------
@@ -109,7 +135,8 @@ def register_gauge_fix(
     TypeError
         As `gauge_fix` raises it; the optimizer is not optional.
     ValueError
-        `every` is no whole number above 0, the model has no reparameterized layer, or the average is of another model.
+        `every` is no whole number above 0, the margin no number from 0 to 1, the model has no reparameterized layer, or
+        the average is of another model.
 
     Examples
     --------
@@ -120,6 +147,7 @@ def register_gauge_fix(
     >>> handle.remove()
     """
     every = check_whole("every", every, "a whole number of steps above 0")
+    margin = check_number("margin", margin, "a number from 0 to 1", least=0, most=1)
     _check_optimizer(optimizer)
     layers = _distinct(spectral_layers(model))
     if average is not None:
@@ -128,7 +156,7 @@ def register_gauge_fix(
 
     def fix(*_: object) -> None:
         if next(steps) % every == 0:
-            gauge_fix(model, optimizer, average)
+            gauge_fix(model, optimizer, average, margin)
 
     return optimizer.register_step_post_hook(fix)
 
@@ -205,7 +233,7 @@ def canonicalize(model: nn.Module) -> nn.Module:
 def _canonical(layer: SpectralLayer) -> LayerCores:
     left, _, right = layer.build_cores(torch.float64)
     cores = LayerCores([c.clone() for c in left], layer.stored_spectrum(), [c.clone() for c in right])
-    cores.fix_gauge(layer.shape)
+    cores.fix_gauge(layer.shape, layer.left.pivoted)
     if layer.spectrum is not None:
         largest = cores.spectrum.abs().max()
         if layer.spectrum_kind == "learned" and largest > 0:
@@ -264,7 +292,9 @@ def convert_frames(model: nn.Module, frames: str) -> nn.Module:
     """
     check_choice("frames", frames, tuple(FRAMES))
     layers = finite_layers(model)
-    converted = {id(layer.left): _converted(layer, FRAMES[frames]) for layer in _distinct(layers)}
+    converted = {
+        id(layer.left): _converted(layer, frames_kind(frames, layer.options.pivots)) for layer in _distinct(layers)
+    }
     for layer in layers.values():
         layer.left, layer.right = converted[id(layer.left)]
     return model
@@ -275,10 +305,10 @@ def _converted(layer: SpectralLayer, kind: type[Frames]) -> list[Frames]:
     """The same frames in another kind; each is frozen if it was before."""
     left, _, right = layer.build_cores(torch.float64)
     cores = LayerCores([c.clone() for c in left], layer.stored_spectrum(), [c.clone() for c in right])
-    cores.fix_gauge(layer.shape)
+    orders = cores.fix_gauge(layer.shape, kind.pivoted)
     sample, found = layer.sample(), []
-    for old, own in ((layer.left, cores.left), (layer.right, cores.right)):
-        new = kind(old.cores, own).to(sample.device, wide_dtype(sample.dtype)).train(old.training)
+    for old, own, order in zip((layer.left, layer.right), (cores.left, cores.right), orders, strict=True):
+        new = kind(old.cores, own, order).to(sample.device, wide_dtype(sample.dtype)).train(old.training)
         for k in range(len(old)):
             before, after = old[k], new[k]
             if after is not None:

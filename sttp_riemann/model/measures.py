@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from sttp_riemann.checks import check_choice, check_kind
 from sttp_riemann.layers import SpectralLayer
+from sttp_riemann.model.pivots import chart_margin_of
 from sttp_riemann.model.weights import distinct, frame_error, layer_values
 from sttp_riemann.trains.spectrum import PENALTIES, spectrum_values
 
@@ -128,6 +129,42 @@ def orthogonality_error(model: nn.Module) -> float:
     True
     """
     return max(frame_error(layer) for layer in spectral_layers(model).values())
+
+
+def chart_margin(model: nn.Module) -> float:
+    """Smallest singular value of the leading blocks of all frames in St_U: how near a chart is to where it folds.
+
+    Parameters
+    ----------
+    model : nn.Module
+        A reparameterized model. Riemannian frames have no chart: what is told is that of the Householder frames which
+        they would become.
+
+    Returns
+    -------
+    float
+        From 0, where Householder frames get stuck, to 1; 1 where no frame is in St_U.
+
+    Raises
+    ------
+    TypeError
+        If the model is no module.
+    ValueError
+        If the model has no reparameterized layer.
+
+    Notes
+    -----
+    Where a leading block is singular, the differential from reflectors to W loses rank. `gauge_fix` lets other rows
+    lead where the margin is low.
+
+    Examples
+    --------
+    >>> import torch, sttp_riemann as sr
+    >>> model = sr.reparameterize(torch.nn.Linear(64, 32), rank=4, init="orthogonal", frames="householder")
+    >>> sr.chart_margin(model) > 0.1
+    True
+    """
+    return min(chart_margin_of(layer) for layer in spectral_layers(model).values())
 
 
 def spectral_layers(model: nn.Module, name: str = "model") -> dict[str, SpectralLayer]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from sttp_riemann.batch.cached import share, unshare
 from sttp_riemann.checks import check_choice, check_flag, check_kind, check_mapping, check_tensor, check_whole, shown
-from sttp_riemann.frames import FRAMES, Frames
+from sttp_riemann.frames import FRAMES, Frames, frames_kind
 from sttp_riemann.frames.frame import wide_dtype
 from sttp_riemann.layers import LAYERS, kind_of
 from sttp_riemann.layers.options import Options
@@ -44,6 +44,7 @@ def reparameterize(
     spectral_bound: float | Literal["initial"] | None = None,
     moments: Mapping[str, Tensor] | None = None,
     recompute: Recompute = "auto",
+    pivots: bool = True,
 ) -> nn.Module:
     """Write the weight of every Linear, convolution and Embedding as W = U diag(s) V^T, in place.
 
@@ -86,6 +87,10 @@ def reparameterize(
         Whether a layer recomputes V^T x in the backward instead of keeping it: less memory, for up to a quarter more
         time. "auto" does so where V^T x is larger than what low rank saves per layer, which keeps training within the
         memory of the dense network.
+    pivots : bool
+        Whether any rows of Householder frames may lead, chosen at the start and by `gauge_fix`. False as in the paper:
+        the first rows lead, and training may get stuck where their block becomes singular. Riemannian frames ignore it
+        until they are converted.
 
     Returns
     -------
@@ -132,6 +137,7 @@ def reparameterize(
     check_choice("init", init, INITS)
     check_choice("kernel_modes", kernel_modes, KERNEL_MODES)
     check_choice("recompute", recompute, RECOMPUTE)
+    pivots = check_flag("pivots", pivots)
     seed = check_whole("seed", seed, "a whole number of 64 bits", least=-(2**63), most=2**64 - 1)
     if spectral_bound is None:
         spectral_bound = "initial" if init == "dense" and spectrum == "learned" else 1.0
@@ -160,8 +166,8 @@ def reparameterize(
     room = sum(shape.saving for shape in shapes) / len(shapes)
     made = []
     for name, shape, own, bound in zip(layers, shapes, cores, bounds, strict=True):
-        options = Options(method, spectrum, bound, spectral_bound == "initial", kernel_modes, init)
-        new = _make(layers[name], shape, own.fix_gauge(shape), options, FRAMES[frames])
+        options = Options(method, spectrum, bound, spectral_bound == "initial", kernel_modes, init, pivots)
+        new = _make(layers[name], shape, own, options, frames_kind(frames, pivots))
         error = _relative_error(shape, own, options, layers[name], roots.get(name)) if init == "dense" else None
         made.append({**new, "options": options, "recompute": recompute, "room": room, "dense_error": error})
     # Nothing can fail from here on
@@ -307,7 +313,8 @@ def _make(
     values = nn.Parameter(cores.spectrum.clone()) if trained else None
     made = nn.Module()
     made.register_parameter("spectrum", values)
-    made.left, made.right = kind(shape.left.cores, cores.left), kind(shape.right.cores, cores.right)
+    left, right = cores.fix_gauge(shape, kind.pivoted)
+    made.left, made.right = kind(shape.left.cores, cores.left, left), kind(shape.right.cores, cores.right, right)
     made.to(device=weight.device, dtype=wide_dtype(weight.dtype)).requires_grad_(weight.requires_grad)
     made.train(layer.training)
     return {"left": made.left, "spectrum": made.spectrum, "right": made.right, "shape": shape}

@@ -66,8 +66,9 @@ def check_frame(kind: type[Frames] | str) -> None:
 
 def _check_core(kind: type[Frames], core: Core) -> None:
     where = f"{kind.__name__}, {core.rows} x {core.inner}{' in St_U' if core.reduced else ''}"
-    given = [_frame(core, seed) for seed in range(3)]
-    held = kind([core] * 3, given)
+    orders = [_order(kind, core, seed) for seed in range(3)]
+    given = [_frame(core, seed, order) for seed, order in enumerate(orders)]
+    held = kind([core] * 3, given, orders)
     found = [held.frame(k, torch.float64).detach() for k in range(3)]
     require(gap(found, given) < EXACT, f"{where}: the stored frame is not the one that was given")
     _check_numbers(held, core, where)
@@ -78,6 +79,7 @@ def _check_core(kind: type[Frames], core: Core) -> None:
         orthogonality_error(moved) < EXACT, f"{where}: frames are not orthonormal after their parameters have moved"
     )
     _check_batch(held, core, moved, where)
+    held.lead(1, orders[2])
     held.assign_(1, given[2])
     require(
         gap([held.frame(1, torch.float64).detach(), held.frame(2, torch.float64).detach()], [given[2], moved[2]])
@@ -111,9 +113,11 @@ def _check_batch(held: Frames, core: Core, alone: Tensor, where: str) -> None:
     require(gap([batch], [alone]) < EXACT, f"{where}: frames differ when they are computed in one batch")
     traced, pull = held.trace(core, *stacks)
     require(gap([traced.detach()], [alone]) < EXACT, f"{where}: `trace` and `materialize` give different frames")
-    leaves = [stack.clone().requires_grad_() for stack in stacks]
+    leaves = [stack.clone().requires_grad_(stack.is_floating_point()) for stack in stacks]
     cotangent = torch.randn(alone.shape, dtype=alone.dtype, generator=torch.Generator().manual_seed(2))
-    wanted = torch.autograd.grad(held.materialize(core, *leaves), leaves, cotangent, allow_unused=True)
+    trained = [leaf for leaf in leaves if leaf.requires_grad]
+    given = iter(torch.autograd.grad(held.materialize(core, *leaves), trained, cotangent, allow_unused=True))
+    wanted = [next(given) if leaf.requires_grad else None for leaf in leaves]
     pairs = [(a, b) for a, b in zip(pull(cotangent), wanted, strict=True) if a is not None]
     require(
         all(b is not None and gap([a], [b]) < EXACT for a, b in pairs),
@@ -172,7 +176,14 @@ def _check_network(make: Callable[[int], nn.Module], name: str) -> None:
     )
 
 
-def _frame(core: Core, seed: int) -> Tensor:
+def _order(kind: type[Frames], core: Core, seed: int) -> Tensor:
+    """Rows in the order in which they lead: any where they may."""
+    generator = torch.Generator().manual_seed(seed)
+    free = kind.pivoted and core.reduced
+    return torch.randperm(core.rows, generator=generator) if free else torch.arange(core.rows)
+
+
+def _frame(core: Core, seed: int, order: Tensor) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     frame = rotation(core.rows, generator)[:, : core.inner]
-    return frame @ triangularizing_rotation(frame[: core.inner]) if core.reduced else frame
+    return frame @ triangularizing_rotation(frame[order[: core.inner]]) if core.reduced else frame

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from sttp_riemann.trains.shape import LayerShape, Train, absorb
+from sttp_riemann.trains.pivots import leading_block, leading_rows, margins, set_leading_block_
+from sttp_riemann.trains.shape import Core, LayerShape, Train, absorb
+
+SIDES = ("left", "right")
+GAIN = 2.0
+"""How much better the margin of other rows must be for them to take the lead."""
 
 
 def triangularizing_rotation(block: Tensor) -> Tensor:
@@ -42,7 +47,29 @@ def triangularizing_rotation(block: Tensor) -> Tensor:
     return (q * sign.unsqueeze(-2)).flip(-2, -1)
 
 
-def sweep(train: Train, cores: Sequence[Tensor], companions: Sequence[Sequence[Tensor]]) -> Tensor | None:
+@dataclass
+class Turns:
+    """How the leading rows of equal trains are chosen in a sweep, and what it did.
+
+    Attributes
+    ----------
+    orders : list of Tensor
+        For each core (L, rows), rows in the order that `leading_rows` gives; changed in place.
+    margin : float or None
+        Other rows take the lead, and cores turn, only where the margin is below this and theirs is clearly larger;
+        None: rows stay, and all cores turn.
+    turned : list of Tensor
+        For each core (L,), bool: whether it has changed.
+    """
+
+    orders: list[Tensor]
+    margin: float | None
+    turned: list[Tensor]
+
+
+def sweep(
+    train: Train, cores: Sequence[Tensor], companions: Sequence[Sequence[Tensor]], turns: Turns | None = None
+) -> Tensor | None:
     """Bring every core that belongs there into St_U, in place, without changing what the train contracts to.
 
     Parameters
@@ -53,6 +80,8 @@ def sweep(train: Train, cores: Sequence[Tensor], companions: Sequence[Sequence[T
         Matricized cores (L, rows_k, inner_k), from the outer end to the spectrum; changed in place.
     companions : sequence of sequence of Tensor
         For each core, tensors of its shape that move along (an optimizer's momentum); changed in place.
+    turns : Turns, optional
+        Which rows lead; by default the first ones do.
 
     Returns
     -------
@@ -67,19 +96,44 @@ def sweep(train: Train, cores: Sequence[Tensor], companions: Sequence[Sequence[T
     turned with them stays tangent.
     """
     move: Tensor | None = None
-    for core, matrix, others in zip(train.cores, cores, companions, strict=True):
+    for k, (core, matrix, others) in enumerate(zip(train.cores, cores, companions, strict=True)):
         # A momentum kept in lower precision is moved in the frames' own.
         moved = [matrix, *(other.to(matrix.dtype) for other in others)]
         if move is not None:
             moved = [absorb(train, core, move, m) for m in moved]
             move = None
+            if turns is not None:
+                turns.turned[k] |= turns.turned[k - 1]
         if core.reduced:
-            move = triangularizing_rotation(moved[0][:, : core.inner])
+            if turns is None:
+                move = triangularizing_rotation(moved[0][:, : core.inner])
+            else:
+                move = _pivoted_rotation(moved[0], turns, k)
             moved = [m @ move for m in moved]
-            moved[0][:, : core.inner].triu_()
+            if turns is None:
+                moved[0][:, : core.inner].triu_()
+            else:
+                set_leading_block_(moved[0], turns.orders[k], leading_block(moved[0], turns.orders[k]).triu_())
         for target, value in zip((matrix, *others), moved, strict=True):
             target.copy_(value)
     return move
+
+
+def _pivoted_rotation(matrix: Tensor, turns: Turns, k: int) -> Tensor:
+    """Choose leading rows where that is wanted; the rotation of each core, the identity where none turns."""
+    order, turned = turns.orders[k], turns.turned[k]
+    if turns.margin is None:
+        turned.fill_(True)
+    else:
+        now = margins(leading_block(matrix, order))
+        low = (now < turns.margin).nonzero().squeeze(1)
+        others = leading_rows(matrix[low])
+        better = margins(leading_block(matrix[low], others)) > GAIN * now[low]
+        better |= turns.margin == torch.inf
+        order[low[better]], turned[low[better]] = others[better], True
+    rotation = triangularizing_rotation(leading_block(matrix, order))
+    eye = torch.eye(rotation.shape[-1], dtype=rotation.dtype, device=rotation.device)
+    return torch.where(turned[:, None, None], rotation, eye)
 
 
 @dataclass
@@ -92,11 +146,20 @@ class Chain:
         Of the layer.
     left, right : list of list of Tensor
         For each core, from the outer end to the spectrum, its frame (rows, inner) and tensors of that shape.
+    orders : tuple of list of Tensor, optional
+        Of the cores left and right, rows in the order in which they lead (rows,); the first ones lead without it.
+    margin : float or None
+        With `orders`: as `Turns` takes it.
+    turned : tuple of list of bool
+        With `orders`: whether the cores left and right have changed; told by `fix_gauge`.
     """
 
     shape: LayerShape
     left: list[list[Tensor]]
     right: list[list[Tensor]]
+    orders: tuple[list[Tensor], list[Tensor]] | None = None
+    margin: float | None = None
+    turned: tuple[list[bool], list[bool]] = field(default_factory=lambda: ([], []))
 
 
 @torch.no_grad()
@@ -114,18 +177,24 @@ def fix_gauge(chains: Sequence[Chain]) -> None:
     passes through to V: W = U V^T = (U Q) (V Q)^T. Equal trains are swept in one batch.
     """
     passed: dict[int, Tensor] = {}
-    for side in ("left", "right"):
+    for number, side in enumerate(SIDES):
         for train, members in _equal(chains, side).items():
             own = [getattr(chains[i], side) for i in members]
             stacks = [[torch.stack(list(t)) for t in zip(*core, strict=True)] for core in zip(*own, strict=True)]
+            turns = _turns([chains[i] for i in members], number, stacks)
             if side == "right":
-                _receive([passed.get(i) for i in members], stacks[-1])
-            move = sweep(train[0], [core[0] for core in stacks], [core[1:] for core in stacks])
+                received = _receive([passed.get(i) for i in members], stacks[-1])
+                if turns is not None:
+                    turns.turned[-1] |= turns.turned[-1].new_tensor(received)
+            move = sweep(train[0], [core[0] for core in stacks], [core[1:] for core in stacks], turns)
             if move is not None:
-                passed.update(zip(members, move, strict=True))
+                turned = [True] * len(members) if turns is None else turns.turned[-1].tolist()
+                passed.update((i, m) for i, m, t in zip(members, move, turned, strict=True) if t)
             for core, stack in zip(zip(*own, strict=True), stacks, strict=True):
                 for targets, values in zip(zip(*core, strict=True), stack, strict=True):
                     torch._foreach_copy_(list(targets), list(values.unbind()))
+            if turns is not None:
+                _tell([chains[i] for i in members], number, turns)
 
 
 def _equal(chains: Sequence[Chain], side: str) -> dict[tuple[Train, object], list[int]]:
@@ -135,15 +204,51 @@ def _equal(chains: Sequence[Chain], side: str) -> dict[tuple[Train, object], lis
         tensors = [[(t.dtype, t.device) for t in core] for core in getattr(chain, side)]
         # Without cores there is nothing to sweep, and nothing passes: no reduced core is last
         if tensors:
-            found.setdefault((getattr(chain.shape, side), str(tensors)), []).append(i)
+            key = f"{tensors} {chain.orders is None} {chain.margin}"
+            found.setdefault((getattr(chain.shape, side), key), []).append(i)
     return found
 
 
-def _receive(moves: Sequence[Tensor | None], core: Sequence[Tensor]) -> None:
-    """Take over what an identity spectrum lets through: W = U V^T = (U Q) (V Q)^T."""
-    if all(move is None for move in moves):
-        return
-    eye = torch.eye(core[0].shape[-1], dtype=core[0].dtype, device=core[0].device)
-    rotation = torch.stack([eye if move is None else move for move in moves])
-    for tensor in core:
-        tensor.copy_(tensor.to(rotation.dtype) @ rotation)
+def _turns(chains: Sequence[Chain], side: int, stacks: Sequence[Sequence[Tensor]]) -> Turns | None:
+    pairs = [chain.orders for chain in chains if chain.orders is not None]
+    if not pairs:
+        return None
+    orders = [torch.stack(core) for core in zip(*(pair[side] for pair in pairs), strict=True)]
+    none = torch.zeros(len(chains), dtype=torch.bool, device=stacks[0][0].device)
+    return Turns(orders, chains[0].margin, [none.clone() for _ in stacks])
+
+
+def _tell(chains: Sequence[Chain], side: int, turns: Turns) -> None:
+    for order, turned, k in zip(turns.orders, turns.turned, range(len(turns.orders)), strict=True):
+        for chain, own, flag in zip(chains, order, turned.tolist(), strict=True):
+            assert chain.orders is not None
+            chain.orders[side][k].copy_(own)
+            chain.turned[side].append(flag)
+
+
+def _receive(moves: Sequence[Tensor | None], core: Sequence[Tensor]) -> list[bool]:
+    """Take over what an identity spectrum lets through: W = U V^T = (U Q) (V Q)^T; tells who does."""
+    if any(move is not None for move in moves):
+        eye = torch.eye(core[0].shape[-1], dtype=core[0].dtype, device=core[0].device)
+        rotation = torch.stack([eye if move is None else move for move in moves])
+        for tensor in core:
+            tensor.copy_(tensor.to(rotation.dtype) @ rotation)
+    return [move is not None for move in moves]
+
+
+def first_rows(cores: Sequence[Core], device: torch.device) -> list[Tensor]:
+    """Orders in which the first rows of each core lead.
+
+    Parameters
+    ----------
+    cores : sequence of Core
+        Shapes.
+    device : torch.device
+        Where to have them.
+
+    Returns
+    -------
+    list of Tensor
+        (rows,) each.
+    """
+    return [torch.arange(core.rows, device=device) for core in cores]

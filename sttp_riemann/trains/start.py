@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from sttp_riemann.trains.gauge import Chain, fix_gauge
+from sttp_riemann.trains.gauge import Chain, first_rows, fix_gauge
 from sttp_riemann.trains.shape import Core, LayerShape
 from sttp_riemann.trains.svd import tt_svd
 
@@ -23,10 +24,26 @@ class LayerCores:
     spectrum: Tensor
     right: list[Tensor]
 
-    def fix_gauge(self, shape: LayerShape) -> LayerCores:
-        """Move those cores that live in St_U into it, in place."""
-        fix_gauge([Chain(shape, [[core] for core in self.left], [[core] for core in self.right])])
-        return self
+    def fix_gauge(self, shape: LayerShape, pivots: bool = False) -> tuple[list[Tensor], list[Tensor]]:
+        """Bring the cores of a layer of this shape into St_U where they belong there, in place.
+
+        Parameters
+        ----------
+        shape : LayerShape
+            Of the layer.
+        pivots : bool
+            Whether to choose the rows that lead; otherwise the first ones do.
+
+        Returns
+        -------
+        tuple of list of Tensor
+            Of the cores left and right, rows in the order in which they lead.
+        """
+        device = self.spectrum.device
+        orders = first_rows(shape.left.cores, device), first_rows(shape.right.cores, device)
+        sides = [[core] for core in self.left], [[core] for core in self.right]
+        fix_gauge([Chain(shape, *sides, orders, math.inf) if pivots else Chain(shape, *sides)])
+        return orders
 
 
 def identity(core: Core, generator: torch.Generator) -> Tensor:

@@ -77,9 +77,9 @@ class Classification:
         return loss + recipe.network.penalty_weight * sr.spectral_penalty(player.model, kind=recipe.network.penalty)
 
     def evaluate(self) -> dict[str, float]:
-        """Loss and accuracy on the images held out, or else the test images; the orthogonality error of the frames."""
+        """Loss and accuracy on the images held out, or else the test images; state of the frames."""
         measured = self._measure("validation", self._held, train=True) if len(self._held) else self._test()
-        return {**measured, **observe.orthogonality(self.classifier.result)}
+        return {**measured, **observe.frames(self.classifier.result)}
 
     def final(self) -> dict[str, float]:
         """Loss and accuracy on the test images, where images are held out for all earlier looks."""

@@ -123,7 +123,7 @@ class Evaluator:
             "real_output": float(torch.tensor(outputs["real"]).mean()),
             "fake_output": float(torch.tensor(outputs["fake"]).mean()),
             "largest_spectral_norm": max(layer["spectral_norm"] for layer in layers.values()),
-            **observe.orthogonality(discriminator.model),
+            **observe.frames(discriminator.model),
         }
         sheets = {"samples": png(fakes[:SHEET]), "interpolations": png(self._paths(network), columns=PATH_STEPS)}
         return Evaluation(figures, layers, outputs, sheets)

@@ -149,7 +149,7 @@ class Trainer:
         progress.step += 1
         if recipe.optimizer.gauge_fix_every and progress.step % recipe.optimizer.gauge_fix_every == 0:
             for player in self.task.players.values():
-                if player.recipe.network.riemannian:
+                if player.recipe.network.has_gauge:
                     player.fix_gauge()
 
     def _leave_out(self, error: BadStepError) -> None:

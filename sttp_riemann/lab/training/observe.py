@@ -1,4 +1,4 @@
-"""Task-independent measures of a run's networks, dense or not: size, singular values, orthogonality."""
+"""Task-independent measures of a run's networks, dense or not: size, singular values, state of the frames."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from torch import nn
 
 from sttp_riemann.layers import SpectralLayer
 from sttp_riemann.model.compression import ratio_of
+from sttp_riemann.model.pivots import chart_margin_of
 from sttp_riemann.model.weights import distinct, frame_error, layer_numbers, layer_values, weighted_layers
 
 
@@ -24,10 +25,12 @@ def spectra(model: nn.Module, exclude: Sequence[str] = ()) -> dict[str, list[flo
     return {name: layer_values(layer).tolist() for name, layer in weighted_layers(model, exclude).items()}
 
 
-def orthogonality(model: nn.Module) -> dict[str, float]:
-    """Largest entry of ``X^T X - I`` over all frames; empty for a dense network, which has none."""
-    errors = [frame_error(layer) for layer in weighted_layers(model).values() if isinstance(layer, SpectralLayer)]
-    return {"orthogonality_error": max(errors)} if errors else {}
+def frames(model: nn.Module) -> dict[str, float]:
+    """Largest entry of ``X^T X - I`` and chart margin over all frames; empty for a dense network, which has none."""
+    layers = [layer for layer in weighted_layers(model).values() if isinstance(layer, SpectralLayer)]
+    if not layers:
+        return {}
+    return {"orthogonality_error": max(map(frame_error, layers)), "chart_margin": min(map(chart_margin_of, layers))}
 
 
 def summary(model: nn.Module, exclude: Sequence[str] = ()) -> dict[str, Any]:

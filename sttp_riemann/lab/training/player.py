@@ -98,7 +98,7 @@ class Player:
         return mean
 
     def fix_gauge(self) -> None:
-        """Fix the gauge of Riemannian frames; their momentum and average are rotated with them."""
+        """Fix the gauge of Riemannian frames, pivot Householder ones; momentum and average follow."""
         if self.recipe.network.low_rank:
             sr.gauge_fix(self.model, self.optimizer, self.average)
 

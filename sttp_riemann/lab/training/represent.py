@@ -134,6 +134,7 @@ def _represent(model: nn.Module, recipe: Recipe, moments: Mapping[str, Tensor] |
         init=recipe.network.init,
         exclude=tuple(recipe.network.exclude),
         kernel_modes=recipe.network.kernel_modes,
+        pivots=recipe.network.pivots,
         seed=recipe.seed,
         moments=moments,
         recompute=recipe.network.recompute,

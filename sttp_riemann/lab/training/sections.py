@@ -63,6 +63,7 @@ class Network:
     init: Init = option("noisy_identity", "initialization of frames", "low_rank start", follows=True)
     exclude: list[str] = option([], "layers that stay dense", "held")
     kernel_modes: Modes = option("flat", "kernel positions: one mode, or factorized", "low_rank", follows=True)
+    pivots: bool = option(True, "any rows may lead Householder frames, not only the first", "low_rank", follows=True)
     recompute: Recompute = option("auto", RECOMPUTE, matters=False, follows=True)
     penalty: Penalty = option("none", "spectral penalty of low-rank methods", "low_rank", follows=True)
     penalty_weight: kinds.Weight = option(1.0, "weight of the spectral penalty", "low_rank")
@@ -76,6 +77,11 @@ class Network:
     def riemannian(self) -> bool:
         """Whether it trains points of the Stiefel manifold."""
         return self.low_rank and FRAMES[self.frames].direct
+
+    @property
+    def has_gauge(self) -> bool:
+        """Whether fixing the gauge does something: to Riemannian frames, and to the rows that lead others."""
+        return self.low_rank and (self.riemannian or self.pivots)
 
     def check(self, whose: str = "") -> None:
         """Refuse fields that contradict each other; the message says what to change."""

@@ -23,7 +23,14 @@ def test_a_run_tells_what_it_was_and_what_came_out(tiny, tmp_path):
     assert result["recipe"] == tiny().to_dict()
     assert [row["step"] for row in result["history"]] == [3, 6]
     assert result["final"] == result["history"][-1]
-    assert result["final"].keys() == {"step", "train_loss", "test_loss", "test_accuracy", "orthogonality_error"}
+    assert result["final"].keys() == {
+        "step",
+        "train_loss",
+        "test_loss",
+        "test_accuracy",
+        "orthogonality_error",
+        "chart_margin",
+    }
     assert 0 < result["median_step_ms"] < 1000
     assert 0 < result["largest_orthogonality_error"] < 1e-5
 
@@ -44,7 +51,7 @@ def test_the_last_step_is_evaluated_and_kept_whatever_the_intervals(tiny, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("frames", "every", "times"), [("riemannian", 2, 3), ("riemannian", 0, 0), ("householder", 2, 0)]
+    ("frames", "every", "times"), [("riemannian", 2, 3), ("riemannian", 0, 0), ("householder", 2, 3)]
 )
 def test_the_gauge_is_fixed_as_often_as_asked(frames, every, times, tiny, tmp_path, monkeypatch):
     calls = []
