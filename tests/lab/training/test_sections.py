@@ -71,7 +71,7 @@ OTHERS = {
 def test_a_field_of_another_task_is_refused(name):
     field = FIELDS[name]
     other = "gan" if "classify" in field.scope else "classify"
-    numbers = (2, 0.25, "svdp", "householder", "identity", "dense", "prime", "never", "d_optimal", "x")
+    numbers = (2, 0.25, "svdp", "householder", "identity", "dense", "prime", "never", "d_optimal", "x", False)
     value = next(v for v in (OTHERS.get(name), *numbers) if v not in (None, field.default) and _takes(field, v))
     with pytest.raises(RecipeError, match=f"^{name} is for task "):
         Recipe().changed(task=other, **{name: value})
