@@ -67,7 +67,9 @@ def train(frames: str, gauge_fix_every: int) -> tuple[Tensor, list[list[Tensor]]
     """Give the last weight, the cores at every fifth step, and what was measured there."""
     layer, teacher = (nn.Linear(64, 96, bias=False) for _ in range(2))
     target = sr.reparameterize(teacher, rank=8, spectrum="identity", init="orthogonal", seed=1).weight.detach()
-    sr.reparameterize(layer, rank=8, frames=frames, spectrum="identity", init="orthogonal", seed=0)
+    # The first rows lead, as in the paper: representatives in St_U are then those that the gauge drift is measured from
+    start = {"spectrum": "identity", "init": "orthogonal", "seed": 0, "pivots": False}
+    sr.reparameterize(layer, rank=8, frames=frames, **start)
     optimizer = sr.RiemannianAdam(layer.parameters(), lr=1e-2)
     if gauge_fix_every:
         sr.register_gauge_fix(layer, optimizer, every=gauge_fix_every)

@@ -189,7 +189,7 @@ REFUSED = {
     "an indefinite moment": (
         lambda: nn.Linear(2, 2),
         {"init": "dense", "moments": {"": torch.tensor([[3.0, 0.0], [0.0, -1.0]])}},
-        "layer '': the moment is no second moment",
+        "layer '': the moment is not a second moment",
     ),
     "zero weight with a bound": (
         lambda: nn.Sequential(nn.Linear(2, 2)).apply(_zero),
