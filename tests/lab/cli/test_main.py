@@ -339,15 +339,7 @@ def test_help_describes_every_option(capsys):
 
 
 def test_the_package_installs_the_command():
-    found = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            "import sys; from sttp_riemann.lab.cli.main import main; sys.exit(main(['compare', '--rank', '0']))",
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    program = "import sys; from sttp_riemann.lab.cli.main import main; sys.exit(main(['compare', '--rank', '0']))"
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert found.returncode == 2
     assert "Traceback" not in found.stderr
