@@ -99,7 +99,7 @@ class PolarStiefel(EuclideanStiefel):
         else:
             torch.bmm(moved, root, out=x)
         if carried is not None:
-            xtv = x.mT @ carried
+            xtv = torch.bmm(x.mT, carried)
             carried.baddbmm_(x, xtv + xtv.mT, alpha=-0.5)
 
     @override

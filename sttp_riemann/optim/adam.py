@@ -114,5 +114,5 @@ class RiemannianAdam(FrameStepper, CheckedGroups, geoopt.optim.RiemannianAdam):
             largest = kept.setdefault("max_exp_avg_sq", torch.zeros_like(second))
             second = torch.maximum(largest, second, out=largest)
         entries = math.prod(x.shape[x.dim() - manifold.ndim :]) if group["match_adam"] else 1
-        denominator = (second / (entries * (1 - beta2**step))).sqrt_().add_(group["eps"])
-        move(manifold, x, first, -group["lr"] / (1 - beta1**step) / denominator, first, room=tangent)
+        scale = (second / (entries * (1 - beta2**step))).sqrt_().add_(group["eps"]).reciprocal_()
+        move(manifold, x, first, scale.mul_(-group["lr"] / (1 - beta1**step)), first, room=tangent)

@@ -65,7 +65,7 @@ def check_gradients(param_groups: Sequence[dict[str, Any]]) -> None:
 
 
 def all_small(gradients: Sequence[Tensor]) -> bool:
-    """Whether no norm is NaN, infinite or beyond 1e15; synchronizes once per device.
+    """Whether no norm is NaN, infinite or beyond 1e15; synchronizes once per device and dtype.
 
     Parameters
     ----------
@@ -79,10 +79,11 @@ def all_small(gradients: Sequence[Tensor]) -> bool:
     """
     if not gradients:
         return True
-    found: dict[torch.device, list[Tensor]] = {}
+    found: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
     for norm in torch._foreach_norm([_wide_values(gradient) for gradient in gradients], 2):
-        found.setdefault(norm.device, []).append(norm.to(torch.float32))
-    return all(bool((torch.stack(norms) <= MOST).all()) for norms in found.values())
+        found.setdefault((norm.device, norm.dtype), []).append(norm)
+    # The maximum is NaN where one of them is
+    return all(float(torch.stack(norms).max()) <= MOST for norms in found.values())
 
 
 def _wide_values(gradient: Tensor) -> Tensor:

@@ -90,6 +90,7 @@ class FrameStepper:
             self._memory: dict[Any, Tensor] = {}
             self._rooms: dict[Any, _Room] = {}
             self._wholes: dict[tuple[str, int], tuple[Tensor, Sequence[Tensor]]] = {}
+            self._known: dict[int, _Sorted] = {}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Load a state; torch turns the step counts of frames, which are integers, into tensors."""
@@ -98,24 +99,41 @@ class FrameStepper:
             if isinstance(parameter, Tensor) and _is_frame(parameter) and "step" in own:
                 own["step"] = int(own["step"])
 
+    def _sort(self, group: dict[str, Any]) -> _Sorted:
+        """Split a group's parameters with gradients; done anew only where one of them has changed."""
+        looks = [
+            (id(p), type(p), p.shape, p.dtype, p.device, getattr(p, "manifold", None).__class__, p.grad is None)
+            for p in group["params"]
+        ]
+        known = self._known.get(id(group))
+        if known is not None and known.looks == looks:
+            return known
+        equal: dict[Any, list[geoopt.ManifoldParameter]] = {}
+        plain = []
+        for parameter, look in zip(group["params"], looks, strict=True):
+            if not _is_frame(parameter):
+                plain.append(parameter)
+            elif parameter.grad is not None:
+                equal.setdefault(look[2:], []).append(parameter)
+        self._known[id(group)] = _Sorted(looks, plain, list(equal.values()))
+        return self._known[id(group)]
+
     def _equal(self, group: dict[str, Any]) -> list[_Stack]:
         """Frames of a group that have a gradient: equal shape and step count together, large ones alone."""
-        found: dict[Any, list[_Own]] = {}
-        for point in group["params"]:
-            gradient = point.grad
-            if gradient is not None and _is_frame(point):
-                state = self.state[point]
-                key = point.shape, point.dtype, point.device, type(point.manifold), state.get("step", 0)
-                found.setdefault(key, []).append((point, gradient, state))
         stacks = []
-        for (shape, _, _, manifold, age), own in found.items():
-            together = max(1, CACHED // max(1, shape.numel()))
-            if shape.numel() >= LARGE or not issubclass(manifold, PolarStiefel):
-                together = 1
-            own = _as_gradients_lie(own) if together > 1 else own
-            for first in range(0, len(own), together):
-                points, gradients, states = zip(*own[first : first + together], strict=True)
-                stacks.append(_Stack(points, gradients, states, age + 1, group))
+        for points in self._sort(group).equal:
+            by_age: dict[int, list[_Own]] = {}
+            for point in points:
+                state = self.state[point]
+                by_age.setdefault(state.get("step", 0), []).append((point, point.grad, state))  # type: ignore[arg-type]
+            size = points[0].numel()
+            alone = size >= LARGE or not issubclass(type(points[0].manifold), PolarStiefel)
+            together = 1 if alone else max(1, CACHED // max(1, size))
+            for age, own in by_age.items():
+                ordered, whole = (own, None) if together == 1 else _as_gradients_lie(own)
+                for first in range(0, len(own), together):
+                    part = slice(first, first + together)
+                    stacks.append(_Stack(ordered[part], None if whole is None else whole[part], age + 1, group))
         return stacks
 
     def _step_stack(self, stack: _Stack) -> None:
@@ -178,7 +196,7 @@ class FrameStepper:
         for number, group in enumerate(self.param_groups):
             if not math.isfinite(group["lr"]):
                 raise ValueError(f"the learning rate of parameter group {number} is {group['lr']}; nothing was changed")
-        plain = (p.grad for group in self.param_groups for p in group["params"] if not _is_frame(p))
+        plain = (parameter.grad for group in self.param_groups for parameter in self._known[id(group)].plain)
         gradients = [gradient for gradient in plain if gradient is not None]
         for stack in stacks:
             gradients += stack.gradients if stack.together is None else (stack.together,)
@@ -189,7 +207,7 @@ class FrameStepper:
         """Let torch's optimizer step plain parameters, with our groups and our state."""
         groups = []
         for group in self.param_groups:
-            plain = [p for p in group["params"] if not _is_frame(p)]
+            plain = self._known[id(group)].plain
             if plain:
                 groups.append({**self._plain.defaults, **group, "params": plain})
                 rate_is_number = not isinstance(group["lr"], Tensor)
@@ -214,7 +232,7 @@ def projected(manifold: Any, x: Tensor, gradient: Tensor, room: Tensor | None) -
     if not isinstance(manifold, PolarStiefel):
         tangent: Tensor = manifold.egrad2rgrad(x, gradient)
         return tangent
-    xtu = x.mT @ gradient
+    xtu = torch.bmm(x.mT, gradient)
     return torch.baddbmm(gradient, x, xtu + xtu.mT, alpha=-0.5, out=room)
 
 
@@ -240,33 +258,35 @@ class _Room(NamedTuple):
     rows: list[Tensor]
 
 
+class _Sorted(NamedTuple):
+    """A group's parameters by what steps them, and what they looked like when they were sorted."""
+
+    looks: list[Any]
+    plain: list[Tensor]
+    equal: list[list[geoopt.ManifoldParameter]]
+
+
 class _Stack:
-    """Frames of a group that are stepped together."""
+    """Frames of a group that are stepped together; `together` holds their gradients where these are one tensor."""
 
-    def __init__(
-        self,
-        points: Sequence[geoopt.ManifoldParameter],
-        gradients: Sequence[Tensor],
-        states: Sequence[State],
-        step: int,
-        group: dict[str, Any],
-    ) -> None:
-        self.points, self.states, self.step, self.group = points, states, step, group
-        self.gradients = gradients
-        self.together = None
-        if isinstance(points[0].manifold, PolarStiefel):
-            whole = _side_by_side(gradients)
-            self.together = None if whole is None else whole.view(-1, *points[0].shape[-2:])
+    def __init__(self, own: Sequence[_Own], together: Tensor | None, step: int, group: dict[str, Any]) -> None:
+        self.points, self.gradients, self.states = zip(*own, strict=True)
+        self.step, self.group, self.together = step, group, together
+        if together is None and isinstance(self.points[0].manifold, PolarStiefel):
+            together = _side_by_side(self.gradients)
+        if together is not None:
+            self.together = together.view(-1, *self.points[0].shape[-2:])
 
 
-def _as_gradients_lie(own: list[_Own]) -> list[_Own]:
-    """Frames in the order of their gradients in memory, where these are all rows of one tensor.
+def _as_gradients_lie(own: list[_Own]) -> tuple[list[_Own], Tensor | None]:
+    """Frames in the order of their gradients in memory, and that memory, where these are all rows of one tensor.
 
     A backward leaves them in the order of its batch, and then none is copied. Otherwise the order is that of the
     parameters: an order that depends on free memory could not be reproduced by a resumed run.
     """
     ordered = sorted(own, key=_place)
-    return own if _side_by_side([gradient for _, gradient, _ in ordered]) is None else ordered
+    whole = _side_by_side([gradient for _, gradient, _ in ordered])
+    return (own, None) if whole is None else (ordered, whole)
 
 
 def _place(own: _Own) -> int:

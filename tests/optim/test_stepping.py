@@ -13,6 +13,13 @@ def frames(count: int) -> list[geoopt.ManifoldParameter]:
     return [geoopt.ManifoldParameter(point.clone(), manifold=sr.PolarStiefel()) for point in points]
 
 
+def stacks_of(points):
+    """What one step would take together."""
+    optimizer = sr.RiemannianAdam(points)
+    optimizer._settle()
+    return optimizer._equal(optimizer.param_groups[0])
+
+
 def rows_of_one(points, order) -> torch.Tensor:
     """Gradients as a backward leaves them: rows of one tensor, in the order of its batch."""
     whole = torch.randn(len(points), 6, 3, generator=torch.Generator().manual_seed(1))
@@ -24,7 +31,7 @@ def rows_of_one(points, order) -> torch.Tensor:
 def test_frames_are_stepped_in_the_order_in_which_their_gradients_lie_in_one_tensor():
     points = frames(4)
     whole = rows_of_one(points, (2, 0, 3, 1))
-    (stack,) = sr.RiemannianAdam(points)._equal({"params": points})
+    (stack,) = stacks_of(points)
     assert [id(p) for p in stack.points] == [id(points[i]) for i in (2, 0, 3, 1)]
     assert stack.together.data_ptr() == whole.data_ptr()
 
@@ -33,7 +40,7 @@ def test_frames_whose_gradients_lie_apart_are_stepped_in_the_order_of_the_parame
     points = frames(4)
     for point, room in zip(reversed(points), torch.randn(4, 2, 6, 3).unbind(), strict=True):
         point.grad = room[0]
-    (stack,) = sr.RiemannianAdam(points)._equal({"params": points})
+    (stack,) = stacks_of(points)
     assert [id(p) for p in stack.points] == [id(p) for p in points]
     assert stack.together is None
 
@@ -59,3 +66,21 @@ def test_a_gradient_among_others_in_one_tensor_is_named_where_it_is_not_finite()
     with pytest.raises(ValueError, match="parameter number 1 of group 0"):
         sr.RiemannianAdam(points, lr=0.1).step()
     assert all(torch.equal(p, q) for p, q in zip(points, before, strict=True))
+
+
+def test_frames_that_change_their_dtype_or_their_class_between_steps_are_sorted_anew():
+    points = frames(3)
+    plain = torch.nn.Parameter(sr.PolarStiefel().projx(torch.randn(6, 3)))
+    optimizer = sr.RiemannianAdam([*points, plain], lr=0.1)
+    for point in (*points, plain):
+        point.grad = torch.ones(6, 3)
+    optimizer.step()
+    points[0].data = points[0].data.double()
+    points[0].grad = torch.ones(6, 3, dtype=torch.float64)
+    optimizer.state.clear()
+    plain.data = sr.PolarStiefel().projx(plain.data)
+    plain.__class__, plain.manifold = geoopt.ManifoldParameter, sr.PolarStiefel()
+    optimizer.step()
+    assert points[0].dtype == torch.float64
+    for point in (*points, plain):
+        torch.testing.assert_close(point.mT @ point, torch.eye(3, dtype=point.dtype), rtol=0, atol=1e-5)
