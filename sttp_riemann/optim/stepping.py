@@ -46,6 +46,10 @@ class FrameStepper:
         """Take step number `step` on frames (B, n, r) and their state, by name, in place."""
         raise NotImplementedError
 
+    def _apart(self, manifold: Any, group: dict[str, Any]) -> tuple[Any, ...]:
+        """What frames of equal shape must have in common to be stepped together, besides the kind of manifold."""
+        return ()
+
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Take one step.
@@ -105,10 +109,11 @@ class FrameStepper:
             gradient = point.grad
             if gradient is not None and _is_frame(point):
                 state = self.state[point]
-                key = point.shape, point.dtype, point.device, type(point.manifold), state.get("step", 0)
+                kind = type(point.manifold), *self._apart(point.manifold, group)
+                key = point.shape, point.dtype, point.device, kind, state.get("step", 0)
                 found.setdefault(key, []).append((point, gradient, state))
         stacks = []
-        for (shape, _, _, manifold, age), own in found.items():
+        for (shape, _, _, (manifold, *_), age), own in found.items():
             together = max(1, CACHED // max(1, shape.numel()))
             if shape.numel() >= LARGE or not issubclass(manifold, PolarStiefel):
                 together = 1

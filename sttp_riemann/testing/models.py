@@ -132,7 +132,7 @@ def _turn_train_(train: Train, side: Frames, generator: torch.Generator) -> None
             move = None
             continue
         if move is not None:
-            point.copy_(absorb(train, core, move, point))
+            point.copy_(absorb(move, point, core.outer_first))
             move = None
         if k + 1 < len(train.cores):
             move = rotation(core.inner, generator).to(point)
