@@ -11,8 +11,8 @@ from torch.optim import Optimizer
 CARRIED = ("exp_avg", "momentum_buffer")
 PER_MATRIX = ("exp_avg_sq", "max_exp_avg_sq")
 INDICES = ("outer", "inner")
-"""Rank indices of a core. What an optimizer keeps for one of them is a Gram matrix over it, ``INDEX_gram``, and vectors
-along it as columns, ``INDEX_basis``; everything else that is told in that basis."""
+"""Rank indices of a core. For each an optimizer may keep a Gram matrix, ``INDEX_gram``, and a basis as columns,
+``INDEX_basis``, which turn with it. Moments are then told in these bases, and stay."""
 SAME = 1e-4
 
 
@@ -24,8 +24,7 @@ def no_companions(parameter: Tensor) -> Sequence[Tensor]:
 def momentum_of(optimizer: Optimizer) -> Callable[[Tensor], Sequence[Tensor]]:
     """Function from a parameter to its first moments, which are rotated with the frame when the gauge is fixed.
 
-    A second moment that is one number per matrix, or that is told in a basis which turns with the frame, is
-    gauge-invariant and stays.
+    A second moment that is one number per matrix is gauge-invariant and stays, and so are moments in bases that turn.
 
     Raises
     ------
@@ -35,7 +34,9 @@ def momentum_of(optimizer: Optimizer) -> Callable[[Tensor], Sequence[Tensor]]:
 
     def companions(parameter: Tensor) -> Sequence[Tensor]:
         state = optimizer.state.get(parameter, {})
-        for name in () if any(f"{index}_basis" in state for index in INDICES) else PER_MATRIX:
+        if any(f"{index}_basis" in state for index in INDICES):
+            return ()
+        for name in PER_MATRIX:
             second = state.get(name)
             # geoopt repeats one number per matrix in every entry, each with its own rounding
             if second is not None and not torch.allclose(second, second[..., :1, :1], rtol=SAME, atol=0):

@@ -62,6 +62,7 @@ class PolarStiefel(EuclideanStiefel):
     outer_first = True
 
     def __new__(cls, outer: int = 1, outer_first: bool = True) -> PolarStiefel:
+        """Leave out geoopt's choice of a metric, which is an argument there."""
         manifold: PolarStiefel = super().__new__(cls)
         return manifold
 

@@ -131,8 +131,6 @@ class RiemannianAdam(FrameStepper, CheckedGroups, geoopt.optim.RiemannianAdam):
         room: Tensor | None,
     ) -> None:
         tangent = projected(manifold, x, gradient, room)
-        if "exp_avg" not in kept:
-            kept["exp_avg"] = torch.zeros_like(tangent)
-        first = kept["exp_avg"].lerp_(tangent, 1 - group["betas"][0])
-        direction, scale = MOMENTS[group["moment"]].direct(manifold, x, tangent, kept, step, group)
-        move(manifold, x, direction, shortened(direction, scale, group["max_angle"]), first, room=tangent)
+        moment = MOMENTS[group["moment"]]
+        direction, scale, carried = moment.direct(manifold, x, tangent, kept, step, group)
+        move(manifold, x, direction, shortened(direction, scale, group["max_angle"]), carried, room=tangent)

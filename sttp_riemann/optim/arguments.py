@@ -278,8 +278,7 @@ def _check_state(optimizer: Any, state_dict: dict[str, Any]) -> dict[str, Any]:
         if key in found and (fault := _fault(*found[key], kept, optimizer.needed)):
             raise ValueError(f"the state of parameter {shown(key)} in state_dict {fault}: is it of this optimizer?")
     completed = [
-        {**{name: own[name] for name in OURS if name in own}, **group}
-        for group, own in zip(saved, groups, strict=True)
+        {**{name: own[name] for name in OURS if name in own}, **group} for group, own in zip(saved, groups, strict=True)
     ]
     return {**state_dict, "param_groups": completed}
 

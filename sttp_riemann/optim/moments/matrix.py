@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from sttp_riemann.optim.moments.moment import Moment, matrix_denominator
+from sttp_riemann.optim.moments.moment import Moment, averaged, matrix_denominator
 
 
 class MatrixMoment(Moment):
@@ -30,6 +30,7 @@ class MatrixMoment(Moment):
     @override
     def direct(
         manifold: Any, x: Tensor, tangent: Tensor, kept: dict[str, Tensor], step: int, group: dict[str, Any]
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        first = averaged(kept, tangent, group)
         denominator = matrix_denominator(manifold, x, tangent, kept, step, group)
-        return kept["exp_avg"], -group["lr"] / (1 - group["betas"][0] ** step) / denominator
+        return first, -group["lr"] / (1 - group["betas"][0] ** step) / denominator, first

@@ -1,4 +1,4 @@
-"""Base class of the ways in which Adam turns the momentum of frames into a step."""
+"""Base class of the ways in which Adam turns gradients of frames into a step."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 class Moment(ABC):
-    """A second moment of frames, and the direction of the step that follows from it.
+    """The moments of frames, and the step that follows from them.
 
     It commutes with gauge moves: frames that are turned in their rank indices, with their state, step in turned
     directions. What it keeps for a frame has the names that `sttp_riemann.frames.momentum` knows, by which gauge fixing
@@ -31,7 +31,7 @@ class Moment(ABC):
     @staticmethod
     @abstractmethod
     def shapes(shape: torch.Size, manifold: Any) -> dict[str, tuple[int, ...]]:
-        """Shapes of what it keeps for a point, apart from the first moment and AMSGrad's maximum.
+        """Shapes of what it keeps for a point, apart from ``exp_avg`` and AMSGrad's maximum.
 
         Parameters
         ----------
@@ -50,7 +50,7 @@ class Moment(ABC):
     @abstractmethod
     def direct(
         manifold: Any, x: Tensor, tangent: Tensor, kept: dict[str, Tensor], step: int, group: dict[str, Any]
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Take in a gradient, and tell where to go.
 
         Parameters
@@ -62,7 +62,7 @@ class Moment(ABC):
         tangent : Tensor
             (B, n, r), their Riemannian gradients.
         kept : dict
-            State by name, each (B, ...); changed in place. ``exp_avg`` holds the first moment already.
+            State by name, each (B, ...); changed in place.
         step : int
             Number of this step, from 1.
         group : dict
@@ -74,7 +74,31 @@ class Moment(ABC):
             (B, n, r), tangent.
         scale : Tensor
             Broadcasts to it; the step is their product.
+        carried : Tensor or None
+            (B, n, r), part of the state that is to be projected to the tangent space where the points end.
         """
+
+
+def averaged(kept: dict[str, Tensor], gradient: Tensor, group: dict[str, Any]) -> Tensor:
+    """First moment, with its bias; its state is updated.
+
+    Parameters
+    ----------
+    kept : dict
+        State, with ``exp_avg`` or without.
+    gradient : Tensor
+        To take in.
+    group : dict
+        Options.
+
+    Returns
+    -------
+    Tensor
+        The state itself.
+    """
+    if "exp_avg" not in kept:
+        kept["exp_avg"] = torch.zeros_like(gradient)
+    return kept["exp_avg"].lerp_(gradient, 1 - group["betas"][0])
 
 
 def entries_in(manifold: Any, x: Tensor, group: dict[str, Any]) -> int:
