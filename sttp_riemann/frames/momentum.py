@@ -10,6 +10,9 @@ from torch.optim import Optimizer
 
 CARRIED = ("exp_avg", "momentum_buffer")
 PER_MATRIX = ("exp_avg_sq", "max_exp_avg_sq")
+INDICES = ("outer", "inner")
+"""Rank indices of a core. For each an optimizer may keep a Gram matrix, ``INDEX_gram``, and a basis as columns,
+``INDEX_basis``, which turn with it. Moments are then told in these bases, and stay."""
 SAME = 1e-4
 
 
@@ -21,7 +24,7 @@ def no_companions(parameter: Tensor) -> Sequence[Tensor]:
 def momentum_of(optimizer: Optimizer) -> Callable[[Tensor], Sequence[Tensor]]:
     """Function from a parameter to its first moments, which are rotated with the frame when the gauge is fixed.
 
-    A second moment that is one number per matrix is gauge-invariant and stays.
+    A second moment that is one number per matrix is gauge-invariant and stays, and so are moments in bases that turn.
 
     Raises
     ------
@@ -31,6 +34,8 @@ def momentum_of(optimizer: Optimizer) -> Callable[[Tensor], Sequence[Tensor]]:
 
     def companions(parameter: Tensor) -> Sequence[Tensor]:
         state = optimizer.state.get(parameter, {})
+        if any(f"{index}_basis" in state for index in INDICES):
+            return ()
         for name in PER_MATRIX:
             second = state.get(name)
             # geoopt repeats one number per matrix in every entry, each with its own rounding
@@ -42,6 +47,27 @@ def momentum_of(optimizer: Optimizer) -> Callable[[Tensor], Sequence[Tensor]]:
         return [state[name] for name in CARRIED if state.get(name) is not None]
 
     return companions
+
+
+def turn_bases_(optimizer: Optimizer, parameter: Tensor, outer: Tensor | None, inner: Tensor | None) -> None:
+    """Carry what an optimizer keeps for the rank indices of a core, in place, after the core was turned.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+        Of the core's parameter, or not.
+    parameter : Tensor
+        The core.
+    outer, inner : Tensor or None
+        (rank, rank): the core became ``outer^T core inner``; None where an index was left alone.
+    """
+    state = optimizer.state.get(parameter, {})
+    for index, move in zip(INDICES, (outer, inner), strict=True):
+        gram, basis = state.get(f"{index}_gram"), state.get(f"{index}_basis")
+        if move is not None and gram is not None:
+            gram.copy_(move.mT @ gram.to(move.dtype) @ move)
+        if move is not None and basis is not None:
+            basis.copy_(move.mT @ basis.to(move.dtype))
 
 
 FRESH = {

@@ -8,7 +8,7 @@ from geoopt.manifolds.stiefel import EuclideanStiefel
 from torch import Tensor, nn
 from typing_extensions import override
 
-from sttp_riemann.checks import check_flag, shown
+from sttp_riemann.checks import check_flag, check_whole, shown
 from sttp_riemann.frames.frame import Frames
 from sttp_riemann.frames.polar import long_polar, nearest_frame, short_root
 from sttp_riemann.trains.contraction import Pull
@@ -20,6 +20,19 @@ class PolarStiefel(EuclideanStiefel):
 
     QR-based retractions depend on the basis of the frame: qf(X Q) is not qf(X) Q. The polar factor does not, so fixing
     the gauge during training leaves the trajectory of the weight unchanged.
+
+    Parameters
+    ----------
+    outer : int
+        Outer rank of frames that are the cores of a tensor train (outer, mode, inner): their rows are its and the
+        mode's. The geometry does not depend on it; optimizers that turn the rank indices of a core do.
+    outer_first : bool
+        Whether the rows run through the outer rank first, slowest, and not through the mode.
+
+    Raises
+    ------
+    ValueError
+        The outer rank is no whole number above 0, or `outer_first` neither True nor False.
 
     Notes
     -----
@@ -44,6 +57,19 @@ class PolarStiefel(EuclideanStiefel):
 
     name = "Stiefel(polar)"
     reversible = False
+    # Manifolds pickled by releases without these attributes have them, too
+    outer = 1
+    outer_first = True
+
+    def __new__(cls, outer: int = 1, outer_first: bool = True) -> PolarStiefel:
+        """Leave out geoopt's choice of a metric, which is an argument there."""
+        manifold: PolarStiefel = super().__new__(cls)
+        return manifold
+
+    def __init__(self, outer: int = 1, outer_first: bool = True) -> None:
+        super().__init__()
+        self.outer = check_whole("outer", outer, "a whole number above 0")
+        self.outer_first = check_flag("outer_first", outer_first)
 
     @override
     def retr(self, x: Tensor, u: Tensor) -> Tensor:
@@ -199,8 +225,11 @@ class RiemannianFrames(Frames):
     def hold(self, k: int, frame: Tensor) -> None:
         self.register_parameter(
             str(k),
-            geoopt.ManifoldParameter(frame.clone(memory_format=torch.contiguous_format), manifold=PolarStiefel()),
+            geoopt.ManifoldParameter(frame.clone(memory_format=torch.contiguous_format), manifold=self._manifold(k)),
         )
+
+    def _manifold(self, k: int) -> PolarStiefel:
+        return PolarStiefel(self.cores[k].outer, self.cores[k].outer_first)
 
     @override
     def tensors(self, k: int) -> tuple[Tensor, ...]:
@@ -226,7 +255,7 @@ class RiemannianFrames(Frames):
     @override
     def restore(self) -> None:
         """Make plain parameters manifold parameters again, in place: optimizers hold references to them."""
-        for parameter in self.parameters(recurse=False):
+        for name, parameter in self._parameters.items():
             if type(parameter) is nn.Parameter:
                 parameter.__class__ = geoopt.ManifoldParameter
-                parameter.manifold = PolarStiefel()  # type: ignore[attr-defined]
+                parameter.manifold = self._manifold(int(name))  # type: ignore[attr-defined]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import nn
@@ -13,7 +13,7 @@ from torch.utils.hooks import RemovableHandle
 from sttp_riemann.checks import check_choice, check_kind, check_number, check_whole
 from sttp_riemann.frames import FRAMES, Frames, frames_kind
 from sttp_riemann.frames.frame import wide_dtype
-from sttp_riemann.frames.momentum import momentum_of, no_companions
+from sttp_riemann.frames.momentum import momentum_of, no_companions, turn_bases_
 from sttp_riemann.layers import SpectralLayer
 from sttp_riemann.model.measures import finite_layers, spectral_layers
 from sttp_riemann.model.pivots import follow, repivot
@@ -83,7 +83,7 @@ def gauge_fix(
     layers = _distinct(finite_layers(model))
     twins = [()] * len(layers) if average is None else _twins(layers, average)
     companions = no_companions if optimizer is None else momentum_of(optimizer)
-    chains = []
+    chains, swept = [], []
     for layer, others in zip(layers, twins, strict=True):
         if not layer.left.canonical:
             sides = (
@@ -95,12 +95,25 @@ def gauge_fix(
             )
             left, right = sides
             chains.append(Chain(layer.shape, left, right))
+            swept.append(layer)
     fix_gauge(chains)
+    if optimizer is not None:
+        _turn_bases(swept, chains, optimizer)
     repivot(layers, margin, optimizer)
     for layer, others in zip(layers, twins, strict=True):
         for other in others:
             follow(layer, other)
     return model
+
+
+@torch.no_grad()
+def _turn_bases(layers: Sequence[SpectralLayer], chains: Sequence[Chain], optimizer: Optimizer) -> None:
+    for layer, chain in zip(layers, chains, strict=True):
+        for frames, rotations in zip((layer.left, layer.right), chain.rotations, strict=True):
+            for k, (outer, inner) in enumerate(rotations):
+                point = frames[k]
+                if point is not None:
+                    turn_bases_(optimizer, point, outer, inner)
 
 
 def register_gauge_fix(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -11,15 +10,17 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from sttp_riemann.optim.angle import shortened
 from sttp_riemann.optim.arguments import CheckedGroups, as_list, checked_options
+from sttp_riemann.optim.moments import MOMENTS
 from sttp_riemann.optim.stepping import FrameStepper, move, projected
 
 
 class RiemannianAdam(FrameStepper, CheckedGroups, geoopt.optim.RiemannianAdam):
     """Adam for models whose parameters are partly frames.
 
-    A frame has a first moment in the tangent space and one second moment per matrix; `torch.optim.Adam` itself steps
-    plain parameters.
+    A frame has a first moment in the tangent space and a second moment that commutes with gauge moves;
+    `torch.optim.Adam` itself steps plain parameters.
 
     Parameters
     ----------
@@ -32,7 +33,7 @@ class RiemannianAdam(FrameStepper, CheckedGroups, geoopt.optim.RiemannianAdam):
     eps : float
         Added to the denominator.
     weight_decay : float
-        L2 penalty on plain parameters. Frames have constant norm and get none.
+        Of plain parameters. Frames have constant norm and get none.
     amsgrad : bool
         Divide by the running maximum of the second moment.
     maximize : bool
@@ -42,17 +43,29 @@ class RiemannianAdam(FrameStepper, CheckedGroups, geoopt.optim.RiemannianAdam):
     match_adam : bool
         Scale a frame's step so that its root mean square entry is about `lr`, as in Adam. Otherwise the Frobenius norm
         of a step is about `lr`, as in geoopt: a step sqrt(n r) times shorter.
+    moment : {"matrix", "polar", "cores"}
+        What becomes of a frame's momentum. "matrix" divides it by one second moment a matrix, as geoopt does. "polar"
+        makes its singular values equal, as Muon does, and keeps the length. "cores" divides each entry by its own
+        second moment, as SOAP does, in the eigenbases of the gradients' Gram moments over the rank indices of a core.
+    decoupled_weight_decay : bool
+        Shrink plain parameters by ``lr * weight_decay`` as `torch.optim.AdamW` does, instead of an L2 penalty.
+    max_angle : float, optional
+        In radians, below pi / 2: no step turns the span of a frame by a larger principal angle. A step whose largest
+        singular value exceeds ``tan(max_angle)`` is shortened to it.
 
     Raises
     ------
     TypeError
         If `params` are not parameters.
     ValueError
-        If an option has the wrong type or is out of range, or a parameter is not a leaf or is in two groups.
+        If an option has the wrong type or is out of range, a parameter is not a leaf or is in two groups, a point of
+        another manifold than `PolarStiefel` has a moment other than "matrix" or a largest angle, or torch's Adam has no
+        decoupled weight decay.
 
     Notes
     -----
-    Becigneul and Ganea 2019; the retraction is that of each parameter's manifold.
+    Becigneul and Ganea 2019; the retraction is that of each parameter's manifold. Each moment is described by its class
+    in `sttp_riemann.optim.moments`.
 
     Examples
     --------
@@ -84,14 +97,27 @@ class RiemannianAdam(FrameStepper, CheckedGroups, geoopt.optim.RiemannianAdam):
         maximize: bool = False,
         foreach: bool | None = None,
         match_adam: bool = True,
+        moment: str = "matrix",
+        decoupled_weight_decay: bool = False,
+        max_angle: float | None = None,
     ) -> None:
         options = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "amsgrad": amsgrad}
-        options = checked_options({**options, "maximize": maximize, "foreach": foreach, "match_adam": match_adam})
-        match_adam = bool(options.pop("match_adam"))
+        options = checked_options({**options, "maximize": maximize, "foreach": foreach})
+        ours = {"match_adam": match_adam, "moment": moment, "max_angle": max_angle}
+        ours = checked_options({**ours, "decoupled_weight_decay": decoupled_weight_decay})
+        # torch gives every group that option where it knows it
+        if ours["decoupled_weight_decay"]:
+            options["decoupled_weight_decay"] = True
         super().__init__(as_list(params), **options)
-        self.defaults["match_adam"] = match_adam
-        for group in self.param_groups:
-            group.setdefault("match_adam", match_adam)
+        self._complete(ours)
+
+    @override
+    def _shapes(self, frame: geoopt.ManifoldParameter, group: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+        return MOMENTS[group["moment"]].shapes(frame.shape, frame.manifold)
+
+    @override
+    def _apart(self, manifold: Any, group: dict[str, Any]) -> tuple[Any, ...]:
+        return (manifold.outer, manifold.outer_first) if MOMENTS[group["moment"]].by_core else ()
 
     @override
     def _step_frames(
@@ -104,15 +130,7 @@ class RiemannianAdam(FrameStepper, CheckedGroups, geoopt.optim.RiemannianAdam):
         group: dict[str, Any],
         room: Tensor | None,
     ) -> None:
-        beta1, beta2 = group["betas"]
         tangent = projected(manifold, x, gradient, room)
-        square = manifold.inner(x, tangent, keepdim=True)
-        if "exp_avg" not in kept:
-            kept.update(exp_avg=torch.zeros_like(tangent), exp_avg_sq=torch.zeros_like(square))
-        first, second = kept["exp_avg"].lerp_(tangent, 1 - beta1), kept["exp_avg_sq"].lerp_(square, 1 - beta2)
-        if group["amsgrad"]:
-            largest = kept.setdefault("max_exp_avg_sq", torch.zeros_like(second))
-            second = torch.maximum(largest, second, out=largest)
-        entries = math.prod(x.shape[x.dim() - manifold.ndim :]) if group["match_adam"] else 1
-        scale = (second / (entries * (1 - beta2**step))).sqrt_().add_(group["eps"]).reciprocal_()
-        move(manifold, x, first, scale.mul_(-group["lr"] / (1 - beta1**step)), first, room=tangent)
+        moment = MOMENTS[group["moment"]]
+        direction, scale, carried = moment.direct(manifold, x, tangent, kept, step, group)
+        move(manifold, x, direction, shortened(direction, scale, group["max_angle"]), carried, room=tangent)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import math
 from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -10,12 +12,20 @@ import geoopt
 import torch
 from torch import Tensor
 
-from sttp_riemann.checks import check_flag, check_number, is_iterable, is_number, shown
+from sttp_riemann.checks import check_choice, check_flag, check_number, is_iterable, is_number, shown
+from sttp_riemann.frames import PolarStiefel
+from sttp_riemann.optim.moments import MOMENTS
 
 NUMBERS = ("lr", "eps", "weight_decay", "momentum")
-FLAGS = ("amsgrad", "maximize", "nesterov", "match_adam")
+FLAGS = ("amsgrad", "maximize", "nesterov", "match_adam", "decoupled_weight_decay")
+OURS = (*FLAGS, "stabilize", "foreach", "moment", "max_angle")
+"""Options that the groups of older releases, or of torch, may lack."""
 PER_ENTRY = ("exp_avg", "momentum_buffer")
 PER_MATRIX = ("exp_avg_sq", "max_exp_avg_sq")
+
+
+_ANGLE = "an angle in radians above 0 and below pi / 2, or None"
+_DECOUPLES = "decoupled_weight_decay" in inspect.signature(torch.optim.Adam).parameters
 
 
 class CheckedGroups:
@@ -53,9 +63,21 @@ class CheckedGroups:
             raise ValueError(f"in the parameter group, {error}") from error
         group = {**param_group, **options, "params": params}
         # torch modifies the dict before checking all of it, and keeps the given one
+        check_points({**self.defaults, **group})
         super().add_param_group(group)  # type: ignore[misc]
         param_group.update(group)
         self.param_groups[-1] = param_group
+
+    def _complete(self, options: dict[str, Any]) -> None:
+        """Add options that torch's class does not know to the defaults and to all groups without them."""
+        self.defaults.update(options)
+        for group in self.param_groups:
+            group.update({**options, **group})
+            check_points(group)
+
+    def _shapes(self, frame: geoopt.ManifoldParameter, group: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+        """Shapes of what it keeps for a frame, where they are not those of the frame."""
+        return {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load a state, as in torch.
@@ -80,6 +102,32 @@ class CheckedGroups:
             super().load_state_dict(state_dict)  # type: ignore[misc]
         finally:
             handle.remove()
+
+
+def check_points(group: Mapping[str, Any]) -> None:
+    """Refuse points of manifolds on which the options of their group have no meaning.
+
+    Parameters
+    ----------
+    group : mapping
+        ``params`` and options.
+
+    Raises
+    ------
+    ValueError
+        A point is not on `PolarStiefel`, and an option is for frames there.
+    """
+    moment = group.get("moment", "matrix")
+    option = f"moment {moment!r}" if not MOMENTS[moment].anywhere else "max_angle"
+    if option == "max_angle" and group.get("max_angle") is None:
+        return
+    for own in group["params"]:
+        point = own[1] if isinstance(own, tuple) else own
+        if isinstance(point, geoopt.ManifoldParameter) and not isinstance(point.manifold, PolarStiefel):
+            raise ValueError(
+                f"{option} is for frames on PolarStiefel, and a point is on {point.manifold.name}: give it a parameter "
+                "group of its own, with moment='matrix' and max_angle=None"
+            )
 
 
 def as_parameters(params: Any) -> Any:
@@ -168,6 +216,13 @@ def checked_options(given: Mapping[str, Any]) -> dict[str, Any]:
             found[name] = check_flag(name, value)
         elif name == "foreach":
             found[name] = None if value is None else check_flag(name, value)
+        elif name == "max_angle":
+            found[name] = None if value is None else check_number(name, value, _ANGLE, math.ulp(0), below=math.pi / 2)
+        elif name == "moment":
+            check_choice(name, value, tuple(MOMENTS))
+            found[name] = value
+    if found.get("decoupled_weight_decay") and not _DECOUPLES:
+        raise ValueError("decoupled_weight_decay needs a newer torch, whose Adam has that option")
     return found
 
 
@@ -200,7 +255,7 @@ def _check_state(optimizer: Any, state_dict: dict[str, Any]) -> dict[str, Any]:
             f"state_dict must have a mapping 'state' and a list 'param_groups' of {len(groups)} groups, like this "
             "optimizer"
         )
-    found: dict[Any, Tensor] = {}
+    found: dict[Any, tuple[Tensor, dict[str, tuple[int, ...]]]] = {}
     for number, (group, own) in enumerate(zip(saved, groups, strict=True)):
         params = group.get("params") if isinstance(group, dict) else None
         if not isinstance(params, list) or len(params) != len(own["params"]) or not all(map(_is_key, params)):
@@ -213,16 +268,17 @@ def _check_state(optimizer: Any, state_dict: dict[str, Any]) -> dict[str, Any]:
             raise ValueError(f"parameter group {number} of state_dict has no {missing[0]!r}: is it of this optimizer?")
         try:
             checked_options(group)
+            check_points({**own, **group, "params": own["params"]})
         except ValueError as error:
             raise ValueError(f"parameter group {number} of state_dict: {error}") from error
-        found.update(zip(params, own["params"], strict=True))
+        whole = {**own, **group}
+        shapes = [optimizer._shapes(p, whole) if isinstance(p, geoopt.ManifoldParameter) else {} for p in own["params"]]
+        found.update(zip(params, zip(own["params"], shapes, strict=True), strict=True))
     for key, kept in state.items():
-        if key in found and (fault := _fault(found[key], kept, optimizer.needed)):
+        if key in found and (fault := _fault(*found[key], kept, optimizer.needed)):
             raise ValueError(f"the state of parameter {shown(key)} in state_dict {fault}: is it of this optimizer?")
-    kept_flags = ("stabilize", "foreach", *FLAGS)
     completed = [
-        {**{name: own[name] for name in kept_flags if name in own}, **group}
-        for group, own in zip(saved, groups, strict=True)
+        {**{name: own[name] for name in OURS if name in own}, **group} for group, own in zip(saved, groups, strict=True)
     ]
     return {**state_dict, "param_groups": completed}
 
@@ -231,11 +287,11 @@ def _is_key(value: Any) -> bool:
     return isinstance(value, int | str)
 
 
-def _fault(parameter: Tensor, kept: Any, needed: tuple[str, ...]) -> str | None:
+def _fault(parameter: Tensor, own: dict[str, tuple[int, ...]], kept: Any, needed: tuple[str, ...]) -> str | None:
     """The fault in the state of a parameter, if any."""
     if not isinstance(kept, Mapping):
         return f"is {shown(kept)}, not a dict"
-    missing = [name for name in needed if name not in kept] if kept else []
+    missing = [name for name in (*needed, *own) if name not in kept] if kept else []
     if missing:
         return f"has no {missing[0]!r}"
     if "step" in kept and not _is_age(kept["step"]):
@@ -243,8 +299,11 @@ def _fault(parameter: Tensor, kept: Any, needed: tuple[str, ...]) -> str | None:
     frame = isinstance(parameter, geoopt.ManifoldParameter)
     whole, single = tuple(parameter.shape), (*parameter.shape[:-2], 1, 1)
     for name, value in kept.items():
-        fitting = (whole,) if name in PER_ENTRY or not frame else (whole, single)
-        if name not in (*PER_ENTRY, *PER_MATRIX) or (name == "momentum_buffer" and value is None):
+        fitting = [whole] if name in PER_ENTRY or not frame else [whole, single]
+        # geoopt repeats one number a matrix in every entry
+        if own.get(name, single) != single:
+            fitting = [own[name]]
+        if name not in (*PER_ENTRY, *PER_MATRIX, *own) or (name == "momentum_buffer" and value is None):
             continue
         if not isinstance(value, Tensor) or not value.is_floating_point() or tuple(value.shape) not in fitting:
             return f"has a {name!r} that does not fit its shape {whole}: {shown(value)}"

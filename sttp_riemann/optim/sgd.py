@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from sttp_riemann.optim.angle import shortened
 from sttp_riemann.optim.arguments import CheckedGroups, as_list, checked_options
 from sttp_riemann.optim.stepping import FrameStepper, move, projected
 
@@ -33,13 +34,16 @@ class RiemannianSGD(FrameStepper, CheckedGroups, geoopt.optim.RiemannianSGD):
         Ascend instead of descend.
     foreach : bool, optional
         Passed on to torch for plain parameters.
+    max_angle : float, optional
+        Largest angle of a step, as in `RiemannianAdam`.
 
     Raises
     ------
     TypeError
         If `params` are not parameters.
     ValueError
-        If an option has the wrong type or is out of range, or a parameter is not a leaf or is in two groups.
+        If an option has the wrong type or is out of range, a parameter is not a leaf or is in two groups, or a point of
+        another manifold than `PolarStiefel` is to have a largest angle.
 
     Notes
     -----
@@ -71,16 +75,15 @@ class RiemannianSGD(FrameStepper, CheckedGroups, geoopt.optim.RiemannianSGD):
         *,
         maximize: bool = False,
         foreach: bool | None = None,
+        max_angle: float | None = None,
     ) -> None:
         given = {"lr": lr, "momentum": momentum, "dampening": dampening, "weight_decay": weight_decay}
         given = checked_options({**given, "nesterov": nesterov})
         if given["nesterov"] and (given["momentum"] == 0 or given["dampening"] != 0):
             raise ValueError("nesterov needs a momentum above 0 and no dampening")
-        options = checked_options({"maximize": maximize, "foreach": foreach})
+        options = checked_options({"maximize": maximize, "foreach": foreach, "max_angle": max_angle})
         super().__init__(as_list(params), **given)
-        self.defaults.update(options)
-        for group in self.param_groups:
-            group.update({**options, **group})
+        self._complete(options)
 
     @override
     def _step_frames(
@@ -96,11 +99,11 @@ class RiemannianSGD(FrameStepper, CheckedGroups, geoopt.optim.RiemannianSGD):
         momentum, rate = group["momentum"], torch.full((), -group["lr"], dtype=x.dtype, device=x.device)
         tangent = projected(manifold, x, gradient, room)
         if not momentum:
-            move(manifold, x, tangent, rate, None)
+            move(manifold, x, tangent, shortened(tangent, rate, group["max_angle"]), None)
             return
         if "momentum_buffer" in kept:
             buffer = kept["momentum_buffer"].mul_(momentum).add_(tangent, alpha=1 - group["dampening"])
         else:
             buffer = kept["momentum_buffer"] = tangent.clone()
         direction = tangent.add(buffer, alpha=momentum) if group["nesterov"] else buffer
-        move(manifold, x, direction, rate, buffer)
+        move(manifold, x, direction, shortened(direction, rate, group["max_angle"]), buffer)

@@ -46,6 +46,10 @@ class FrameStepper:
         """Take step number `step` on frames (B, n, r) and their state, by name, in place."""
         raise NotImplementedError
 
+    def _apart(self, manifold: Any, group: dict[str, Any]) -> tuple[Any, ...]:
+        """What frames of equal shape must have in common to be stepped together, besides the kind of manifold."""
+        return ()
+
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Take one step.
@@ -102,20 +106,21 @@ class FrameStepper:
     def _sort(self, group: dict[str, Any]) -> _Sorted:
         """Split a group's parameters with gradients; done anew only where one of them has changed."""
         looks = [
-            (id(p), type(p), p.shape, p.dtype, p.device, getattr(p, "manifold", None).__class__, p.grad is None)
+            (id(p), type(p), p.shape, p.dtype, p.device, id(getattr(p, "manifold", None)), p.grad is None)
             for p in group["params"]
         ]
-        known = self._known.get(id(group))
-        if known is not None and known.looks == looks:
+        known, moment = self._known.get(id(group)), group.get("moment")
+        if known is not None and known.looks == looks and known.moment == moment:
             return known
         equal: dict[Any, list[geoopt.ManifoldParameter]] = {}
         plain = []
-        for parameter, look in zip(group["params"], looks, strict=True):
+        for parameter in group["params"]:
             if not _is_frame(parameter):
                 plain.append(parameter)
             elif parameter.grad is not None:
-                equal.setdefault(look[2:], []).append(parameter)
-        self._known[id(group)] = _Sorted(looks, plain, list(equal.values()))
+                kind = type(parameter.manifold), *self._apart(parameter.manifold, group)
+                equal.setdefault((parameter.shape, parameter.dtype, parameter.device, kind), []).append(parameter)
+        self._known[id(group)] = _Sorted(looks, moment, plain, list(equal.values()))
         return self._known[id(group)]
 
     def _equal(self, group: dict[str, Any]) -> list[_Stack]:
@@ -262,6 +267,7 @@ class _Sorted(NamedTuple):
     """A group's parameters by what steps them, and what they looked like when they were sorted."""
 
     looks: list[Any]
+    moment: str | None
     plain: list[Tensor]
     equal: list[list[geoopt.ManifoldParameter]]
 

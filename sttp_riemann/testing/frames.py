@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -98,7 +99,7 @@ def _check_numbers(held: Frames, core: Core, where: str) -> None:
     require(
         count == held.components(core), f"{where}: `components` is {held.components(core)}, `tensors` gives {count}"
     )
-    twin = Core(core.outer, core.mode, core.inner, core.reduced)
+    twin = replace(core)
     require(held.key(core) == held.key(twin), f"{where}: `key` differs for equal cores")
     if held.direct:
         require(

@@ -9,8 +9,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from sttp_riemann.frames import FRAMES, Frames
+from sttp_riemann.frames.momentum import momentum_of, turn_bases_
 from sttp_riemann.layers import SpectralLayer
 from sttp_riemann.model.measures import spectral_layers
 from sttp_riemann.model.reparameterize import reparameterize
@@ -108,7 +110,7 @@ def disturb_(model: nn.Module, seed: int = 0, scale: float = 0.3) -> None:
 
 
 @torch.no_grad()
-def turn_(model: nn.Module, seed: int = 0) -> None:
+def turn_(model: nn.Module, seed: int = 0, optimizer: Optimizer | None = None) -> None:
     """Make a random gauge move on every inner bond of every layer; all weights stay unchanged.
 
     Parameters
@@ -117,26 +119,30 @@ def turn_(model: nn.Module, seed: int = 0) -> None:
         A model whose parameters are its frames; changed in place.
     seed : int
         Seed of the rotations.
+    optimizer : Optimizer, optional
+        What it keeps for the frames is carried along.
     """
     generator = torch.Generator().manual_seed(seed)
     for layer in spectral_layers(model).values():
         for train, side in ((layer.shape.left, layer.left), (layer.shape.right, layer.right)):
-            _turn_train_(train, side, generator)
+            _turn_train_(train, side, generator, optimizer)
 
 
-def _turn_train_(train: Train, side: Frames, generator: torch.Generator) -> None:
+def _turn_train_(train: Train, side: Frames, generator: torch.Generator, optimizer: Optimizer | None) -> None:
     move: Tensor | None = None
     for k, core in enumerate(train.cores):
         point = side[k]
         if point is None:
             move = None
             continue
-        if move is not None:
-            point.copy_(absorb(train, core, move, point))
-            move = None
+        outer, move = move, None
         if k + 1 < len(train.cores):
             move = rotation(core.inner, generator).to(point)
-            point.copy_(point @ move)
+        for tensor in (point, *(() if optimizer is None else momentum_of(optimizer)(point))):
+            turned = tensor if outer is None else absorb(outer, tensor, core.outer_first)
+            tensor.copy_(turned if move is None else turned @ move)
+        if optimizer is not None:
+            turn_bases_(optimizer, point, outer, move)
 
 
 def rotation(size: int, generator: torch.Generator) -> Tensor:

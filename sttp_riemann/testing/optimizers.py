@@ -27,7 +27,7 @@ KEPT = 1e-5
 def check_optimizer(make: Maker, plain: Maker | None = None) -> None:
     """Check an optimizer for Riemannian frames.
 
-    Weights move alike in every gauge, from the start and when the gauge is fixed in between; frames stay orthonormal;
+    Weights move alike in every gauge, from the start and when the gauge changes in between; frames stay orthonormal;
     plain parameters move bitwise as in torch; training resumes from a saved state bit for bit; and a gradient that is
     not finite is refused before anything has changed.
 
@@ -63,11 +63,11 @@ def check_optimizer(make: Maker, plain: Maker | None = None) -> None:
 
 def _check_gauge(make: Maker) -> None:
     for spectrum in ("learned", "identity"):
-        straight, turned, fixed = (_model(spectrum=spectrum).double() for _ in range(3))
+        straight, turned, between, fixed = (_model(spectrum=spectrum).double() for _ in range(4))
         before = weights_of(straight)
         turn_(turned)
         require(gap(weights_of(turned), before) < SAME, "a gauge move changed the weights")
-        optimizer = make(fixed.parameters())
+        optimizer, other = make(fixed.parameters()), make(between.parameters())
         _train(straight, make(straight.parameters()), 2 * STEPS)
         _train(turned, make(turned.parameters()), 2 * STEPS)
         require(gap(weights_of(straight), before) > 1e-6, "weights do not move in a step")
@@ -86,6 +86,14 @@ def _check_gauge(make: Maker) -> None:
         require(
             difference < SAME,
             f"fixing the gauge changes what follows: {STEPS} steps later weights are {difference:.1e} apart",
+        )
+        _train(between, other, STEPS)
+        turn_(between, 1, other)
+        _train(between, other, STEPS)
+        difference = gap(weights_of(between), weights_of(straight))
+        require(
+            difference < SAME,
+            f"a gauge move changes what follows: {STEPS} steps later weights are {difference:.1e} apart",
         )
 
 

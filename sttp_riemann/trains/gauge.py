@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -67,9 +68,22 @@ class Turns:
     turned: list[Tensor]
 
 
+class Rotations(NamedTuple):
+    """What the rank indices of a core were turned by: the core became ``outer^T core inner``.
+
+    Attributes
+    ----------
+    outer, inner : Tensor or None
+        (..., rank, rank); None where the index was left alone.
+    """
+
+    outer: Tensor | None
+    inner: Tensor | None
+
+
 def sweep(
     train: Train, cores: Sequence[Tensor], companions: Sequence[Sequence[Tensor]], turns: Turns | None = None
-) -> Tensor | None:
+) -> list[Rotations]:
     """Bring every core that belongs there into St_U, in place, without changing what the train contracts to.
 
     Parameters
@@ -85,9 +99,9 @@ def sweep(
 
     Returns
     -------
-    Tensor or None
-        The last rotation (L, rank, rank) where the last core is in St_U, too, and so passes its gauge through the
-        spectrum: the train now contracts to its old value times this rotation. None if nothing is passed on.
+    list of Rotations
+        For each core, batched as the cores are. Where the last core is in St_U, too, it passes its gauge through the
+        spectrum: the train now contracts to its old value times its last inner rotation.
 
     Notes
     -----
@@ -96,12 +110,13 @@ def sweep(
     turned with them stays tangent.
     """
     move: Tensor | None = None
+    found = []
     for k, (core, matrix, others) in enumerate(zip(train.cores, cores, companions, strict=True)):
         # A momentum kept in lower precision is moved in the frames' own.
         moved = [matrix, *(other.to(matrix.dtype) for other in others)]
-        if move is not None:
-            moved = [absorb(train, core, move, m) for m in moved]
-            move = None
+        outer, move = move, None
+        if outer is not None:
+            moved = [absorb(outer, m, core.outer_first) for m in moved]
             if turns is not None:
                 turns.turned[k] |= turns.turned[k - 1]
         if core.reduced:
@@ -116,7 +131,8 @@ def sweep(
                 set_leading_block_(moved[0], turns.orders[k], leading_block(moved[0], turns.orders[k]).triu_())
         for target, value in zip((matrix, *others), moved, strict=True):
             target.copy_(value)
-    return move
+        found.append(Rotations(outer, move))
+    return found
 
 
 def _pivoted_rotation(matrix: Tensor, turns: Turns, k: int) -> Tensor:
@@ -152,6 +168,8 @@ class Chain:
         With `orders`: as `Turns` takes it.
     turned : tuple of list of bool
         With `orders`: whether the cores left and right have changed; told by `fix_gauge`.
+    rotations : tuple of list of Rotations
+        What the rank indices of the cores left and right were turned by; told by `fix_gauge`.
     """
 
     shape: LayerShape
@@ -160,6 +178,7 @@ class Chain:
     orders: tuple[list[Tensor], list[Tensor]] | None = None
     margin: float | None = None
     turned: tuple[list[bool], list[bool]] = field(default_factory=lambda: ([], []))
+    rotations: tuple[list[Rotations], list[Rotations]] = field(default_factory=lambda: ([], []))
 
 
 @torch.no_grad()
@@ -186,10 +205,16 @@ def fix_gauge(chains: Sequence[Chain]) -> None:
                 received = _receive([passed.get(i) for i in members], stacks[-1])
                 if turns is not None:
                     turns.turned[-1] |= turns.turned[-1].new_tensor(received)
-            move = sweep(train[0], [core[0] for core in stacks], [core[1:] for core in stacks], turns)
-            if move is not None:
-                turned = [True] * len(members) if turns is None else turns.turned[-1].tolist()
-                passed.update((i, m) for i, m, t in zip(members, move, turned, strict=True) if t)
+            made = sweep(train[0], [core[0] for core in stacks], [core[1:] for core in stacks], turns)
+            rotations = [_unbound(r, len(members)) for r in made]
+            for place, i in enumerate(members):
+                found = [own_rotations[place] for own_rotations in rotations]
+                last = found[-1].inner
+                if side == "right":
+                    found[-1] = found[-1]._replace(inner=passed.get(i))
+                elif last is not None and (turns is None or turns.turned[-1][place]):
+                    passed[i] = last
+                chains[i].rotations[number].extend(found)
             for core, stack in zip(zip(*own, strict=True), stacks, strict=True):
                 for targets, values in zip(zip(*core, strict=True), stack, strict=True):
                     torch._foreach_copy_(list(targets), list(values.unbind()))
@@ -207,6 +232,12 @@ def _equal(chains: Sequence[Chain], side: str) -> dict[tuple[Train, object], lis
             key = f"{tensors} {chain.orders is None} {chain.margin}"
             found.setdefault((getattr(chain.shape, side), key), []).append(i)
     return found
+
+
+def _unbound(made: Rotations, count: int) -> list[Rotations]:
+    """Rotations of each train, from those of a batch of them."""
+    outer, inner = ([None] * count if move is None else list(move.unbind()) for move in made)
+    return [Rotations(*pair) for pair in zip(outer, inner, strict=True)]
 
 
 def _turns(chains: Sequence[Chain], side: int, stacks: Sequence[Sequence[Tensor]]) -> Turns | None:

@@ -100,12 +100,16 @@ class Core:
         TT-rank towards the spectrum.
     reduced : bool
         Whether the core lives in St_U (leading block upper triangular) rather than St.
+    outer_first : bool
+        Whether the rows run through the outer rank first, slowest, as left of the spectrum; right of it they run
+        through the mode first.
     """
 
     outer: int
     mode: int
     inner: int
     reduced: bool
+    outer_first: bool = True
 
     @property
     def rows(self) -> int:
@@ -288,7 +292,7 @@ def layer_shape(
     cut = len(out_modes)
     last_left = cut - 1
     left = [Core(ranks[k], n, ranks[k + 1], k != last_left or identity_spectrum) for k, n in enumerate(out_modes)]
-    right = [Core(ranks[cut + k + 1], n, ranks[cut + k], k != 0) for k, n in enumerate(in_modes)]
+    right = [Core(ranks[cut + k + 1], n, ranks[cut + k], k != 0, False) for k, n in enumerate(in_modes)]
     return LayerShape(
         d_out=d_out,
         d_in=columns,
@@ -304,27 +308,25 @@ def _without_identities(cores: Sequence[Core]) -> tuple[Core, ...]:
     return tuple(core for core in cores if not (core.reduced and core.rows == core.inner))
 
 
-def absorb(train: Train, core: Core, move: Tensor, matrix: Tensor) -> Tensor:
+def absorb(move: Tensor, matrix: Tensor, outer_first: bool) -> Tensor:
     """Apply a rotation to the outer rank index of a matricized core.
 
     Parameters
     ----------
-    train : Train
-        The train that the core belongs to.
-    core : Core
-        Shape of the core.
     move : Tensor
         (..., outer, outer); its transpose is applied.
     matrix : Tensor
         (..., rows, columns).
+    outer_first : bool
+        As `Core` has it.
 
     Returns
     -------
     Tensor
         (..., rows, columns).
     """
-    shape = matrix.shape
-    if train.side == "left":
-        return (move.mT @ matrix.reshape(*shape[:-2], core.outer, -1)).reshape(shape)
-    split = matrix.reshape(*shape[:-2], core.mode, core.outer, shape[-1])
+    shape, outer = matrix.shape, move.shape[-1]
+    if outer_first:
+        return (move.mT @ matrix.reshape(*shape[:-2], outer, shape[-2] // outer * shape[-1])).reshape(shape)
+    split = matrix.reshape(*shape[:-2], shape[-2] // outer, outer, shape[-1])
     return (move.mT.unsqueeze(-3) @ split).reshape(shape)

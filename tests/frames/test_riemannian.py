@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import geoopt
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
+import sttp_riemann as sr
 from sttp_riemann.frames import PolarStiefel, RiemannianFrames
 from sttp_riemann.trains.shape import Core
 from tests.strategies import SEEDS, random_frame
@@ -119,3 +124,29 @@ def test_every_frame_is_a_manifold_parameter(dtype: torch.dtype) -> None:
     for k, point in enumerate(held.parameters()):
         assert isinstance(point, geoopt.ManifoldParameter)
         torch.testing.assert_close(held.frame(k, dtype).detach(), frames[k])
+
+
+def _outer_ranks(model: nn.Module) -> list[tuple[int, bool]]:
+    return [(p.manifold.outer, p.manifold.outer_first) for p in model.parameters() if hasattr(p, "manifold")]
+
+
+def test_the_outer_rank_of_a_core_goes_where_its_frame_goes() -> None:
+    model = sr.reparameterize(nn.Linear(36, 24), 6)
+    wanted = [(4, True), (6, True), (3, False), (6, False), (6, False)]
+    assert _outer_ranks(model) == wanted
+    assert _outer_ranks(copy.deepcopy(model)) == wanted
+    assert _outer_ranks(pickle.loads(pickle.dumps(model))) == wanted
+    assert _outer_ranks(model.double()) == wanted
+    other = sr.reparameterize(nn.Linear(36, 24), 6).double()
+    other.load_state_dict(model.state_dict(), assign=True)
+    assert _outer_ranks(other) == wanted
+    sr.convert_frames(model, "householder")
+    assert _outer_ranks(model) == []
+    sr.convert_frames(model, "riemannian")
+    assert _outer_ranks(model) == wanted
+
+
+@pytest.mark.parametrize("outer", [0, -1, 2.5, True, "2"])
+def test_outer_ranks_that_are_no_whole_numbers_are_refused(outer: object) -> None:
+    with pytest.raises(ValueError, match="outer must be a whole number above 0"):
+        PolarStiefel(outer)  # type: ignore[arg-type]

@@ -55,9 +55,18 @@ _OPTIMIZER_ROWS = {
     "weight_decay": o.NUMBER,
     "maximize": v.FLAG,
     "foreach": v.OPTIONAL_FLAG,
+    "max_angle": v.ANGLE,
 }
 FUNCTIONS: dict[str, dict[str, Kind]] = {
-    "RiemannianAdam": {**_OPTIMIZER_ROWS, "betas": o.BETAS, "eps": o.NUMBER, "amsgrad": v.FLAG, "match_adam": v.FLAG},
+    "RiemannianAdam": {
+        **_OPTIMIZER_ROWS,
+        "betas": o.BETAS,
+        "eps": o.NUMBER,
+        "amsgrad": v.FLAG,
+        "match_adam": v.FLAG,
+        "moment": v.choice("matrix", "polar", "cores"),
+        "decoupled_weight_decay": v.FLAG,
+    },
     "RiemannianSGD": {**_OPTIMIZER_ROWS, "momentum": o.NUMBER, "dampening": o.DAMPENING, "nesterov": o.NESTEROV},
     "averaged": {"model": v.MODEL, "decay": v.DECAY},
     "cached": {"model": v.ANY_MODULE},

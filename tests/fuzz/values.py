@@ -248,6 +248,9 @@ EVERY = Kind(same(1, 100, np.int64(3)), {**NO_NUMBERS, **same(0, -1, 0.5, 2.0)})
 DECAY = Kind(
     same(0.999, 0, 0.5, np.float32(0.5)), {**NO_NUMBERS, **same(1, 1.0, -0.1, 2), "tensor": TENSORS["tensor of two"]}
 )
+ANGLE = optional(
+    Kind(same(0.1, 1, np.float32(0.5)), {**NO_NUMBERS, **same(0, -0.1, 1.6), "tensor": TENSORS["tensor of two"]})
+)
 MARGIN = Kind(same(0.1, 0, 1, np.float32(0.5)), {**NO_NUMBERS, **same(-0.1, 2), "tensor": TENSORS["tensor of two"]})
 WEIGHT = Kind(
     {

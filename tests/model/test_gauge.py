@@ -70,7 +70,7 @@ def _turn_gauge(model: nn.Module, seed: int) -> None:
                 inner = train.cores[k].inner
                 q = random_frame(inner, inner, seed + k, dtype=cores[k].dtype)[0]
                 cores[k].copy_(cores[k] @ q)
-                cores[k + 1].copy_(absorb(train, train.cores[k + 1], q, cores[k + 1]))
+                cores[k + 1].copy_(absorb(q, cores[k + 1], train.cores[k + 1].outer_first))
         s, generator = layer.spectrum.data, torch.Generator().manual_seed(seed + number)
         order = torch.randperm(len(s), generator=generator)
         signs = [torch.randint(0, 2, (len(s),), generator=generator).to(s) * 2 - 1 for _ in range(2)]

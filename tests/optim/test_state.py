@@ -15,7 +15,7 @@ from tests.optim.test_steps import OPTIMIZERS, _train
 from tests.strategies import small_network
 
 
-@pytest.mark.parametrize("make", [OPTIMIZERS["adam"], OPTIMIZERS["amsgrad"], OPTIMIZERS["nesterov"]])
+@pytest.mark.parametrize("make", [OPTIMIZERS[n] for n in ("adam", "amsgrad", "polar", "cores", "nesterov")])
 def test_a_state_dict_round_trip_goes_on_bit_for_bit(make) -> None:
     torch.manual_seed(0)
     x, y = torch.randn(16, 3, 8, 8), torch.randn(16, 10)

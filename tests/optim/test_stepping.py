@@ -84,3 +84,15 @@ def test_frames_that_change_their_dtype_or_their_class_between_steps_are_sorted_
     assert points[0].dtype == torch.float64
     for point in (*points, plain):
         torch.testing.assert_close(point.mT @ point, torch.eye(3, dtype=point.dtype), rtol=0, atol=1e-5)
+
+
+def test_cores_of_other_trains_are_stepped_together_until_the_moment_depends_on_the_train():
+    points = frames(2)
+    points[1].manifold = sr.PolarStiefel(outer=2)
+    rows_of_one(points, (0, 1))
+    optimizer = sr.RiemannianAdam(points)
+    optimizer._settle()
+    (group,) = optimizer.param_groups
+    assert [len(stack.points) for stack in optimizer._equal(group)] == [2]
+    group["moment"] = "cores"
+    assert [len(stack.points) for stack in optimizer._equal(group)] == [1, 1]

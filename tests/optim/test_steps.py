@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
+from typing import Any
 
 import geoopt
 import pytest
@@ -30,7 +32,11 @@ PLAIN_ADAM = [
     {"amsgrad": True},
     {"maximize": True},
     {"foreach": True},
+    {"moment": "polar"},
+    {"moment": "cores", "amsgrad": True},
+    {"max_angle": 0.1},
 ]
+PLAIN_ADAMW = [{"weight_decay": 0.1}, {"weight_decay": 0.1, "amsgrad": True, "maximize": True}]
 PLAIN_SGD = [
     {},
     {"momentum": 0.9},
@@ -43,13 +49,16 @@ PLAIN_SGD = [
 @pytest.mark.parametrize(
     ("ours", "torchs", "options"),
     [(sr.RiemannianAdam, torch.optim.Adam, o) for o in PLAIN_ADAM]
+    + [(partial(sr.RiemannianAdam, decoupled_weight_decay=True), torch.optim.AdamW, o) for o in PLAIN_ADAMW]
     + [(sr.RiemannianSGD, torch.optim.SGD, o) for o in PLAIN_SGD],
 )
-def test_plain_parameters_move_exactly_as_torch_moves_them(ours: type, torchs: type, options: dict) -> None:
+def test_plain_parameters_move_exactly_as_torch_moves_them(ours: Any, torchs: type, options: dict) -> None:
     dense = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3))
     x, y = torch.randn(16, 6), torch.randn(16, 3)
     models = []
     for kind in (ours, torchs):
+        if kind is torchs:
+            options = {name: value for name, value in options.items() if name not in ("moment", "max_angle")}
         model = copy.deepcopy(dense)
         groups = [{"params": model[0].parameters()}, {"params": model[2].parameters(), "lr": 3e-3}]
         _train(model, kind(groups, lr=1e-2, **options), 10, x, y)
@@ -185,6 +194,8 @@ def test_a_learning_rate_that_became_infinite_is_refused_before_anything_moves()
 OPTIMIZERS = {
     "adam": lambda p, **o: sr.RiemannianAdam(p, lr=2e-2, betas=(0.9, 0.999), **o),
     "amsgrad": lambda p, **o: sr.RiemannianAdam(p, lr=2e-2, amsgrad=True, **o),
+    "polar": lambda p, **o: sr.RiemannianAdam(p, lr=2e-2, moment="polar", **o),
+    "cores": lambda p, **o: sr.RiemannianAdam(p, lr=2e-2, moment="cores", **o),
     "sgd": lambda p, **o: sr.RiemannianSGD(p, lr=0.02, momentum=0.9, **o),
     "nesterov": lambda p, **o: sr.RiemannianSGD(p, lr=0.02, momentum=0.9, nesterov=True, **o),
     "geoopt adam": lambda p: geoopt.optim.RiemannianAdam(p, lr=5e-2),

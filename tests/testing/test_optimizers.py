@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import geoopt
@@ -18,7 +19,21 @@ PAIRS = {
     "adam": (sr.RiemannianAdam, torch.optim.Adam, {}),
     "adam without its first moment": (sr.RiemannianAdam, torch.optim.Adam, {"betas": (0.0, 0.9)}),
     "amsgrad": (sr.RiemannianAdam, torch.optim.Adam, {"amsgrad": True}),
+    "polar": (partial(sr.RiemannianAdam, moment="polar"), torch.optim.Adam, {}),
+    "cores": (partial(sr.RiemannianAdam, moment="cores"), torch.optim.Adam, {}),
+    "cores without the first moment": (
+        partial(sr.RiemannianAdam, moment="cores"),
+        torch.optim.Adam,
+        {"betas": (0.0, 0.9), "amsgrad": True},
+    ),
+    "decoupled": (
+        partial(sr.RiemannianAdam, decoupled_weight_decay=True),
+        torch.optim.AdamW,
+        {"weight_decay": 0.1},
+    ),
+    "no large angles": (partial(sr.RiemannianAdam, max_angle=5e-3), torch.optim.Adam, {}),
     "sgd": (sr.RiemannianSGD, torch.optim.SGD, {}),
+    "sgd without large angles": (partial(sr.RiemannianSGD, max_angle=5e-4), torch.optim.SGD, {}),
     "sgd with momentum": (sr.RiemannianSGD, torch.optim.SGD, {"momentum": 0.9}),
     "nesterov": (sr.RiemannianSGD, torch.optim.SGD, {"momentum": 0.9, "nesterov": True}),
 }

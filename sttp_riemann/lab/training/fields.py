@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
+import math
 import types
 from collections.abc import Callable, Collection, Iterator
 from functools import cache, cached_property
@@ -122,6 +123,7 @@ Decay = Annotated[float, _from(0, 10**6)]
 Mixup = Annotated[float, Kind("from 0.001 to 1,000, or 0", lambda value: value == 0 or 1e-3 <= value <= 1000)]
 Temperature = Annotated[float, _from(1e-3, 1000)]
 LearningRate = Annotated[float, _above(0, 1e30)]
+Angle = Annotated[float, Kind("above 0 and below pi / 2", lambda value: 0 < value < math.pi / 2)]
 Positive = Annotated[float, _above(0, 10**9)]
 Rank = Annotated[int, _from(1, LARGEST_WHOLE)] | Part
 

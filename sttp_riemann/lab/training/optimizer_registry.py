@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,16 +26,33 @@ class OptimizerRow:
         From a recipe's section ``optimizer`` to the options of both, except ``lr``.
     plain_options : mapping
         Further options of the plain one.
+    frame_options : callable
+        From a recipe's section ``optimizer`` to further options of the Riemannian one.
     """
 
     riemannian: Callable[..., Optimizer]
     plain: Callable[..., Optimizer]
     options: Callable[[Any], dict[str, Any]]
     plain_options: Mapping[str, Any] = field(default_factory=dict)
+    frame_options: Callable[[Any], dict[str, Any]] = lambda settings: {}
+
+
+def _plain_adam(params: Iterable[Any], decoupled_weight_decay: bool = False, **options: Any) -> Optimizer:
+    # Older releases of torch have no such option of Adam
+    return (torch.optim.AdamW if decoupled_weight_decay else torch.optim.Adam)(params, **options)
 
 
 def _adam(settings: Any) -> dict[str, Any]:
-    return {"betas": (settings.betas[0], settings.betas[1]), "weight_decay": settings.weight_decay}
+    betas, decoupled = (settings.betas[0], settings.betas[1]), settings.decoupled_weight_decay
+    return {"betas": betas, "weight_decay": settings.weight_decay, "decoupled_weight_decay": decoupled}
+
+
+def _adam_on_frames(settings: Any) -> dict[str, Any]:
+    return {"moment": settings.moment, "max_angle": settings.max_angle}
+
+
+def _sgd_on_frames(settings: Any) -> dict[str, Any]:
+    return {"max_angle": settings.max_angle}
 
 
 def _sgd(settings: Any) -> dict[str, Any]:
@@ -43,7 +60,7 @@ def _sgd(settings: Any) -> dict[str, Any]:
 
 
 OPTIMIZERS: dict[str, OptimizerRow] = {
-    "adam": OptimizerRow(sr.RiemannianAdam, torch.optim.Adam, _adam, {"fused": True}),
-    "sgd": OptimizerRow(sr.RiemannianSGD, torch.optim.SGD, _sgd, {"fused": True}),
+    "adam": OptimizerRow(sr.RiemannianAdam, _plain_adam, _adam, {"fused": True}, _adam_on_frames),
+    "sgd": OptimizerRow(sr.RiemannianSGD, torch.optim.SGD, _sgd, {"fused": True}, _sgd_on_frames),
 }
 """Optimizers by the name that recipes give them: a new one is one file and one row here."""

@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from sttp_riemann.lab.forms import Each, check_form
 from sttp_riemann.lab.training.optimizer_registry import OPTIMIZERS
 from sttp_riemann.lab.training.recipe import Recipe
+from sttp_riemann.optim.moments import MOMENTS
 
 # What `split_state` returns besides tensors
 _VALUES = {"scalars": Each(float), "without": [int], "groups": [{"params": [int], "lr": float}]}
@@ -23,7 +24,7 @@ def build_optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
     row = OPTIMIZERS[recipe.optimizer.name]
     options = {"lr": recipe.optimizer.lr, **row.options(recipe.optimizer)}
     if recipe.network.riemannian:
-        return row.riemannian(model.parameters(), **options)
+        return row.riemannian(model.parameters(), **options, **row.frame_options(recipe.optimizer))
     return row.plain(model.parameters(), **options, **row.plain_options)
 
 
@@ -90,9 +91,9 @@ def _wanted(parameter: Tensor, group: dict[str, Any]) -> dict[str, torch.Size]:
     frame = isinstance(parameter, geoopt.ManifoldParameter)
     whole, number = parameter.shape, torch.Size()
     if "betas" in group:
-        # One number per frame
-        square = torch.Size([*whole[:-2], 1, 1]) if frame else whole
-        return {"step": number, "exp_avg": whole, "exp_avg_sq": square}
+        manifold = getattr(parameter, "manifold", None)
+        others = MOMENTS[group.get("moment", "matrix")].shapes(whole, manifold) if frame else {"exp_avg_sq": whole}
+        return {"step": number, "exp_avg": whole, **{name: torch.Size(shape) for name, shape in others.items()}}
     momentum = {"momentum_buffer": whole} if group["momentum"] else {}
     return {"step": number, **momentum} if frame else momentum
 

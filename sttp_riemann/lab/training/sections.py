@@ -12,6 +12,7 @@ from sttp_riemann.lab.training import fields as kinds
 from sttp_riemann.lab.training.fields import FOLLOW, Row, option
 from sttp_riemann.lab.training.optimizer_registry import OPTIMIZERS
 from sttp_riemann.lab.training.plain import shown
+from sttp_riemann.optim.moments import MOMENTS
 from sttp_riemann.trains.spectrum import PENALTIES
 
 Method = Literal["dense", "sn", "sr", "svdp", "sttp"]
@@ -21,6 +22,7 @@ Init = Literal["noisy_identity", "orthogonal", "identity", "dense"]
 Modes = Literal["flat", "prime"]
 Recompute = Literal["auto", "always", "never"]
 OptimizerName = Annotated[str, Row("an optimizer", OPTIMIZERS)]
+Moment = Annotated[str, Row("a second moment", MOMENTS)]
 Penalty = Literal["none"] | Annotated[str, Row("a penalty", PENALTIES)]
 GanLoss = Literal["hinge", "non_saturating", "wasserstein", "wasserstein_hinge"]
 Metric = Literal["is", "fid", "kid", "prc", "ppl"]
@@ -125,7 +127,10 @@ class Optimizer:
     betas: list[kinds.Fraction] = option([0.9, 0.999], "Adam: decay of both moments")
     momentum: kinds.Fraction = option(0.9, "SGD: momentum")
     nesterov: bool = option(False, "SGD: Nesterov's momentum")
+    moment: Moment = option("matrix", "Adam on Riemannian frames: matrix, polar or cores", "low_rank")
     weight_decay: kinds.Decay = option(0.0, "weight decay")
+    decoupled_weight_decay: bool = option(False, "Adam: weight decay apart from the gradient, as in AdamW")
+    max_angle: kinds.Angle | None = option(None, "largest angle in radians of a step of Riemannian frames", "low_rank")
     clip: kinds.Positive | None = option(None, "largest norm of the gradient (Riemannian on Riemannian frames)")
     gauge_fix_every: kinds.Every = option(0, "steps between gauge fixings of frames (0: never)", "low_rank")
     skip_bad_steps: kinds.Every = option(
@@ -140,6 +145,11 @@ class Optimizer:
             not self.nesterov or (self.name == "sgd" and self.momentum > 0),
             "nesterov needs optimizer 'sgd' and a momentum above 0",
         )
+        for name, given in (
+            ("moment", self.moment != "matrix"),
+            ("decoupled_weight_decay", self.decoupled_weight_decay),
+        ):
+            require(not given or self.name != "sgd", f"{name} needs optimizer 'adam', not 'sgd'")
 
 
 @dataclass(frozen=True)

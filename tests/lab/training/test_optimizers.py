@@ -70,6 +70,26 @@ def test_a_state_survives_tensors_and_json(name, frames, kind, tiny, model):
             assert type(found["state"][index][key]) is type(value)
 
 
+@pytest.mark.parametrize("moment", ["matrix", "polar", "cores"])
+def test_a_recipe_says_what_becomes_of_momentum_and_a_state_of_it_survives(moment, tiny, model):
+    recipe = tiny(frames="riemannian", moment=moment, max_angle=0.3, weight_decay=0.1, decoupled_weight_decay=True)
+    optimizer = trained(model, recipe, steps=12)
+    group = optimizer.param_groups[0]
+    assert (group["moment"], group["max_angle"], group["decoupled_weight_decay"]) == (moment, 0.3, True)
+    tensors, values = split_state(optimizer)
+    other = build_optimizer(model, recipe)
+    join_state(other, model, {n: t.clone() for n, t in tensors.items()}, json.loads(json.dumps(values)))
+    assert all(torch.equal(tensor, split_state(other)[0][name]) for name, tensor in tensors.items())
+    del tensors[[name for name in tensors if name.endswith(("exp_avg_sq", "inner_gram"))][-1]]
+    with pytest.raises(ValueError, match="is missing"):
+        join_state(build_optimizer(model, recipe), model, tensors, values)
+
+
+def test_decoupled_weight_decay_on_other_frames_is_torchs(tiny, model):
+    optimizer = build_optimizer(model, tiny(frames="householder", decoupled_weight_decay=True, moment="cores"))
+    assert type(optimizer) is torch.optim.AdamW
+
+
 @pytest.mark.parametrize(
     ("rename", "message"),
     [

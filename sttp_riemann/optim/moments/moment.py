@@ -1,0 +1,168 @@
+"""Base class of the ways in which Adam turns gradients of frames into a step."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+
+class Moment(ABC):
+    """The moments of frames, and the step that follows from them.
+
+    It commutes with gauge moves: frames that are turned in their rank indices, with their state, step in turned
+    directions. What it keeps for a frame has the names that `sttp_riemann.frames.momentum` knows, by which gauge fixing
+    carries it.
+
+    Attributes
+    ----------
+    anywhere : bool
+        Whether it serves points of any manifold, and not only frames on `PolarStiefel`.
+    by_core : bool
+        Whether it depends on the outer rank of a frame, so that only frames with equal ones are stepped together.
+    """
+
+    anywhere: ClassVar[bool] = False
+    by_core: ClassVar[bool] = False
+
+    @staticmethod
+    @abstractmethod
+    def shapes(shape: torch.Size, manifold: Any) -> dict[str, tuple[int, ...]]:
+        """Shapes of what it keeps for a point, apart from ``exp_avg`` and AMSGrad's maximum.
+
+        Parameters
+        ----------
+        shape : torch.Size
+            Of the point.
+        manifold : geoopt.Manifold
+            Of the point.
+
+        Returns
+        -------
+        dict
+            By name; ``exp_avg_sq`` is always there.
+        """
+
+    @staticmethod
+    @abstractmethod
+    def direct(
+        manifold: Any, x: Tensor, tangent: Tensor, kept: dict[str, Tensor], step: int, group: dict[str, Any]
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Take in a gradient, and tell where to go.
+
+        Parameters
+        ----------
+        manifold : geoopt.Manifold
+            Of the points.
+        x : Tensor
+            (B, n, r), the points.
+        tangent : Tensor
+            (B, n, r), their Riemannian gradients.
+        kept : dict
+            State by name, each (B, ...); changed in place.
+        step : int
+            Number of this step, from 1.
+        group : dict
+            Options.
+
+        Returns
+        -------
+        direction : Tensor
+            (B, n, r), tangent.
+        scale : Tensor
+            Broadcasts to it; the step is their product.
+        carried : Tensor or None
+            (B, n, r), part of the state that is to be projected to the tangent space where the points end.
+        """
+
+
+def averaged(kept: dict[str, Tensor], gradient: Tensor, group: dict[str, Any]) -> Tensor:
+    """First moment, with its bias; its state is updated.
+
+    Parameters
+    ----------
+    kept : dict
+        State, with ``exp_avg`` or without.
+    gradient : Tensor
+        To take in.
+    group : dict
+        Options.
+
+    Returns
+    -------
+    Tensor
+        The state itself.
+    """
+    if "exp_avg" not in kept:
+        kept["exp_avg"] = torch.zeros_like(gradient)
+    return kept["exp_avg"].lerp_(gradient, 1 - group["betas"][0])
+
+
+def entries_in(manifold: Any, x: Tensor, group: dict[str, Any]) -> int:
+    """Entries of a point whose root mean square a step is to match Adam's in; 1 for geoopt's length.
+
+    Parameters
+    ----------
+    manifold : geoopt.Manifold
+        Of the points.
+    x : Tensor
+        The points.
+    group : dict
+        Options.
+
+    Returns
+    -------
+    int
+    """
+    return math.prod(x.shape[x.dim() - manifold.ndim :]) if group["match_adam"] else 1
+
+
+def averaged_square(kept: dict[str, Tensor], square: Tensor, step: int, group: dict[str, Any]) -> Tensor:
+    """Second moment without bias, AMSGrad's if that is asked for; its state is updated.
+
+    Parameters
+    ----------
+    kept : dict
+        State, with ``exp_avg_sq`` or without.
+    square : Tensor
+        Squares to take in.
+    step : int
+        Number of this step, from 1.
+    group : dict
+        Options.
+
+    Returns
+    -------
+    Tensor
+        Not part of the state.
+    """
+    beta2 = group["betas"][1]
+    if "exp_avg_sq" not in kept:
+        kept["exp_avg_sq"] = torch.zeros_like(square)
+    second = kept["exp_avg_sq"].lerp_(square, 1 - beta2)
+    if group["amsgrad"]:
+        largest = kept.setdefault("max_exp_avg_sq", torch.zeros_like(second))
+        second = torch.maximum(largest, second, out=largest)
+    return second / (1 - beta2**step)
+
+
+def matrix_denominator(
+    manifold: Any, x: Tensor, tangent: Tensor, kept: dict[str, Tensor], step: int, group: dict[str, Any]
+) -> Tensor:
+    """Adam's denominator with one second moment a matrix; takes in the gradient.
+
+    Parameters
+    ----------
+    manifold, x, tangent, kept, step, group
+        As `Moment.direct` takes them.
+
+    Returns
+    -------
+    Tensor
+        (B, 1, 1).
+    """
+    second = averaged_square(kept, manifold.inner(x, tangent, keepdim=True), step, group)
+    return second.div_(entries_in(manifold, x, group)).sqrt_().add_(group["eps"])
