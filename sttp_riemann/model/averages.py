@@ -14,7 +14,7 @@ from typing_extensions import override
 from sttp_riemann.checks import check_kind, check_number
 from sttp_riemann.frames.polar import nearest_frame
 from sttp_riemann.layers import SpectralLayer
-from sttp_riemann.model.measures import spectral_layers
+from sttp_riemann.model.measures import finite_layers, spectral_layers
 from sttp_riemann.model.pivots import follow
 from sttp_riemann.model.weights import distinct
 
@@ -44,11 +44,13 @@ class Averaged(AveragedModel):
         TypeError
             `model` is not a module.
         ValueError
-            `model` is a different network.
+            `model` is a different network, or a frame or spectrum of it is not finite. The average is as it was then.
         """
         check_kind("model", model, nn.Module, "a torch.nn.Module")
         if _shapes(model) != _shapes(self.module):
             raise ValueError("model is not the network being averaged: its parameters or buffers differ")
+        if _layers(model):
+            finite_layers(model)
         for layer, own in zip(_layers(model), _layers(self.module), strict=True):
             follow(layer, own)
         super().update_parameters(model)

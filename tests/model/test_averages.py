@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -94,3 +96,15 @@ def test_the_average_of_another_model_is_refused(network) -> None:
     model, other = sr.reparameterize(network, rank=6), sr.reparameterize(nn.Linear(8, 8), rank=6)
     with pytest.raises(ValueError, match="average is of another model"):
         sr.gauge_fix(model, None, sr.averaged(other))
+
+
+@pytest.mark.parametrize("frames", ["riemannian", "householder"])
+def test_a_network_that_holds_nan_is_refused_and_the_average_stays(frames) -> None:
+    model = sr.reparameterize(nn.Linear(8, 6), rank=2, frames=frames)
+    average = sr.averaged(model, 0.5)
+    before = copy.deepcopy(average.state_dict())
+    with torch.no_grad():
+        next(model.parameters()).fill_(torch.nan)
+    with pytest.raises(ValueError, match="of the model holds NaN"):
+        average.update(model)
+    assert all(torch.equal(value, before[name]) for name, value in average.state_dict().items())

@@ -115,7 +115,7 @@ def test_a_state_of_a_release_without_these_options_loads_as_the_one_moment_it_h
     other = sr.RiemannianAdam(model.parameters())
     other.load_state_dict(state)
     assert other.param_groups[0]["moment"] == "matrix"
-    with pytest.raises(ValueError, match="has no 'inner_gram'"):
+    with pytest.raises(ValueError, match="has no 'outer_gram'"):
         sr.RiemannianAdam(model.parameters(), moment="cores").load_state_dict(state)
 
 
