@@ -13,9 +13,11 @@ from sttp_riemann.files import Lock, refuse_links
 from sttp_riemann.lab.progress import progress
 from sttp_riemann.lab.studies.page import check_shared
 from sttp_riemann.lab.studies.plan import Sweep, plan
+from sttp_riemann.lab.studies.probes import measure
+from sttp_riemann.lab.studies.report import check_report
 from sttp_riemann.lab.studies.runs import Result, find, finish, recipe_of
-from sttp_riemann.lab.studies.study import Study, check_margin, check_report, collect
-from sttp_riemann.lab.studies.variant import Variant, bearing, fields_of, folder_name
+from sttp_riemann.lab.studies.study import Study, check_margin, collect
+from sttp_riemann.lab.studies.variant import Variant, bearing, folder_name
 from sttp_riemann.lab.studies.workers import check_workers, spread
 from sttp_riemann.lab.training.build import build_task
 from sttp_riemann.lab.training.machine import build_accelerator
@@ -42,7 +44,12 @@ def run_folder(recipe: Recipe, output: Path) -> Path:
 
 
 def compare(
-    recipe: Recipe, output: Path, workers: int = 1, sweep: Sweep | None = None, margin: float | None = None
+    recipe: Recipe,
+    output: Path,
+    workers: int = 1,
+    sweep: Sweep | None = None,
+    margin: float | None = None,
+    probes: Sequence[tuple[Recipe, int, Path]] = (),
 ) -> Study:
     """Do all runs of a study that are not done yet, and write the report of all that are in its folder.
 
@@ -59,6 +66,8 @@ def compare(
         Values of further fields; see `plan`. Of several learning rates the best on held-out images is chosen.
     margin : float, optional
         Difference in the first measure that does not matter.
+    probes : sequence of tuple
+        What is probed after all runs; see `sttp_riemann.lab.studies.probes.measure`.
 
     Returns
     -------
@@ -77,37 +86,29 @@ def compare(
     check_report(output)
     _rehearse(runs)
     folders = _folders(runs, output)
-    for folder in folders:
+    for folder in (*folders, *(path.parent for _, _, path in probes)):
         refuse_links(folder, output)
     with Lock(output):
-        several_rates = "lr" in (sweep or {})
         with progress(len(runs), "compare", "run") as bar:
             for index, result in spread(_outcome, list(zip(runs, folders, strict=True)), workers):
                 bar.update()
                 tqdm.write(_line(runs[index], result))
-                if isinstance(result, DivergedError) and not several_rates:
+                if isinstance(result, DivergedError) and "lr" not in (sweep or {}):
                     raise result
-        return report(recipe, output, margin)
-
-
-def report(recipe: Recipe, output: Path, margin: float | None = None) -> Study:
-    """Report all finished runs in the folder of a recipe's study.
-
-    Returns
-    -------
-    Study
-        With its report in `output`.
-    """
-    study = replace(collect([output], recipe.name, margin), name=recipe.name, summary=recipe.summary, folder=output)
-    study.write(output)
-    return study
+        if probes:
+            with progress(len(probes), "probes", "probe") as bar:
+                for _ in spread(measure, probes, workers):
+                    bar.update()
+        study = replace(collect([output], recipe.name, margin), name=recipe.name, summary=recipe.summary, folder=output)
+        study.write(output)
+        return study
 
 
 def _folders(runs: Sequence[Recipe], output: Path) -> list[Path]:
     """Say where each run is: where a finished one of its recipe lies, or else where it belongs."""
     there, _ = find([output]) if output.is_dir() else ([], [])
     # What cannot share a page is told of before anything runs
-    check_shared([*there, *({"recipe": fields_of(run), "folder": run_folder(run, output)} for run in runs)])
+    check_shared([*there, *({"recipe": run.flat(), "folder": run_folder(run, output)} for run in runs)])
     known = {repr(bearing(recipe_of(result))): Path(result["folder"]) for result in there}
     return [known.get(repr(bearing(run)), run_folder(run, output)) for run in runs]
 

@@ -46,8 +46,10 @@ class Comparison:
         subject = f"{self.ours} against {self.other}{where}"
         verdict = self._verdict()
         amount = f"{'ratio' if measure.log else 'difference'} {self._amount(found.mean)}{_points(measure)}"
-        if found.pairs > 1:
+        if not math.isnan(found.low):
             amount += f", 95 % interval {self._amount(found.low)} to {self._amount(found.high)}"
+        elif found.pairs > 1:
+            amount += " in every seed, so that there is no interval"
         rest = "" if found.too_few else f"; p = {found.p:.2g}"
         return f"{subject}: {verdict} ({amount}; {found.pairs} seed{'s' * (found.pairs > 1)}{rest})."
 
@@ -207,7 +209,7 @@ def _times(page: Page) -> list[str]:
         if not gaps:
             continue
         low, high = (math.exp(bound) for bound in interval(gaps))
-        bounds = f" (95 % interval {low:.2f} to {high:.2f})" if len(gaps) > 1 else ""
+        bounds = "" if math.isnan(low) else f" (95 % interval {low:.2f} to {high:.2f})"
         mean = math.exp(sum(gaps) / len(gaps))
         told.append(f"A step of {titles[ours]} takes {mean:.2f} times as long as one of {titles[other]}{bounds}.")
     return told

@@ -46,7 +46,7 @@ class Difference:
     mean : float
         Ours less the other's; NaN without pairs.
     low, high : float
-        Bounds of its 95 % interval (Student's t); NaN for fewer than two pairs.
+        Bounds of its 95 % interval (Student's t); NaN where there is none, see `interval`.
     p : float
         Of a test that the mean is 0, before and, in a `judge`'s answer, after Holm's correction.
     margin : float or None
@@ -99,15 +99,20 @@ def pair(ours: Mapping[Hashable, float], other: Mapping[Hashable, float]) -> lis
     return [ours[seed] - other[seed] for seed in ours if seed in other]
 
 
+def vary(values: Sequence[float]) -> bool:
+    """Whether values differ by more than their rounding."""
+    return len(values) > 1 and float(np.ptp(values)) > ROUNDING * float(np.abs(values).max())
+
+
 def interval(values: Sequence[float]) -> tuple[float, float]:
-    """Give the 95 % interval of a mean; NaN for fewer than two values."""
-    if len(values) < 2:
+    """Give the 95 % interval of a mean; NaN for fewer than two values, or values that do not `vary`.
+
+    A few equal values do not make a mean certain: they say nothing of how far another seed may be from it.
+    """
+    if not vary(values):
         return math.nan, math.nan
-    mean, error = float(np.mean(values)), float(stats.sem(values))
-    if error == 0:
-        return mean, mean
-    low, high = stats.t.interval(1 - LEVEL, len(values) - 1, loc=mean, scale=error)
-    return float(low), float(high)
+    found = stats.ttest_1samp(values, 0.0).confidence_interval(1 - LEVEL)
+    return float(found.low), float(found.high)
 
 
 def flip_signs(differences: Sequence[float], alternative: Alternative = "two-sided") -> float:
@@ -143,15 +148,14 @@ def flip_signs(differences: Sequence[float], alternative: Alternative = "two-sid
 
 
 def mean_test(differences: Sequence[float], alternative: Alternative = "two-sided") -> float:
-    """Test that a mean difference is 0: exactly up to `EXACT` pairs, by Student's t beyond; 1 without pairs."""
+    """Test that a mean difference is 0: exactly up to `EXACT` pairs, by Student's t beyond; 1 without pairs.
+
+    Equal differences are tested by their signs however many there are: t would be infinite, and p no smaller than 0.
+    """
     if not len(differences):
         return 1.0
-    if len(differences) <= EXACT:
-        return flip_signs(differences, alternative)
-    if np.ptp(differences) == 0:
-        # t would be infinite or undefined
-        mean = differences[0]
-        return float(mean == 0 or (alternative == "greater" and mean < 0) or (alternative == "less" and mean > 0))
+    if len(differences) <= EXACT or not vary(differences):
+        return flip_signs(differences[:EXACT], alternative)
     return float(stats.ttest_1samp(differences, 0.0, alternative=alternative).pvalue)
 
 
@@ -190,11 +194,9 @@ def holm(ps: Sequence[float]) -> list[float]:
     >>> holm([0.01, 0.04, 0.02])
     [0.03, 0.04, 0.04]
     """
-    corrected, largest = [0.0] * len(ps), 0.0
-    for place, index in enumerate(sorted(range(len(ps)), key=ps.__getitem__)):
-        largest = max(largest, min(1.0, (len(ps) - place) * ps[index]))
-        corrected[index] = largest
-    return corrected
+    order = np.argsort(ps, kind="stable")
+    corrected = np.maximum.accumulate(np.minimum(1, np.arange(len(ps), 0, -1) * np.asarray(ps)[order]))
+    return [float(p) for p in corrected[np.argsort(order)]]
 
 
 def judge(family: Sequence[Difference]) -> list[Difference]:

@@ -18,22 +18,6 @@ NAMED = ("method", "frames", "spectrum", "penalty", "rank", "budget", "optimizer
 ATTRIBUTES = ("rank", "optimizer", "rate", "start")
 
 
-def fields_of(recipe: Recipe) -> dict[str, Any]:
-    """Give every field of a recipe by its short name."""
-    return recipe.flat()
-
-
-def with_fields(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
-    """Give a recipe with other values of some fields, by their short names.
-
-    Raises
-    ------
-    RecipeError
-        A field is unknown, or the recipe is not valid with them.
-    """
-    return recipe.changed(**changes)
-
-
 def bearing(recipe: Recipe) -> dict[str, Any]:
     """Give the fields that make a run what it is: of a dense network none of those that are about low-rank weights."""
     fields, network = recipe.what_matters(), recipe.network
@@ -91,7 +75,7 @@ class Variant:
         swept : iterable of str
             Further fields in which runs of the study differ.
         """
-        fields, rest = fields_of(recipe), bearing(recipe)
+        fields, rest = recipe.flat(), bearing(recipe)
         found = cls(fields["method"], optimizer=fields["optimizer"], rate=fields["lr"], seed=fields["seed"])
         found = replace(found, swept=tuple((name, json.dumps(rest[name])) for name in swept if name in rest))
         if not recipe.network.low_rank:

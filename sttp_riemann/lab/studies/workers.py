@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from multiprocessing import active_children, get_context, parent_process
 from typing import Any, TypeVar
 
@@ -53,22 +54,30 @@ def spread(function: Callable[..., T], tasks: Sequence[tuple[Any, ...]], workers
     if workers == 1:
         yield from ((index, function(*task)) for index, task in enumerate(tasks))
         return
+    with processes(min(workers, len(tasks))) as pool:
+        try:
+            futures = {pool.submit(_call, imported(), function, *task): index for index, task in enumerate(tasks)}
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+            pool.shutdown()
+        except BrokenProcessPool as error:
+            raise WorkerError(
+                "a worker was killed, perhaps for want of memory: fewer --workers need less; the same command resumes"
+            ) from error
+
+
+@contextmanager
+def processes(count: int) -> Iterator[ProcessPoolExecutor]:
+    """Give a pool of so many fresh processes, and in the end stop those that are still working."""
     others = set(active_children())
-    pool = ProcessPoolExecutor(min(workers, len(tasks)), mp_context=get_context("spawn"), initializer=_begin)
+    pool = ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=_begin)
     try:
-        futures = {pool.submit(_call, imported(), function, *task): index for index, task in enumerate(tasks)}
-        for future in as_completed(futures):
-            yield futures[future], future.result()
-        pool.shutdown()
-    except BrokenProcessPool as error:
-        raise WorkerError(
-            "a worker was killed, perhaps for want of memory: fewer --workers need less; the same command goes on"
-        ) from error
+        yield pool
     finally:
-        # Nothing is left to stop unless something was raised, an interruption from the keyboard included
         pool.shutdown(wait=False, cancel_futures=True)
         for process in set(active_children()) - others:
-            process.terminate()
+            process.kill()
+            process.join()
 
 
 def check_workers(workers: int) -> None:
