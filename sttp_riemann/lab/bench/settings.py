@@ -28,7 +28,7 @@ class Settings:
     device : {"cpu", "cuda"}
         Where.
     rows : sequence of str
-        Keys of `sttp_riemann.lab.bench.run.ROWS`.
+        Keys of `sttp_riemann.lab.bench.run.PARTS`.
     repetitions : int
         Rounds in which the contestants take turns.
     budget : float

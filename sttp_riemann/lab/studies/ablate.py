@@ -38,7 +38,7 @@ def ablate(
     output : Path
         Folder of the study; what it already holds is not done again.
     workers : int
-        How many runs are under way at a time.
+        Number of runs at a time.
     ranks, rates : sequence
         Ranks of all layers, and learning rates, of which each variant's best on held-out images is chosen.
     margin : float, optional
@@ -56,7 +56,7 @@ def ablate(
     Raises
     ------
     ReportedError
-        A setting is out of range, the output cannot be written, or a run cannot be had; what was finished stays.
+        A setting is out of range, the output cannot be written, or a run fails; what is finished stays.
     """
     if recipe.task != "classify":
         raise RecipeError(f"an ablation needs a recipe that classifies, and {recipe.name!r} trains a GAN")

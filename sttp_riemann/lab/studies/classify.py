@@ -1,4 +1,4 @@
-"""What studies of classifiers measure and tell; see `Kind`."""
+"""What studies of classifiers measure and report; see `Kind`."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ def compare(
     margin: float | None = None,
     probes: Sequence[tuple[Recipe, int, Path]] = (),
 ) -> Study:
-    """Do all runs of a study that are not done yet, and write the report of all that are in its folder.
+    """Do the missing runs of a study, and write the report of all runs in its folder.
 
     Parameters
     ----------
@@ -60,8 +60,8 @@ def compare(
     output : Path
         Folder of the study; runs that it already holds are reported, too.
     workers : int
-        How many runs are under way at a time, each in a process of its own. Results are the same for any number;
-        times of steps are not where processes want the same cores.
+        Number of runs at a time, each in a process of its own. Results do not depend on it; times of steps do where
+        processes share cores.
     sweep : mapping, optional
         Values of further fields; see `plan`. Of several learning rates the best on held-out images is chosen.
     margin : float, optional
@@ -78,7 +78,7 @@ def compare(
     ------
     ReportedError
         The output cannot be written, another comparison is in its folder or runs there cannot share a page with these,
-        or a run cannot be had; what was finished stays, and the same command resumes from there.
+        or a run fails; what is finished stays, and the same command resumes from there.
     """
     check_workers(workers)
     check_margin(margin)
@@ -105,16 +105,16 @@ def compare(
 
 
 def _folders(runs: Sequence[Recipe], output: Path) -> list[Path]:
-    """Say where each run is: where a finished one of its recipe lies, or else where it belongs."""
+    """Give each run's folder: that of a finished run of its recipe, or else a new one."""
     there, _ = find([output]) if output.is_dir() else ([], [])
-    # What cannot share a page is told of before anything runs
+    # Runs that cannot share a page are refused before any of them starts
     check_shared([*there, *({"recipe": run.flat(), "folder": run_folder(run, output)} for run in runs)])
     known = {repr(bearing(recipe_of(result))): Path(result["folder"]) for result in there}
     return [known.get(repr(bearing(run)), run_folder(run, output)) for run in runs]
 
 
 def _outcome(recipe: Recipe, folder: Path) -> Result | DivergedError:
-    """Get the result of a run, or what made it diverge, which at some rate every method does."""
+    """Get the result of a run, or the error if it diverged, as every method does at some rate."""
     try:
         return finish(recipe, folder)
     except DivergedError as error:
@@ -122,7 +122,7 @@ def _outcome(recipe: Recipe, folder: Path) -> Result | DivergedError:
 
 
 def _rehearse(runs: Sequence[Recipe]) -> None:
-    """Build what each variant trains, so that one that cannot be built is told of before others have run for hours."""
+    """Build each variant once, so that one that cannot be built is refused before others run for hours."""
     for run in (run for run in runs if run.seed == runs[0].seed):
         build_task(run, build_accelerator(run))
 

@@ -1,4 +1,4 @@
-"""What studies of GANs measure, draw and tell; see `Kind`."""
+"""What studies of GANs measure, draw and report; see `Kind`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How figures of all studies look, and how they are written."""
+"""How all figures look, and how they are written."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class Drawing:
 
 
 def looks(variants: Mapping[str, Variant]) -> dict[str, dict[str, Any]]:
-    """Give each variant, by its title, how its lines look: the one convention of all figures.
+    """Give the looks of each variant, by its title: the one convention of all figures.
 
     The color tells the method, full circles on solid lines are Riemannian frames, hollow squares on dashed lines
     Householder frames, the width tells the spectrum; of several that would look the same, later ones are lighter.

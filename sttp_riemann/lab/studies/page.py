@@ -26,7 +26,7 @@ SHARED = tuple(name for name, field in FIELDS.items() if "page" in field.scope)
 
 @dataclass(frozen=True)
 class Kind:
-    """What studies of one kind measure, draw and tell.
+    """What studies of one kind measure, draw and report.
 
     Attributes
     ----------
@@ -68,7 +68,7 @@ class Page:
     variants : mapping
         By title, in the order of the table; without seed, and without the rate where that is chosen.
     told : frozenset of str
-        Which attributes of variants titles tell; see `Variant.title`.
+        Attributes that titles show; see `Variant.title`.
     """
 
     kind: Kind

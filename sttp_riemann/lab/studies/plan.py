@@ -81,12 +81,12 @@ def _variants(recipe: Recipe, method: str) -> Iterable[tuple[Any, ...]]:
 
 
 def read_sweep(texts: Sequence[str]) -> dict[str, list[Any]]:
-    """Read what the command line says of a sweep, such as ``lr=1e-3,3e-3``.
+    """Read a sweep from the command line, such as ``lr=1e-3,3e-3``.
 
     Raises
     ------
     RecipeError
-        A text is no field with its values, or names one twice.
+        A text is not a field with its values, or names one twice.
 
     Examples
     --------

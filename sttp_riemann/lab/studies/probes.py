@@ -1,4 +1,4 @@
-"""What is measured of a variant beside its accuracy: conditioning, gradients, drift; kept in files beside the runs."""
+"""Probes of a variant: conditioning, gradients, drift; kept in files beside the runs."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def probe_path(recipe: Recipe, output: Path) -> Path:
 
 
 def measure(recipe: Recipe, drift_steps: int, path: Path) -> None:
-    """Probe a recipe and write what was found, unless that is there.
+    """Probe a recipe and write what was found, unless the file exists.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def measure(recipe: Recipe, drift_steps: int, path: Path) -> None:
 
 
 def attach(results: Sequence[Mapping[str, Any]], paths: Sequence[Path]) -> list[dict[str, Any]]:
-    """Give results with what was probed of their variant and seed under ``probe``, where folders hold that.
+    """Give results with the probe of their variant and seed under ``probe``, where folders hold one.
 
     Raises
     ------

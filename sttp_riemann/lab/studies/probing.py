@@ -91,7 +91,7 @@ def condition(values: Tensor) -> float:
 
 @dataclass(frozen=True)
 class Probe:
-    """What was seen along one run.
+    """What was observed along one run.
 
     Attributes
     ----------
@@ -113,12 +113,12 @@ class Probe:
 
 
 def probe(recipe: Recipe) -> Probe:
-    """Train as a recipe says, in a folder that is then deleted, and look on.
+    """Train as a recipe says, in a temporary folder, and observe the run.
 
     Parameters
     ----------
     recipe : Recipe
-        Of a low-rank classifier. The layer looked at is the one before the last.
+        Of a low-rank classifier. The probed layer is the last but one.
 
     Returns
     -------

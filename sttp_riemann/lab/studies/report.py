@@ -144,7 +144,7 @@ class Report:
 
 
 def check_report(folder: Path) -> None:
-    """Refuse a folder that a report could not be written to, before the long part.
+    """Refuse a folder that the report cannot be written to, before the long part.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Finished runs: how they are had, read and found."""
+"""Finished runs: how to get, read and find them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _OF_GAN = {
 
 
 def read_result(folder: Path) -> Result | None:
-    """Read the result in a run's folder; None where the run has not ended.
+    """Read the result in a run's folder; None while the run has not ended.
 
     Raises
     ------
@@ -93,7 +93,7 @@ def finish(recipe: Recipe, folder: Path) -> Result:
     Raises
     ------
     ReportedError
-        The run cannot be had, or the folder holds another; see `Trainer`.
+        The run fails, or the folder holds another; see `Trainer`.
     """
     result = read_result(folder)
     if result is None:
@@ -136,7 +136,7 @@ def find(paths: Sequence[Path]) -> tuple[list[Result], list[str]]:
 
 
 def _finished(folder: Path) -> Result:
-    """Read the result of a run; what is no such is refused with the reason."""
+    """Read the result of a run; anything else is refused with the reason."""
     result = read_result(folder)
     if result is None:
         kind = "is not finished" if checkpoints(folder) else "holds no run"

@@ -1,4 +1,4 @@
-"""What paired runs allow to say: differences with intervals, exact tests, and verdicts over a family of them.
+"""What paired runs show: differences with intervals, exact tests, and verdicts over a family of them.
 
 Runs of two variants are paired by their seed, which decides the start and the order of the data.
 
@@ -7,8 +7,8 @@ Notes
 Up to `EXACT` pairs a difference is tested by flipping signs: if the variants are the same, each pair's difference could
 as well have the other sign, and p is the share of all sign patterns whose mean is at least as far from 0. That assumes
 nothing of the distribution, and costs resolution: of n pairs no p is below 2 / 2^n. Holm's method multiplies the
-smallest p of a family of m comparisons by m, so that no difference can be told from fewer than log2(2 m / 0.05) pairs:
-6 for one comparison, 7 for two, 8 for up to six. `fewest_pairs` tells the number, and a family is kept small: one
+smallest p of a family of m comparisons by m, so that no difference is found with fewer than log2(2 m / 0.05) pairs:
+6 for one comparison, 7 for two, 8 for up to six. `fewest_pairs` gives the number, and a family is kept small: one
 measure, and only the comparisons that the study is made for.
 """
 
@@ -78,12 +78,12 @@ class Difference:
 
     @property
     def too_few(self) -> bool:
-        """Whether there are too few pairs to tell any difference."""
+        """Whether there are too few pairs to find any difference."""
         return self.pairs < fewest_pairs(self.comparisons)
 
 
 def fewest_pairs(comparisons: int) -> int:
-    """Give the number of pairs from which on the smallest p of a family can stay below `LEVEL`.
+    """Give the fewest pairs with which the smallest p of a family can be below `LEVEL`.
 
     Examples
     --------
@@ -123,12 +123,12 @@ def flip_signs(differences: Sequence[float], alternative: Alternative = "two-sid
     differences : sequence of float
         Of pairs; at most `EXACT` are sensible.
     alternative : {"two-sided", "greater", "less"}
-        What the mean is suspected to be.
+        What the mean may be instead of 0.
 
     Returns
     -------
     float
-        Share of the patterns whose sum is at least as extreme as the one that was seen.
+        Share of the patterns whose sum is at least as extreme as the observed one.
 
     Examples
     --------
@@ -186,7 +186,7 @@ def difference(differences: Sequence[float], margin: float | None = None) -> Dif
 
 
 def holm(ps: Sequence[float]) -> list[float]:
-    """Correct the p of a family by Holm's method, so that all claims at once are wrong with a chance of `LEVEL`.
+    """Correct the p of a family by Holm's method, so that any claim at all is wrong with a chance of `LEVEL` at most.
 
     Examples
     --------
@@ -210,7 +210,7 @@ def judge(family: Sequence[Difference]) -> list[Difference]:
     Returns
     -------
     list of Difference
-        The same with what their verdicts may rest on.
+        The same, with corrected p.
     """
     ps, equivalents = holm([d.p for d in family]), holm([d.p_equivalent for d in family])
     return [

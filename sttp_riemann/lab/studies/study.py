@@ -23,7 +23,7 @@ from sttp_riemann.lab.studies.runs import Result, find, recipe_of
 from sttp_riemann.lab.studies.variant import bearing
 
 KINDS: dict[str, Kind] = {"classify": CLASSIFY, "gan": GAN}
-"""What studies of each task measure, draw and tell."""
+"""What studies of each task measure, draw and report."""
 # Of one machine, or said by the rows of the table
 HIDDEN = {"name", "summary", "output", "data_root", "extractor_weights", "method", "frames", "seed", "paper"}
 HIDDEN |= {"methods", "paths", "spectra", "ranks", "seeds", "recompute", "download", "keep", "tensorboard"}
@@ -136,7 +136,7 @@ def collect(paths: Sequence[Path], name: str, margin: float | None = None) -> St
 
 
 def check_margin(margin: float | None) -> None:
-    """Refuse a margin within which nothing can be.
+    """Refuse a margin that is not positive and finite.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Many runs, one after another or in several processes."""
+"""Many calls, one after another or in several processes."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ def spread(function: Callable[..., T], tasks: Sequence[tuple[Any, ...]], workers
     Yields
     ------
     int
-        Place in `tasks`, in the order in which they are done.
+        Place in `tasks`, in the order of completion.
     T
         What the function gave.
 
     Raises
     ------
     RecipeError
-        There can be no such number of workers.
+        The number of workers is not possible.
     WorkerError
         A worker was killed.
     Exception
-        What the function raises, as soon as it does: other calls under way are then stopped.
+        What the function raises; the other calls are then stopped.
     """
     check_workers(workers)
     if workers == 1:
@@ -81,7 +81,7 @@ def processes(count: int) -> Iterator[ProcessPoolExecutor]:
 
 
 def check_workers(workers: int) -> None:
-    """Refuse a number of workers that cannot be.
+    """Refuse a number of workers that is not possible.
 
     Raises
     ------
@@ -95,14 +95,14 @@ def check_workers(workers: int) -> None:
 
 
 def _call(modules: Sequence[str], function: Callable[..., T], *task: Any) -> T:
-    """Call a function in a worker that has the rows which the parent has."""
+    """Call a function in a worker that has the parent's rows."""
     import_installed()
     import_modules(modules)
     return function(*task)
 
 
 def _begin() -> None:
-    """Leave an interruption to the parent, and end with it however it ends."""
+    """Leave interruptions to the parent, and end when it ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
