@@ -17,7 +17,6 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
 from typing import Literal
 
 import numpy as np
@@ -137,7 +136,8 @@ def flip_signs(differences: Sequence[float], alternative: Alternative = "two-sid
     0.03125
     """
     values: NDArray[np.float64] = np.asarray(differences, dtype=float)
-    sums = np.array(list(product((1.0, -1.0), repeat=len(values)))) @ values
+    patterns = np.arange(2 ** len(values))[:, None] >> np.arange(len(values)) & 1
+    sums = (1 - 2 * patterns) @ values
     slack = ROUNDING * float(np.abs(values).sum())
     extreme = {
         "two-sided": np.abs(sums) >= abs(values.sum()) - slack,

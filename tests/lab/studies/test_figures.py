@@ -63,7 +63,7 @@ def test_over_compression_every_rank_is_a_point_and_every_path_a_line():
     axes, times = visible(drawn.figure)
     assert (axes.get_ylabel(), times.get_ylabel()) == ("test accuracy (%)", "step (ms)")
     assert {text.get_text() for text in axes.texts} == {"2", "8"}
-    assert sum("Z 6.00 %" in tip for tip in drawn.tips.values()) == 2 * 4
+    assert sum("Z 6.00 %: mean" in tip for tip in drawn.tips.values()) == 2 * 4
     assert len([line for line in axes.lines if line.get_linestyle() == ":"]) == 1
     assert points(found) is None
 
