@@ -5,15 +5,16 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sttp_riemann.lab.bench.calls import count_calls, count_frame_calls
-from sttp_riemann.lab.bench.variants import STTP, SVDP
+from sttp_riemann.lab.bench.cores import all_frames
+from sttp_riemann.lab.bench.networks import STTP, SVDP
+from sttp_riemann.lab.bench.race import count_calls
 
 
-@pytest.mark.parametrize("variant", [*SVDP, *STTP], ids=lambda variant: variant.name)
-def test_operator_calls_do_not_grow_with_the_number_of_equal_blocks(variant):
-    few = count_frame_calls(variant, 2, "cpu")
-    assert min(few) > 0
-    assert count_frame_calls(variant, 16, "cpu") == few
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+@pytest.mark.parametrize("form", [*SVDP, *STTP], ids=lambda form: form.name)
+def test_operator_calls_do_not_grow_with_the_number_of_equal_blocks(form, direction):
+    few, many = (count_calls(all_frames(form, blocks, "cpu", direction)) for blocks in (2, 16))
+    assert many == few > 0
 
 
 def test_operators_count_and_views_do_not():

@@ -124,7 +124,8 @@ def report(runs: Sequence[str | Path], *, output: str | Path = "runs/report", ma
     ReportedError
         What was asked cannot be done; the message says why.
     """
-    from sttp_riemann.lab.studies.study import check_report, collect
+    from sttp_riemann.lab.studies.report import check_report
+    from sttp_riemann.lab.studies.study import collect
 
     check_report(Path(output))
     study = collect([Path(run) for run in runs], Path(output).name, margin)

@@ -22,7 +22,7 @@ def test_compare_gives_table_figures_and_findings(tmp_path):
     assert list(study.table.start) == ["", "identity", "orthogonal", "identity", "orthogonal"]
     assert "points" in study.figures
     assert study.findings
-    assert study._repr_html_().startswith("<h2>digits</h2>")
+    assert study._repr_html_().startswith("<h1>digits</h1>")
     assert (tmp_path / "runs" / "digits" / "report.html").exists()
 
 

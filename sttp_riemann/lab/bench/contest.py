@@ -1,11 +1,14 @@
-"""A contest: several ways to do one job, and what measuring them gave."""
+"""A contest: several ways to do one job, and the rows that measuring them gives."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 Run = Callable[[], object]
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -15,12 +18,11 @@ class Contestant:
     Attributes
     ----------
     name : str
-        For the reader.
+        For readers.
     build : callable
-        Sets the job up and returns what does it once. A module's function or a `functools.partial` of one, as it may
-        have to travel to another process.
+        Sets the job up and returns what does it once. It must be picklable, as it may run in another process.
     guarded : bool
-        Whether it may take minutes or more memory than there is, so that it is tried in a process of its own first.
+        Whether it may take minutes or more memory than there is, so that a process of its own tries it first.
     missing : str
         Why it cannot take part, and the remedy; empty where it can.
     """
@@ -33,31 +35,30 @@ class Contestant:
 
 @dataclass(frozen=True)
 class Contest:
-    """Contestants that take turns at one job; ratios are to the one named `reference`."""
+    """Contestants that take turns at one job; ratios are relative to the first."""
 
     case: str
     contestants: tuple[Contestant, ...]
-    reference: str
 
 
-@dataclass(frozen=True)
-class Entry:
-    """A cell of a table.
+def row(
+    contest: Contest, contestant: Contestant, value: float = math.nan, turn: int | None = None, note: str = "",
+    capped: bool = False,
+) -> Row:  # fmt: skip
+    """Give one measurement as a row of the benchmark's table.
 
-    Attributes
+    Parameters
     ----------
-    case, name : str
-        Its row and its column.
-    value : float or None
-        What was measured, in seconds, bytes or calls; None where nothing was.
-    ratio : float or None
-        Relative to the reference of the row; None for that itself.
+    contest, contestant
+        What was measured.
+    value : float
+        Seconds, bytes or calls; NaN where nothing was measured.
+    turn : int, optional
+        The round, within which contestants are compared; None for a measurement outside of all rounds.
     note : str
-        What there is to say instead of the value, or along with it.
+        A remark beside the value, or instead of it.
+    capped : bool
+        Whether the contestant was stopped at `value` and would have taken more.
     """
-
-    case: str
-    name: str
-    value: float | None = None
-    ratio: float | None = None
-    note: str = ""
+    found = {"case": contest.case, "contestant": contestant.name, "round": turn, "value": value}
+    return {**found, "note": note, "capped": capped}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
@@ -29,11 +28,11 @@ class Settings:
     device : {"cpu", "cuda"}
         Where.
     rows : sequence of str
-        Keys of `sttp_riemann.lab.bench.sections.SECTIONS`.
+        Keys of `sttp_riemann.lab.bench.run.PARTS`.
     repetitions : int
-        Rounds in which the contestants of a row take turns.
+        Rounds in which the contestants take turns.
     budget : float
-        Seconds that one contestant may take in a row, all rounds together.
+        Seconds that one contestant may take in a contest, all rounds together.
     quick : bool
         Tiny shapes, to see that everything runs; times then mean nothing.
     compile : bool
@@ -42,7 +41,7 @@ class Settings:
     Raises
     ------
     BenchError
-        If a value is out of range, or there is no such device.
+        A value is out of range, or there is no such device.
     """
 
     device: str = "cpu"
@@ -53,29 +52,14 @@ class Settings:
     compile: bool = False
 
     def __post_init__(self) -> None:
-        if self.device not in DEVICES:
-            raise BenchError(f"unknown device {self.device!r}: choose one of {', '.join(DEVICES)}")
+        for name, asked, known in (("device", [self.device], DEVICES), ("row", self.rows, ROWS)):
+            if unknown := [value for value in asked if value not in known]:
+                raise BenchError(f"unknown {name} {unknown[0]!r}: choose from {', '.join(known)}")
+        if not self.rows:
+            raise BenchError(f"no row is asked for: choose from {', '.join(ROWS)}")
         if self.device == "cuda" and not torch.cuda.is_available():
             raise BenchError("device 'cuda' is asked for and torch finds none: use --device cpu")
-        unknown = [row for row in self.rows if row not in ROWS]
-        if unknown or not self.rows:
-            asked = f"unknown row {unknown[0]!r}" if unknown else "no row is asked for"
-            raise BenchError(f"{asked}: choose some of {', '.join(ROWS)}")
         if self.repetitions < 1:
             raise BenchError(f"repetitions must be at least 1, not {self.repetitions}")
         if not self.budget > 0:
             raise BenchError(f"budget must be a positive number of seconds, not {self.budget}")
-
-
-def check_output(output: Path) -> None:
-    """See to it that a report can be written there, before hours go into measuring.
-
-    Raises
-    ------
-    BenchError
-        If it is no Markdown file, or a folder of that name is in the way.
-    """
-    if output.suffix != ".md":
-        raise BenchError(f"output must be a Markdown file, such as benchmarks.md, not {str(output)!r}")
-    if output.is_dir():
-        raise BenchError(f"output {str(output)!r} is a folder: name a file")

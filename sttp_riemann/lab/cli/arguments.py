@@ -105,14 +105,14 @@ COMMANDS: dict[str, tuple[str, str | None, dict[str, Any]]] = {
     ),
     "recipes": ("List the shipped recipes.", None, {}),
     "bench": (
-        "Measure frames, optimizer and training steps against the peers; write a table and figures.",
+        "Measure frames, optimizer and training steps against the peers; write results.csv, figures and a report.",
         None,
         {
             "--device": (Literal[DEVICES], "where to compute"),  # type: ignore[valid-type]
             "--rows": (list[Literal[ROWS]], "what to measure; all by default"),  # type: ignore[valid-type]
             "--repetitions": (Count, "rounds in which the contestants take turns; 15 by default"),
             "--budget": (Positive, "seconds for one contestant in a row; 30 by default"),
-            "--output": (FilePath, "the report, a .md file; runs/benchmarks.md by default"),
+            "--output": (FilePath, "folder to write to; runs/bench by default"),
             "--quick": (None, "tiny shapes, to check that everything runs", FLAG),
             "--compile": (None, "pass networks through torch.compile", FLAG),
         },

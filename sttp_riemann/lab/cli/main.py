@@ -95,7 +95,7 @@ def _ablate(arguments: Namespace) -> None:
 
 
 def _tell_study(study: Study) -> None:
-    from sttp_riemann.lab.studies.study import HTML
+    from sttp_riemann.lab.studies.report import HTML
 
     print(f"\n{study}\n\nreport: {study.folder}/{HTML}")
     if study.skipped:
@@ -120,10 +120,11 @@ def _recipes(arguments: Namespace) -> None:
 
 def _bench(arguments: Namespace) -> None:
     from sttp_riemann.lab.bench.run import bench
+    from sttp_riemann.lab.studies.report import HTML
 
     given = dict(vars(arguments))
-    output = Path(given.pop("output", "runs/benchmarks.md"))
-    print(f"report: {bench(Settings(**given), output)}")
+    output = Path(given.pop("output", "runs/bench"))
+    print(f"report: {bench(Settings(**given), output).folder}/{HTML}")
 
 
 def _compress(arguments: Namespace) -> None:

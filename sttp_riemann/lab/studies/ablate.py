@@ -7,14 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from sttp_riemann.errors import RecipeError
-from sttp_riemann.files import Lock, refuse_links
-from sttp_riemann.lab.progress import progress
-from sttp_riemann.lab.studies.ablation.probes import measure, probe_path
-from sttp_riemann.lab.studies.compare import compare, report
+from sttp_riemann.lab.studies.compare import compare
 from sttp_riemann.lab.studies.plan import plan
+from sttp_riemann.lab.studies.probes import probe_path
 from sttp_riemann.lab.studies.study import Study
-from sttp_riemann.lab.studies.variant import fields_of, with_fields
-from sttp_riemann.lab.studies.workers import spread
 from sttp_riemann.lab.training.recipe import Recipe
 from sttp_riemann.lab.training.sections import LOW_RANK
 
@@ -42,7 +38,7 @@ def ablate(
     output : Path
         Folder of the study; what it already holds is not done again.
     workers : int
-        How many runs are under way at a time.
+        Number of runs at a time.
     ranks, rates : sequence
         Ranks of all layers, and learning rates, of which each variant's best on held-out images is chosen.
     margin : float, optional
@@ -60,7 +56,7 @@ def ablate(
     Raises
     ------
     ReportedError
-        A setting is out of range, the output cannot be written, or a run cannot be had; what was finished stays.
+        A setting is out of range, the output cannot be written, or a run fails; what is finished stays.
     """
     if recipe.task != "classify":
         raise RecipeError(f"an ablation needs a recipe that classifies, and {recipe.name!r} trains a GAN")
@@ -72,14 +68,8 @@ def ablate(
         raise RecipeError(f"an ablation compares {' and '.join(LOW_RANK)}: name one in methods")
     if len(rates) > 1 and not recipe.evaluation.validation:
         raise RecipeError("learning rates are chosen by held-out images: set validation to a share such as 0.2")
-    recipe = with_fields(recipe, {"methods": methods, "ranks": {method: list(ranks) for method in methods}})
-    compare(recipe, output, workers, {"lr": list(rates)}, margin)
-    options = {**fields_of(recipe)["network_options"], **probe_options}
-    probed = [with_fields(run, {"network_options": options}) for run in plan(recipe)]
-    with Lock(output), progress(len(probed), "probes", "probe") as bar:
-        for run in probed:
-            refuse_links(probe_path(run, output).parent, output)
-        tasks = [(run, drift_steps, probe_path(run, output)) for run in probed]
-        for _ in spread(measure, tasks, workers):
-            bar.update()
-        return report(recipe, output, margin)
+    recipe = recipe.changed(methods=methods, ranks={method: list(ranks) for method in methods})
+    options = {**recipe.flat()["network_options"], **probe_options}
+    probed = [run.changed(network_options=options) for run in plan(recipe)]
+    probes = [(run, drift_steps, probe_path(run, output)) for run in probed]
+    return compare(recipe, output, workers, {"lr": list(rates)}, margin, probes)

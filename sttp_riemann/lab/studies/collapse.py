@@ -1,4 +1,4 @@
-"""When a run collapsed, and which layer of the discriminator went with it."""
+"""When a run collapsed, and which layer of the discriminator with it."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ class Collapse:
     Attributes
     ----------
     step : int
-        The first evaluation from which on diversity is lost; the first of all where it was never there.
+        First evaluation from which diversity is lost for good.
     diversity, before : float
-        What is left at that step, and the most that there was before it.
+        What is left at that step, and the most up to then.
     layer : str or None
         The layer whose stable rank fell most while its spectral norm grew; None where there is none: samples have then
         collapsed for a reason other than the spectrum of a layer.
     layer_step : int
-        When that layer had gone; 0 where there is none.
+        When that layer's spectrum had collapsed; 0 where there is none.
     spectral_norm, stable_rank : tuple of float
         Of that layer's trained weight, at the first evaluation and at that step; zeros where there is none.
     """
@@ -68,7 +68,7 @@ def detect(records: Sequence[Mapping[str, Any]]) -> Collapse | None:
     Returns
     -------
     Collapse or None
-        None for a run whose diversity is there at the end.
+        None for a run that still has diversity at its end.
     """
     values = [record["figures"]["diversity"] for record in records]
     # A generator that has just begun makes samples that are alike, too: only what is lost at the end counts
@@ -79,7 +79,7 @@ def detect(records: Sequence[Mapping[str, Any]]) -> Collapse | None:
 
 
 def _with_layer(records: Sequence[Mapping[str, Any]], index: int, diversity: float, before: float) -> Collapse:
-    """Name the layer that went first: at the collapse or, where that was at the very start, while it lasted."""
+    """Name the layer whose spectrum collapsed first, at the collapse or after it."""
     for record in records[index:]:
         layer = _fallen(records[0]["layers"], record["layers"])
         if layer is not None:
@@ -90,7 +90,7 @@ def _with_layer(records: Sequence[Mapping[str, Any]], index: int, diversity: flo
 
 
 def _fallen(then: Layers, now: Layers) -> str | None:
-    """Name the layer whose stable rank has fallen most of those whose norm has grown; None where there is none."""
+    """Name the layer whose norm grew and whose stable rank fell most; None if there is no such layer."""
     shares = {
         name: now[name]["stable_rank"] / layer["stable_rank"]
         for name, layer in then.items()

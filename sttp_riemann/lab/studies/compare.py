@@ -13,9 +13,11 @@ from sttp_riemann.files import Lock, refuse_links
 from sttp_riemann.lab.progress import progress
 from sttp_riemann.lab.studies.page import check_shared
 from sttp_riemann.lab.studies.plan import Sweep, plan
+from sttp_riemann.lab.studies.probes import measure
+from sttp_riemann.lab.studies.report import check_report
 from sttp_riemann.lab.studies.runs import Result, find, finish, recipe_of
-from sttp_riemann.lab.studies.study import Study, check_margin, check_report, collect
-from sttp_riemann.lab.studies.variant import Variant, bearing, fields_of, folder_name
+from sttp_riemann.lab.studies.study import Study, check_margin, collect
+from sttp_riemann.lab.studies.variant import Variant, bearing, folder_name
 from sttp_riemann.lab.studies.workers import check_workers, spread
 from sttp_riemann.lab.training.build import build_task
 from sttp_riemann.lab.training.machine import build_accelerator
@@ -42,9 +44,14 @@ def run_folder(recipe: Recipe, output: Path) -> Path:
 
 
 def compare(
-    recipe: Recipe, output: Path, workers: int = 1, sweep: Sweep | None = None, margin: float | None = None
+    recipe: Recipe,
+    output: Path,
+    workers: int = 1,
+    sweep: Sweep | None = None,
+    margin: float | None = None,
+    probes: Sequence[tuple[Recipe, int, Path]] = (),
 ) -> Study:
-    """Do all runs of a study that are not done yet, and write the report of all that are in its folder.
+    """Do the missing runs of a study, and write the report of all runs in its folder.
 
     Parameters
     ----------
@@ -53,12 +60,14 @@ def compare(
     output : Path
         Folder of the study; runs that it already holds are reported, too.
     workers : int
-        How many runs are under way at a time, each in a process of its own. Results are the same for any number;
-        times of steps are not where processes want the same cores.
+        Number of runs at a time, each in a process of its own. Results do not depend on it; times of steps do where
+        processes share cores.
     sweep : mapping, optional
         Values of further fields; see `plan`. Of several learning rates the best on held-out images is chosen.
     margin : float, optional
         Difference in the first measure that does not matter.
+    probes : sequence of tuple
+        What is probed after all runs; see `sttp_riemann.lab.studies.probes.measure`.
 
     Returns
     -------
@@ -69,7 +78,7 @@ def compare(
     ------
     ReportedError
         The output cannot be written, another comparison is in its folder or runs there cannot share a page with these,
-        or a run cannot be had; what was finished stays, and the same command resumes from there.
+        or a run fails; what is finished stays, and the same command resumes from there.
     """
     check_workers(workers)
     check_margin(margin)
@@ -77,43 +86,35 @@ def compare(
     check_report(output)
     _rehearse(runs)
     folders = _folders(runs, output)
-    for folder in folders:
+    for folder in (*folders, *(path.parent for _, _, path in probes)):
         refuse_links(folder, output)
     with Lock(output):
-        several_rates = "lr" in (sweep or {})
         with progress(len(runs), "compare", "run") as bar:
             for index, result in spread(_outcome, list(zip(runs, folders, strict=True)), workers):
                 bar.update()
                 tqdm.write(_line(runs[index], result))
-                if isinstance(result, DivergedError) and not several_rates:
+                if isinstance(result, DivergedError) and "lr" not in (sweep or {}):
                     raise result
-        return report(recipe, output, margin)
-
-
-def report(recipe: Recipe, output: Path, margin: float | None = None) -> Study:
-    """Report all finished runs in the folder of a recipe's study.
-
-    Returns
-    -------
-    Study
-        With its report in `output`.
-    """
-    study = replace(collect([output], recipe.name, margin), name=recipe.name, summary=recipe.summary, folder=output)
-    study.write(output)
-    return study
+        if probes:
+            with progress(len(probes), "probes", "probe") as bar:
+                for _ in spread(measure, probes, workers):
+                    bar.update()
+        study = replace(collect([output], recipe.name, margin), name=recipe.name, summary=recipe.summary, folder=output)
+        study.write(output)
+        return study
 
 
 def _folders(runs: Sequence[Recipe], output: Path) -> list[Path]:
-    """Say where each run is: where a finished one of its recipe lies, or else where it belongs."""
+    """Give each run's folder: that of a finished run of its recipe, or else a new one."""
     there, _ = find([output]) if output.is_dir() else ([], [])
-    # What cannot share a page is told of before anything runs
-    check_shared([*there, *({"recipe": fields_of(run), "folder": run_folder(run, output)} for run in runs)])
+    # Runs that cannot share a page are refused before any of them starts
+    check_shared([*there, *({"recipe": run.flat(), "folder": run_folder(run, output)} for run in runs)])
     known = {repr(bearing(recipe_of(result))): Path(result["folder"]) for result in there}
     return [known.get(repr(bearing(run)), run_folder(run, output)) for run in runs]
 
 
 def _outcome(recipe: Recipe, folder: Path) -> Result | DivergedError:
-    """Get the result of a run, or what made it diverge, which at some rate every method does."""
+    """Get the result of a run, or the error if it diverged, as every method does at some rate."""
     try:
         return finish(recipe, folder)
     except DivergedError as error:
@@ -121,7 +122,7 @@ def _outcome(recipe: Recipe, folder: Path) -> Result | DivergedError:
 
 
 def _rehearse(runs: Sequence[Recipe]) -> None:
-    """Build what each variant trains, so that one that cannot be built is told of before others have run for hours."""
+    """Build each variant once, so that one that cannot be built is refused before others run for hours."""
     for run in (run for run in runs if run.seed == runs[0].seed):
         build_task(run, build_accelerator(run))
 

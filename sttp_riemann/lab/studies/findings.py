@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
+
+import numpy as np
 
 from sttp_riemann.lab.studies.measures import TIME, Measure
 from sttp_riemann.lab.studies.page import Page, curve_points
@@ -46,8 +48,10 @@ class Comparison:
         subject = f"{self.ours} against {self.other}{where}"
         verdict = self._verdict()
         amount = f"{'ratio' if measure.log else 'difference'} {self._amount(found.mean)}{_points(measure)}"
-        if found.pairs > 1:
+        if not math.isnan(found.low):
             amount += f", 95 % interval {self._amount(found.low)} to {self._amount(found.high)}"
+        elif found.pairs > 1:
+            amount += " in every seed, so that there is no interval"
         rest = "" if found.too_few else f"; p = {found.p:.2g}"
         return f"{subject}: {verdict} ({amount}; {found.pairs} seed{'s' * (found.pairs > 1)}{rest})."
 
@@ -102,20 +106,13 @@ def comparisons(page: Page, margin: float | None = None) -> list[Comparison]:
 
 def _of_variants(page: Page, measure: Measure) -> list[Comparison]:
     titles = {variant: title for title, variant in page.variants.items()}
-    framed = [v for v in titles if v.path]
-    pairs = [*_paths(framed), *_sweeps(list(titles))]
+    values = {variant: page.values(title, measure) for variant, title in titles.items()}
+    pairs = [*_paths([v for v in titles if v.path]), *_sweeps(list(titles))]
     baseline = next((v for v in titles if not v.path), None)
     if baseline is not None and measure.column == page.primary.column:
         pairs += [(v, baseline) for v in titles if v.method != baseline.method]
-    return [
-        Comparison(
-            titles[a],
-            titles[b],
-            measure,
-            difference(pair(page.values(titles[a], measure), page.values(titles[b], measure)), measure.margin),
-        )
-        for a, b in pairs
-    ]
+    made = {(a, b): difference(pair(values[a], values[b]), measure.margin) for a, b in pairs}
+    return [Comparison(titles[a], titles[b], measure, found) for (a, b), found in made.items()]
 
 
 def _of_curves(page: Page, measure: Measure) -> list[Comparison]:
@@ -123,12 +120,11 @@ def _of_curves(page: Page, measure: Measure) -> list[Comparison]:
     pairs = _paths(list(curves))
     if measure.column == page.primary.column:
         pairs += [*_sweeps(list(curves)), *_methods(list(curves))]
-    found = []
-    for a, b in pairs:
-        gaps, *span = matched(curves[a], curves[b])
-        told = difference(gaps, measure.margin)
-        found.append(Comparison(page.curve(a), page.curve(b), measure, told, (span[0], span[1]) if gaps else None))
-    return found
+    made = {(a, b): matched(curves[a], curves[b]) for a, b in pairs}
+    return [
+        Comparison(page.curve(a), page.curve(b), measure, difference(gaps, measure.margin), (low, high))
+        for (a, b), (gaps, low, high) in made.items()
+    ]
 
 
 def _paths(variants: Sequence[Variant]) -> list[Pair]:
@@ -177,54 +173,45 @@ def findings(page: Page, margin: float | None = None) -> list[str]:
 def _range(page: Page) -> str:
     measure = page.primary
     means = page.chosen.groupby("variant", sort=False)[measure.column].mean().dropna()
-    low, high = means.idxmin(), means.idxmax()
+    low, high = (f"{measure.told(means[title])} ({title})" for title in (means.idxmin(), means.idxmax()))
     if low == high:
-        return f"Mean {measure.name} of {high}: {measure.told(means[high])}."
-    return (
-        f"Mean {measure.name} goes from {measure.told(means[low])} ({low}) to {measure.told(means[high])} ({high}); "
-        "the comparisons say what of that is more than chance."
-    )
+        return f"Mean {measure.name}: {low}."
+    return f"Mean {measure.name} goes from {low} to {high}; the comparisons say what of that is more than chance."
 
 
 def _resolution(made: Sequence[Comparison]) -> str:
-    if not made:
-        return ""
-    few = fewest_pairs(len(made))
-    return (
-        f"The report makes {len(made)} comparison{'s' * (len(made) > 1)}: with so many, {few} seeds are the fewest "
-        f"that can tell a difference."
-    )
+    count = f"{len(made)} comparison{'s' * (len(made) > 1)}"
+    few = f"{fewest_pairs(len(made))} seeds are the fewest that can tell a difference." if made else ""
+    return f"The report makes {count}: with so many, {few}" if made else ""
 
 
 def _times(page: Page) -> list[str]:
-    """Tell how long a step takes on one path relative to the other, described and not tested."""
+    """Say how long a step takes on one path relative to the other, described and not tested."""
     if TIME.column not in page.table:
         return []
-    titles = {variant: title for title, variant in page.variants.items()}
+    titles = {variant: title for title, variant in page.variants.items() if variant.path}
     told = []
-    for ours, other in _paths([v for v in titles if v.path]):
+    for ours, other in _paths(list(titles)):
         gaps = pair(page.values(titles[ours], TIME), page.values(titles[other], TIME))
-        if not gaps:
-            continue
-        low, high = (math.exp(bound) for bound in interval(gaps))
-        bounds = f" (95 % interval {low:.2f} to {high:.2f})" if len(gaps) > 1 else ""
-        mean = math.exp(sum(gaps) / len(gaps))
-        told.append(f"A step of {titles[ours]} takes {mean:.2f} times as long as one of {titles[other]}{bounds}.")
+        if gaps:
+            mean, low, high = np.exp([float(np.mean(gaps)), *interval(gaps)])
+            bounds = "" if math.isnan(low) else f" (95 % interval {low:.2f} to {high:.2f})"
+            told.append(f"A step of {titles[ours]} takes {mean:.2f} times as long as one of {titles[other]}{bounds}.")
     return told
 
 
 def _remarks(page: Page) -> list[str]:
-    """Tell of what differs between methods and is in no title, and of rows with fewer seeds."""
+    """Name what differs between methods and is in no title, and rows with fewer seeds."""
     told = []
-    for column, name in {"optimizer": "optimizer", **({} if page.tuned else {"rate": "learning rate"})}.items():
-        values: dict[str, list[str]] = {}
+    for attribute, name in {"optimizer": "optimizer", **({} if page.tuned else {"rate": "learning rate"})}.items():
+        values: dict[str, dict[str, None]] = {}
         for variant in page.variants.values():
-            values.setdefault(f"{getattr(variant, column)}", []).append(variant.title(()))
+            values.setdefault(f"{getattr(variant, attribute)}", {})[variant.title(())] = None
         if len(values) > 1:
-            parts = [f"{value} of {', '.join(dict.fromkeys(rows))}" for value, rows in values.items()]
+            parts = [f"{value} of {', '.join(rows)}" for value, rows in values.items()]
             told.append(f"Rows differ in {name}: {'; '.join(parts)}.")
-    seeds: Mapping[Any, int] = page.chosen.groupby("variant", sort=False).size().to_dict()
-    fewer = [f"{title} ({count})" for title, count in seeds.items() if count < max(seeds.values())]
+    seeds = page.chosen.groupby("variant", sort=False).size()
+    fewer = [f"{title} ({count})" for title, count in seeds.items() if count < seeds.max()]
     if fewer:
-        told.append(f"Of fewer seeds than the {max(seeds.values())} of other rows: {', '.join(fewer)}.")
+        told.append(f"Of fewer seeds than the {seeds.max()} of other rows: {', '.join(fewer)}.")
     return told

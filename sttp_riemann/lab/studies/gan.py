@@ -1,25 +1,27 @@
-"""What studies of GANs measure, draw and tell; see `Kind`."""
+"""What studies of GANs measure, draw and report; see `Kind`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import matplotlib.image
 import numpy as np
-from matplotlib.axes import Axes
 
 from sttp_riemann.errors import CheckpointError
 from sttp_riemann.files import parse_json
 from sttp_riemann.lab.forms import Each, check_form
-from sttp_riemann.lab.studies.classify import NOTES, common_columns
+from sttp_riemann.lab.studies import figures
+from sttp_riemann.lab.studies.classify import common_columns
 from sttp_riemann.lab.studies.collapse import LASTING, LEAST, detect
-from sttp_riemann.lab.studies.figures import Series, compression, draw_series, draw_spectra, only_largest, points, shown
-from sttp_riemann.lab.studies.looks import Drawing, legend, looks, panels
+from sttp_riemann.lab.studies.looks import Drawing, panels
 from sttp_riemann.lab.studies.measures import COMMON, Measure
 from sttp_riemann.lab.studies.page import Kind, Page
+from sttp_riemann.lab.studies.report import render
 from sttp_riemann.lab.studies.runs import Result
 
 METRICS = (
@@ -39,7 +41,6 @@ SHEETS = 4
 """Moments of training whose samples are shown."""
 # More than these are counted and not named
 NAMED = 12
-FAR = 20
 
 Record = dict[str, Any]
 _RECORD = {
@@ -115,47 +116,31 @@ def _facts(page: Page) -> list[str]:
     return told
 
 
-def _over_steps(page: Page, name: str, caption: str, series: Mapping[str, Callable[[Record], float]]) -> Drawing:
-    lines = looks({title: page.variants[title] for title in shown(page)})
-    runs = {t: [read_records(page.results[int(i)]) for i in page.rows(t).index] for t in lines}
-    figure, grid = panels(len(series), size=(4.2, 3.2))
-    drawing = Drawing(name, f"{caption}: mean of the seeds and their range.{only_largest(page)}", figure, wide=True)
-    for axes, (title, value) in zip(grid, series.items(), strict=True):
-        found: dict[str, Series] = {
-            t: ([r["step"] for r in records[0]], [[value(r) for r in of] for of in records])
-            for t, records in runs.items()
-        }
-        draw_series(drawing, axes, found, lines)
-        axes.set(title=title, yscale="log" if "norm" in title else "linear")
-        if "output" in title and max(map(abs, axes.get_ylim())) > FAR:
-            # Those of an unconstrained discriminator may hide all others
-            axes.set_yscale("symlog")
-    legend(figure, lines, columns=4)
-    return drawing
-
-
 def _metrics(page: Page) -> Drawing:
-    kept = [m for m in METRICS if m.column in page.table]
-    series = {f"{m.name} ({'more' if m.more else 'less'} is better)": partial(_figure, m.column) for m in kept}
-    return _over_steps(page, "metrics", "Metrics of samples over steps", series)
+    series: dict[str, tuple[figures.Value, figures.Scale]] = {
+        f"{m.name} ({'more' if m.more else 'less'} is better)": (partial(_figure, m), "linear")
+        for m in METRICS
+        if m.column in page.table
+    }
+    return figures.over_steps(page, "metrics", "Metrics of samples over steps", read_records, series)
 
 
-def _figure(column: str, record: Record) -> float:
-    return next(m.scale for m in METRICS if m.column == column) * float(record["figures"][column])
+def _figure(measure: Measure, record: Mapping[str, Any]) -> float:
+    return measure.scale * float(record["figures"][measure.column])
 
 
 def _stability(page: Page) -> Drawing:
-    series: dict[str, Callable[[Record], float]] = {
-        "largest spectral norm": lambda r: max(layer["spectral_norm"] for layer in r["layers"].values()),
-        "mean relative stable rank": _relative_stable_rank,
-        "gradient norm": lambda r: sum(layer["gradient_norm"] ** 2 for layer in r["layers"].values()) ** 0.5,
-        "output on real images": lambda r: float(np.mean(r["outputs"]["real"])),
-        "output on generated images": lambda r: float(np.mean(r["outputs"]["fake"])),
+    series: dict[str, tuple[figures.Value, figures.Scale]] = {
+        "largest spectral norm": (lambda r: max(layer["spectral_norm"] for layer in r["layers"].values()), "log"),
+        "mean relative stable rank": (_relative_stable_rank, "linear"),
+        "gradient norm": (lambda r: math.hypot(*(layer["gradient_norm"] for layer in r["layers"].values())), "log"),
+        "output on real images": (lambda r: float(np.mean(r["outputs"]["real"])), "far"),
+        "output on generated images": (lambda r: float(np.mean(r["outputs"]["fake"])), "far"),
     }
-    return _over_steps(page, "stability", "The discriminator over steps", series)
+    return figures.over_steps(page, "stability", "The discriminator over steps", read_records, series)
 
 
-def _relative_stable_rank(record: Record) -> float:
+def _relative_stable_rank(record: Mapping[str, Any]) -> float:
     layers = [layer for layer in record["layers"].values() if len(layer["top"]) > 1]
     return float(np.mean([layer["stable_rank"] / len(layer["top"]) for layer in layers]))
 
@@ -164,7 +149,7 @@ def _spectra(page: Page) -> Drawing:
     def top(result: Result) -> dict[str, list[float]]:
         return {name: layer["top"] for name, layer in read_records(result)[-1]["layers"].items()}
 
-    return draw_spectra(page, top, "discriminator's layers")
+    return figures.draw_spectra(page, top, "discriminator's layers")
 
 
 def _samples(page: Page) -> Drawing:
@@ -179,36 +164,24 @@ def _interpolations(page: Page) -> Drawing:
 
 
 def _gallery(page: Page, name: str, caption: str, steps: Sequence[int]) -> Drawing:
-    titles = shown(page)
+    titles = figures.shown(page)
     columns = len(titles) if len(steps) > 1 else min(3, len(titles))
     figure, grid = panels(len(titles) * len(steps), columns, (2.3, 2.45) if len(steps) > 1 else (4.2, 3.0))
-    for axes, (step, title) in zip(grid, [(step, title) for step in steps for title in titles], strict=True):
-        _show(axes, Path(page.first(title)["folder"]) / name / f"{step:09d}.png")
-        axes.set_title(f"{title}\nstep {step}", fontsize=9)
-    return Drawing(name, f"{caption}{only_largest(page)}", figure, wide=True)
-
-
-def _show(axes: Axes, path: Path) -> None:
-    axes.set_axis_off()
-    # A run that ended early has no samples of later steps
-    if path.is_file():
-        axes.imshow(matplotlib.image.imread(path), interpolation="nearest")
+    for axes, (step, title) in zip(grid, product(steps, titles), strict=True):
+        path = Path(page.first(title)["folder"]) / name / f"{step:09d}.png"
+        axes.set(title=f"{title}\nstep {step}")
+        axes.title.set_fontsize(9)
+        axes.set_axis_off()
+        # A run that ended early has no samples of later steps
+        if path.is_file():
+            axes.imshow(matplotlib.image.imread(path), interpolation="nearest")
+    return Drawing(name, f"{caption}{figures.only_largest(page)}", figure)
 
 
 GAN = Kind(
     measures=(*METRICS, *COMMON, *BESIDE),
     columns=_columns,
-    figures=(points, compression, _metrics, _stability, _spectra, _samples, _interpolations),
+    figures=(figures.points, figures.compression, _metrics, _stability, _spectra, _samples, _interpolations),
     facts=_facts,
-    notes=(
-        *NOTES[:2],
-        "IS, FID, KID, precision and recall are torch-fidelity's, at the last evaluation. Diversity is the mean "
-        "distance between samples relative to that between real images.",
-        "A method names what holds the discriminator, dense that nothing does. C is the identity spectrum, L a "
-        "learned one, R a learned one with the D-optimal penalty, as in the paper. Z is the discriminator's size, "
-        "Z of G the generator's, relative to the dense ones.",
-        "The largest spectral norm is that of any discriminator layer as a matrix, at the worst evaluation of any "
-        f"seed. Runs have collapsed whose diversity is below {LEAST} at the last {LASTING} evaluations; the detector "
-        "names the layer whose stable rank fell most while the norm of its trained weight grew.",
-    ),
+    notes=render("studies/gan.md.j2", least=LEAST, lasting=LASTING),
 )

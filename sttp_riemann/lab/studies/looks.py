@@ -1,11 +1,11 @@
-"""How figures of all studies look, and how they are written."""
+"""How all figures look, and how they are written."""
 
 from __future__ import annotations
 
 import io
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
@@ -59,8 +59,6 @@ class Drawing:
         What it shows.
     figure : matplotlib.figure.Figure
         The figure.
-    wide : bool
-        Whether it needs the page's whole width.
     tips : dict
         By the id of an artist, what a page shows at the pointer.
     """
@@ -68,7 +66,6 @@ class Drawing:
     name: str
     caption: str
     figure: Figure
-    wide: bool = False
     tips: dict[str, str] = field(default_factory=dict)
 
     def tip(self, artist: Artist, text: str) -> None:
@@ -79,7 +76,10 @@ class Drawing:
 
     def png(self) -> bytes:
         """Draw it as a PNG file, the same for the same figure."""
-        return png(self.figure)
+        buffer = io.BytesIO()
+        with matplotlib.rc_context(STYLE):
+            self.figure.savefig(buffer, format="png", dpi=130, bbox_inches="tight", metadata={"Software": None})
+        return buffer.getvalue()
 
     def svg(self, page: bool = False) -> str:
         """Draw it as an SVG file, or as an element of a page, in the colors of that."""
@@ -101,7 +101,7 @@ class Drawing:
 
 
 def looks(variants: Mapping[str, Variant]) -> dict[str, dict[str, Any]]:
-    """Give each variant, by its title, how its lines look: the one convention of all figures.
+    """Give the looks of each variant, by its title: the one convention of all figures.
 
     The color tells the method, full circles on solid lines are Riemannian frames, hollow squares on dashed lines
     Householder frames, the width tells the spectrum; of several that would look the same, later ones are lighter.
@@ -111,9 +111,8 @@ def looks(variants: Mapping[str, Variant]) -> dict[str, dict[str, Any]]:
     for title, variant in variants.items():
         kind = Variant(variant.method, variant.path, variant.spectrum)
         turn = seen[kind] = seen.get(kind, -1) + 1
-        red, green, blue = to_rgb(COLORS[variant.method])
-        share = 1 - 0.75**turn
-        color = to_hex((red + (0.9 - red) * share, green + (0.9 - green) * share, blue + (0.9 - blue) * share))
+        red, green, blue = (0.9 + (part - 0.9) * 0.75**turn for part in to_rgb(COLORS[variant.method]))
+        color = to_hex((red, green, blue))
         hollow = variant.path == "householder"
         found[title] = {
             "color": color,
@@ -125,15 +124,6 @@ def looks(variants: Mapping[str, Variant]) -> dict[str, dict[str, Any]]:
             "markersize": 5,
         }
     return found
-
-
-def curves(variants: Mapping[str, Variant]) -> dict[str, dict[str, Any]]:
-    """Give the looks of curves, which join variants of all ranks."""
-    firsts: dict[Variant, str] = {}
-    for title, variant in variants.items():
-        firsts.setdefault(replace(variant, rank=""), title)
-    found = looks({title: variant for variant, title in firsts.items()})
-    return {title: found[firsts[replace(variant, rank="")]] for title, variant in variants.items()}
 
 
 def panels(
@@ -149,15 +139,9 @@ def panels(
     return figure, found[:count]
 
 
-def legend(figure: Figure, lines: Mapping[str, Mapping[str, Any]], columns: int = 3) -> None:
+def legend(figure: Figure, lines: Mapping[str, Mapping[str, Any]]) -> None:
     """Write above all axes what each line and marker stands for."""
     handles = [Line2D([], [], label=title, **{**look, "markersize": 6}) for title, look in lines.items()]
-    figure.legend(handles=handles, loc="outside upper center", ncols=columns, handlelength=3)
-
-
-def png(figure: Figure) -> bytes:
-    """Draw a figure as the bytes of a PNG file, the same for the same figure."""
-    buffer = io.BytesIO()
-    with matplotlib.rc_context(STYLE):
-        figure.savefig(buffer, format="png", dpi=130, bbox_inches="tight", metadata={"Software": None})
-    return buffer.getvalue()
+    figure.legend(
+        handles=handles, loc="outside upper center", ncols=-(-len(handles) // -(-len(handles) // 4)), handlelength=3
+    )

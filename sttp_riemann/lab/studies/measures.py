@@ -1,4 +1,4 @@
-"""What is measured of runs: the columns of a study's table."""
+"""Measures of runs: the columns of a study's table."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ class Measure:
     name : str
         Its name for readers.
     form : str
-        How a value is written; see `format`.
+        Format of a value; see `format`.
     unit : str
-        What stands behind a value, with its space.
+        Unit after a value, with its space.
     more : bool or None
         Whether more is better; None where that is no question.
     pool : {"mean", "median", "first", "max"}
-        What a variant's row tells of its seeds; the mean with its interval.
+        How a variant's row sums up its seeds; a mean has its interval.
     scale : float
-        What files have is multiplied with for readers.
+        Factor between the values in files and those for readers.
     log : bool
         Whether values are compared by their ratio.
     margin : float or None

@@ -14,7 +14,7 @@ from sttp_riemann.errors import RecipeError
 from sttp_riemann.lab.studies.measures import SIZE, Measure
 from sttp_riemann.lab.studies.runs import Result, recipe_of
 from sttp_riemann.lab.studies.statistics import interval
-from sttp_riemann.lab.studies.variant import Variant, as_columns, differing, fields_of, swept_fields
+from sttp_riemann.lab.studies.variant import Variant, as_columns, differing, swept_fields
 from sttp_riemann.lab.training.recipe import FIELDS
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ SHARED = tuple(name for name, field in FIELDS.items() if "page" in field.scope)
 
 @dataclass(frozen=True)
 class Kind:
-    """What studies of one kind measure, draw and tell.
+    """What studies of one kind measure, draw and report.
 
     Attributes
     ----------
@@ -38,8 +38,8 @@ class Kind:
         From a page to a drawing, or to None where there is nothing to draw.
     facts : callable
         From a page to further sentences about its table.
-    notes : tuple of str
-        How to read the table.
+    notes : str
+        How to read the table, in Markdown.
     compared : tuple of str
         Columns of further measures that are compared, where runs have them.
     """
@@ -48,7 +48,7 @@ class Kind:
     columns: Callable[[Result], Mapping[str, Any]]
     figures: tuple[Callable[[Page], Drawing | None], ...]
     facts: Callable[[Page], list[str]]
-    notes: tuple[str, ...]
+    notes: str
     compared: tuple[str, ...] = ()
 
 
@@ -68,7 +68,7 @@ class Page:
     variants : mapping
         By title, in the order of the table; without seed, and without the rate where that is chosen.
     told : frozenset of str
-        Which attributes of variants titles tell; see `Variant.title`.
+        Attributes that titles show; see `Variant.title`.
     """
 
     kind: Kind
@@ -98,12 +98,20 @@ class Page:
         return self.measures[0]
 
     @property
+    def curves(self) -> dict[Variant, list[str]]:
+        """Titles of the variants that make a curve over ranks, by the variant without its rank."""
+        found: dict[Variant, list[str]] = {}
+        for title, variant in self.variants.items():
+            found.setdefault(replace(variant, rank=""), []).append(title)
+        return found
+
+    @property
     def ranked(self) -> bool:
         """Whether several ranks make a curve."""
-        return len({replace(v, rank="") for v in self.variants.values()}) < len(self.variants)
+        return len(self.curves) < len(self.variants)
 
     def curve(self, variant: Variant) -> str:
-        """Title of the curve that a variant's ranks make."""
+        """Title of the curve that a variant is on."""
         return variant.title(self.told - {"rank"})
 
     def rows(self, title: str) -> pd.DataFrame:
@@ -124,7 +132,8 @@ class Page:
 
     def for_files(self) -> pd.DataFrame:
         """Table in the units that metrics have: fractions where readers see percent."""
-        return pd.DataFrame(_scaled(self.kind, dict(self.table.items()), -1))
+        found = pd.DataFrame(_scaled(self.kind, dict(self.table.items()), -1))
+        return found if self.tuned else found.drop(columns="chosen")
 
     def summary(self) -> pd.DataFrame:
         """Table for readers: a row a variant, each cell as text."""
@@ -229,9 +238,9 @@ def check_shared(results: Sequence[Mapping[str, Any]]) -> None:
         The message names two of them and the field.
     """
     first, *others = results
-    ours = fields_of(recipe_of(first))
+    ours = recipe_of(first).flat()
     for result in others:
-        theirs = fields_of(recipe_of(result))
+        theirs = recipe_of(result).flat()
         for name in SHARED:
             if ours[name] != theirs[name]:
                 raise RecipeError(
@@ -241,11 +250,12 @@ def check_shared(results: Sequence[Mapping[str, Any]]) -> None:
 
 
 def curve_points(page: Page, measure: Measure) -> dict[Variant, dict[Any, list[tuple[float, float]]]]:
-    """Give for each variant without its rank, and each seed, the points (Z, value) of its ranks."""
+    """Give for each curve of `Page.curves`, and each seed, the points (Z, value) of its ranks."""
     found: dict[Variant, dict[Any, list[tuple[float, float]]]] = {}
-    for title, variant in page.variants.items():
-        curve = found.setdefault(replace(variant, rank=""), {})
-        sizes = page.values(title, SIZE)
-        for seed, value in page.values(title, measure).items():
-            curve.setdefault(seed, []).append((sizes[seed], value))
+    for curve, titles in page.curves.items():
+        of = found[curve] = {}
+        for title in titles:
+            sizes = page.values(title, SIZE)
+            for seed, value in page.values(title, measure).items():
+                of.setdefault(seed, []).append((sizes[seed], value))
     return found

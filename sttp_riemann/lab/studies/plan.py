@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 from typing import Any
 
 from sttp_riemann.errors import RecipeError
 from sttp_riemann.lab.recipes.reading import load
-from sttp_riemann.lab.studies.variant import bearing, fields_of, with_fields
-from sttp_riemann.lab.training.recipe import Recipe
+from sttp_riemann.lab.studies.variant import bearing
+from sttp_riemann.lab.training.recipe import FIELDS, Recipe
 from sttp_riemann.lab.training.sections import LOW_RANK
 
 # Swept by fields of their own
@@ -44,7 +44,7 @@ def plan(recipe: Recipe, sweep: Sweep | None = None) -> list[Recipe]:
     Examples
     --------
     >>> from sttp_riemann.lab.studies.plan import plan
-    >>> from sttp_riemann.lab.training.recipe import Recipe
+    >>> from sttp_riemann.lab.training.recipe import FIELDS, Recipe
     >>> runs = plan(Recipe().changed(methods=["dense", "sttp"], seeds=[0]), {"init": ["identity", "orthogonal"]})
     >>> [(n.method, n.frames, n.init) for n in (run.network for run in runs[1:])]  # doctest: +NORMALIZE_WHITESPACE
     [('sttp', 'riemannian', 'identity'), ('sttp', 'riemannian', 'orthogonal'),
@@ -54,47 +54,39 @@ def plan(recipe: Recipe, sweep: Sweep | None = None) -> list[Recipe]:
     for field, values in sweep.items():
         if field in ELSEWHERE:
             raise RecipeError(f"sweep takes no {field}: say which with --{ELSEWHERE[field]}")
-        if field in fields_of(recipe) and field not in recipe.what_matters():
+        if field in FIELDS and field not in recipe.what_matters():
             raise RecipeError(f"sweep takes no {field}: it changes nothing of a run")
         if not values:
             raise RecipeError(f"sweep has no value of {field}")
     combinations = [dict(zip(sweep, values, strict=True)) for values in product(*sweep.values())]
-    variants = _variants(recipe)
+    variants = [variant for method in recipe.study.methods for variant in _variants(recipe, method)]
     if len(recipe.study.seeds) * len(combinations) * len(variants) > MOST_RUNS:
         raise RecipeError(f"a study may have {MOST_RUNS:,} runs: sweep fewer values")
     runs = [
-        with_fields(recipe.for_run(method, path, seed, letter, rank), changes)
+        recipe.for_run(method, path, seed, letter, rank).changed(**changes)
         for seed in recipe.study.seeds
-        for method, path, letter, rank in variants
+        for method, letter, path, rank in variants
         for changes in combinations
     ]
     return list({repr(sorted(bearing(run).items())): run for run in reversed(runs)}.values())[::-1]
 
 
-def _variants(recipe: Recipe) -> list[tuple[Any, ...]]:
-    found: list[tuple[Any, ...]] = []
-    for method in recipe.study.methods:
-        if method in LOW_RANK:
-            ranks = recipe.study.ranks.get(method, [None])
-            found += [(method, path, *rest) for rest, path in _turns(recipe, ranks)]
-        else:
-            # It has no frames, spectrum or rank, so one path stands for all
-            found.append((method, recipe.study.paths[0], None, None))
-    return found
-
-
-def _turns(recipe: Recipe, ranks: Sequence[Any]) -> list[tuple[tuple[Any, Any], str]]:
-    letters: list[str | None] = [*recipe.study.spectra] or [None]
-    return [((letter, rank), path) for letter, path, rank in product(letters, recipe.study.paths, ranks)]
+def _variants(recipe: Recipe, method: str) -> Iterable[tuple[Any, ...]]:
+    study = recipe.study
+    if method not in LOW_RANK:
+        # It has no frames, spectrum or rank, so one path stands for all
+        return [(method, None, study.paths[0], None)]
+    letters: list[str | None] = [*study.spectra]
+    return product([method], letters or [None], study.paths, study.ranks.get(method, [None]))
 
 
 def read_sweep(texts: Sequence[str]) -> dict[str, list[Any]]:
-    """Read what the command line says of a sweep, such as ``lr=1e-3,3e-3``.
+    """Read a sweep from the command line, such as ``lr=1e-3,3e-3``.
 
     Raises
     ------
     RecipeError
-        A text is no field with its values, or names one twice.
+        A text is not a field with its values, or names one twice.
 
     Examples
     --------

@@ -1,16 +1,17 @@
-"""Finished runs: how they are had, read and found."""
+"""Finished runs: how to get, read and find them."""
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from sttp_riemann.errors import CheckpointError, RecipeError
 from sttp_riemann.files import parse_json
 from sttp_riemann.lab.forms import Each, check_form
-from sttp_riemann.lab.studies.variant import fields_of
 from sttp_riemann.lab.training.loop import RESULT, Trainer
 from sttp_riemann.lab.training.recipe import Recipe
 from sttp_riemann.lab.training.snapshot import check_origin
@@ -36,7 +37,7 @@ _OF_GAN = {
 
 
 def read_result(folder: Path) -> Result | None:
-    """Read the result in a run's folder; None where the run has not ended.
+    """Read the result in a run's folder; None while the run has not ended.
 
     Raises
     ------
@@ -65,7 +66,13 @@ def read_result(folder: Path) -> Result | None:
 
 def recipe_of(result: Mapping[str, Any]) -> Recipe:
     """Give the recipe of a run that was found."""
-    return Recipe().changed(**result["recipe"])
+    return _recipe(json.dumps(result["recipe"]))
+
+
+@lru_cache(maxsize=10_000)
+def _recipe(fields: str) -> Recipe:
+    # Checking all fields takes a twentieth of a second, and a report asks several times for each of its runs
+    return Recipe().changed(**json.loads(fields))
 
 
 def finish(recipe: Recipe, folder: Path) -> Result:
@@ -86,7 +93,7 @@ def finish(recipe: Recipe, folder: Path) -> Result:
     Raises
     ------
     ReportedError
-        The run cannot be had, or the folder holds another; see `Trainer`.
+        The run fails, or the folder holds another; see `Trainer`.
     """
     result = read_result(folder)
     if result is None:
@@ -129,14 +136,14 @@ def find(paths: Sequence[Path]) -> tuple[list[Result], list[str]]:
 
 
 def _finished(folder: Path) -> Result:
-    """Read the result of a run; what is no such is refused with the reason."""
+    """Read the result of a run; anything else is refused with the reason."""
     result = read_result(folder)
     if result is None:
         kind = "is not finished" if checkpoints(folder) else "holds no run"
         raise CheckpointError(f"{folder} {kind}")
     try:
         # With the fields at their defaults that it does not have
-        fields = fields_of(Recipe.from_dict(result["recipe"]))
+        fields = Recipe.from_dict(result["recipe"]).flat()
         check_form(fields["paper"], Each(Each(float)), "paper")
         return {**result, "recipe": fields}
     except (ValueError, TypeError) as error:

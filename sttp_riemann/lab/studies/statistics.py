@@ -1,4 +1,4 @@
-"""What paired runs allow to say: differences with intervals, exact tests, and verdicts over a family of them.
+"""What paired runs show: differences with intervals, exact tests, and verdicts over a family of them.
 
 Runs of two variants are paired by their seed, which decides the start and the order of the data.
 
@@ -7,8 +7,8 @@ Notes
 Up to `EXACT` pairs a difference is tested by flipping signs: if the variants are the same, each pair's difference could
 as well have the other sign, and p is the share of all sign patterns whose mean is at least as far from 0. That assumes
 nothing of the distribution, and costs resolution: of n pairs no p is below 2 / 2^n. Holm's method multiplies the
-smallest p of a family of m comparisons by m, so that no difference can be told from fewer than log2(2 m / 0.05) pairs:
-6 for one comparison, 7 for two, 8 for up to six. `fewest_pairs` tells the number, and a family is kept small: one
+smallest p of a family of m comparisons by m, so that no difference is found with fewer than log2(2 m / 0.05) pairs:
+6 for one comparison, 7 for two, 8 for up to six. `fewest_pairs` gives the number, and a family is kept small: one
 measure, and only the comparisons that the study is made for.
 """
 
@@ -17,7 +17,6 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
 from typing import Literal
 
 import numpy as np
@@ -46,7 +45,7 @@ class Difference:
     mean : float
         Ours less the other's; NaN without pairs.
     low, high : float
-        Bounds of its 95 % interval (Student's t); NaN for fewer than two pairs.
+        Bounds of its 95 % interval (Student's t); NaN where there is none, see `interval`.
     p : float
         Of a test that the mean is 0, before and, in a `judge`'s answer, after Holm's correction.
     margin : float or None
@@ -78,12 +77,12 @@ class Difference:
 
     @property
     def too_few(self) -> bool:
-        """Whether there are too few pairs to tell any difference."""
+        """Whether there are too few pairs to find any difference."""
         return self.pairs < fewest_pairs(self.comparisons)
 
 
 def fewest_pairs(comparisons: int) -> int:
-    """Give the number of pairs from which on the smallest p of a family can stay below `LEVEL`.
+    """Give the fewest pairs with which the smallest p of a family can be below `LEVEL`.
 
     Examples
     --------
@@ -99,15 +98,20 @@ def pair(ours: Mapping[Hashable, float], other: Mapping[Hashable, float]) -> lis
     return [ours[seed] - other[seed] for seed in ours if seed in other]
 
 
+def vary(values: Sequence[float]) -> bool:
+    """Whether values differ by more than their rounding."""
+    return len(values) > 1 and float(np.ptp(values)) > ROUNDING * float(np.abs(values).max())
+
+
 def interval(values: Sequence[float]) -> tuple[float, float]:
-    """Give the 95 % interval of a mean; NaN for fewer than two values."""
-    if len(values) < 2:
+    """Give the 95 % interval of a mean; NaN for fewer than two values, or values that do not `vary`.
+
+    A few equal values do not make a mean certain: they say nothing of how far another seed may be from it.
+    """
+    if not vary(values):
         return math.nan, math.nan
-    mean, error = float(np.mean(values)), float(stats.sem(values))
-    if error == 0:
-        return mean, mean
-    low, high = stats.t.interval(1 - LEVEL, len(values) - 1, loc=mean, scale=error)
-    return float(low), float(high)
+    found = stats.ttest_1samp(values, 0.0).confidence_interval(1 - LEVEL)
+    return float(found.low), float(found.high)
 
 
 def flip_signs(differences: Sequence[float], alternative: Alternative = "two-sided") -> float:
@@ -118,12 +122,12 @@ def flip_signs(differences: Sequence[float], alternative: Alternative = "two-sid
     differences : sequence of float
         Of pairs; at most `EXACT` are sensible.
     alternative : {"two-sided", "greater", "less"}
-        What the mean is suspected to be.
+        What the mean may be instead of 0.
 
     Returns
     -------
     float
-        Share of the patterns whose sum is at least as extreme as the one that was seen.
+        Share of the patterns whose sum is at least as extreme as the observed one.
 
     Examples
     --------
@@ -132,7 +136,8 @@ def flip_signs(differences: Sequence[float], alternative: Alternative = "two-sid
     0.03125
     """
     values: NDArray[np.float64] = np.asarray(differences, dtype=float)
-    sums = np.array(list(product((1.0, -1.0), repeat=len(values)))) @ values
+    patterns = np.arange(2 ** len(values))[:, None] >> np.arange(len(values)) & 1
+    sums = (1 - 2 * patterns) @ values
     slack = ROUNDING * float(np.abs(values).sum())
     extreme = {
         "two-sided": np.abs(sums) >= abs(values.sum()) - slack,
@@ -143,15 +148,14 @@ def flip_signs(differences: Sequence[float], alternative: Alternative = "two-sid
 
 
 def mean_test(differences: Sequence[float], alternative: Alternative = "two-sided") -> float:
-    """Test that a mean difference is 0: exactly up to `EXACT` pairs, by Student's t beyond; 1 without pairs."""
+    """Test that a mean difference is 0: exactly up to `EXACT` pairs, by Student's t beyond; 1 without pairs.
+
+    Equal differences are tested by their signs however many there are: t would be infinite, and p no smaller than 0.
+    """
     if not len(differences):
         return 1.0
-    if len(differences) <= EXACT:
-        return flip_signs(differences, alternative)
-    if np.ptp(differences) == 0:
-        # t would be infinite or undefined
-        mean = differences[0]
-        return float(mean == 0 or (alternative == "greater" and mean < 0) or (alternative == "less" and mean > 0))
+    if len(differences) <= EXACT or not vary(differences):
+        return flip_signs(differences[:EXACT], alternative)
     return float(stats.ttest_1samp(differences, 0.0, alternative=alternative).pvalue)
 
 
@@ -182,7 +186,7 @@ def difference(differences: Sequence[float], margin: float | None = None) -> Dif
 
 
 def holm(ps: Sequence[float]) -> list[float]:
-    """Correct the p of a family by Holm's method, so that all claims at once are wrong with a chance of `LEVEL`.
+    """Correct the p of a family by Holm's method, so that any claim at all is wrong with a chance of `LEVEL` at most.
 
     Examples
     --------
@@ -190,11 +194,9 @@ def holm(ps: Sequence[float]) -> list[float]:
     >>> holm([0.01, 0.04, 0.02])
     [0.03, 0.04, 0.04]
     """
-    corrected, largest = [0.0] * len(ps), 0.0
-    for place, index in enumerate(sorted(range(len(ps)), key=ps.__getitem__)):
-        largest = max(largest, min(1.0, (len(ps) - place) * ps[index]))
-        corrected[index] = largest
-    return corrected
+    order = np.argsort(ps, kind="stable")
+    corrected = np.maximum.accumulate(np.minimum(1, np.arange(len(ps), 0, -1) * np.asarray(ps)[order]))
+    return [float(p) for p in corrected[np.argsort(order)]]
 
 
 def judge(family: Sequence[Difference]) -> list[Difference]:
@@ -208,7 +210,7 @@ def judge(family: Sequence[Difference]) -> list[Difference]:
     Returns
     -------
     list of Difference
-        The same with what their verdicts may rest on.
+        The same, with corrected p.
     """
     ps, equivalents = holm([d.p for d in family]), holm([d.p_equivalent for d in family])
     return [

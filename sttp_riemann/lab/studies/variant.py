@@ -13,29 +13,13 @@ from sttp_riemann.frames import FRAMES
 from sttp_riemann.lab.training.recipe import FIELDS, LETTERS, Recipe
 from sttp_riemann.lab.training.sections import Method
 
-# Fields of which each has a name of its own in a variant
+# Fields that have names of their own in a variant
 NAMED = ("method", "frames", "spectrum", "penalty", "rank", "budget", "optimizer", "lr", "init", "seed")
 ATTRIBUTES = ("rank", "optimizer", "rate", "start")
 
 
-def fields_of(recipe: Recipe) -> dict[str, Any]:
-    """Give every field of a recipe by its short name."""
-    return recipe.flat()
-
-
-def with_fields(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
-    """Give a recipe with other values of some fields, by their short names.
-
-    Raises
-    ------
-    RecipeError
-        A field is unknown, or the recipe is not valid with them.
-    """
-    return recipe.changed(**changes)
-
-
 def bearing(recipe: Recipe) -> dict[str, Any]:
-    """Give the fields that make a run what it is: of a dense network none of those that are about low-rank weights."""
+    """Give the fields that affect a run: for a dense network none that are about low-rank weights."""
     fields, network = recipe.what_matters(), recipe.network
     if network.low_rank or (recipe.task == "gan" and recipe.of_generator().network.low_rank):
         return fields
@@ -46,7 +30,7 @@ def bearing(recipe: Recipe) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Variant:
-    """What a run is, beside all that the runs of its study share.
+    """What sets a run apart from others of its study.
 
     Attributes
     ----------
@@ -82,7 +66,7 @@ class Variant:
 
     @classmethod
     def of(cls, recipe: Recipe, swept: Iterable[str] = ()) -> Variant:
-        """Read a variant off a recipe.
+        """Give the variant of a recipe.
 
         Parameters
         ----------
@@ -91,7 +75,7 @@ class Variant:
         swept : iterable of str
             Further fields in which runs of the study differ.
         """
-        fields, rest = fields_of(recipe), bearing(recipe)
+        fields, rest = recipe.flat(), bearing(recipe)
         found = cls(fields["method"], optimizer=fields["optimizer"], rate=fields["lr"], seed=fields["seed"])
         found = replace(found, swept=tuple((name, json.dumps(rest[name])) for name in swept if name in rest))
         if not recipe.network.low_rank:
@@ -107,7 +91,7 @@ class Variant:
         Parameters
         ----------
         shown : collection of str
-            Which of the attributes are told, beside method, path and `swept`; see `differing`.
+            Attributes to show beside method, path and `swept`; see `differing`.
         """
         if self.method == "dense":
             name = "dense"
@@ -139,7 +123,7 @@ class Variant:
 
 
 def differing(variants: Sequence[Variant]) -> set[str]:
-    """Tell which attributes differ between variants of one method, so that a title must tell them."""
+    """List the attributes that differ between variants of one method and so belong into titles."""
     names = (*ATTRIBUTES, "spectrum")
     methods = {variant.method for variant in variants}
     return {
@@ -151,7 +135,7 @@ def differing(variants: Sequence[Variant]) -> set[str]:
 
 
 def swept_fields(recipes: Sequence[Recipe]) -> list[str]:
-    """List the fields without a name of their own in which runs differ, those aside that a run does not have."""
+    """List the fields without a name of their own in which runs differ, without those that a run lacks."""
     values: dict[str, set[str]] = {}
     for recipe in recipes:
         for name, value in bearing(recipe).items():

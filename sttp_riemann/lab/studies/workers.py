@@ -1,4 +1,4 @@
-"""Many runs, one after another or in several processes."""
+"""Many calls, one after another or in several processes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from multiprocessing import active_children, get_context, parent_process
 from typing import Any, TypeVar
 
@@ -36,43 +37,51 @@ def spread(function: Callable[..., T], tasks: Sequence[tuple[Any, ...]], workers
     Yields
     ------
     int
-        Place in `tasks`, in the order in which they are done.
+        Place in `tasks`, in the order of completion.
     T
         What the function gave.
 
     Raises
     ------
     RecipeError
-        There can be no such number of workers.
+        The number of workers is not possible.
     WorkerError
         A worker was killed.
     Exception
-        What the function raises, as soon as it does: other calls under way are then stopped.
+        What the function raises; the other calls are then stopped.
     """
     check_workers(workers)
     if workers == 1:
         yield from ((index, function(*task)) for index, task in enumerate(tasks))
         return
+    with processes(min(workers, len(tasks))) as pool:
+        try:
+            futures = {pool.submit(_call, imported(), function, *task): index for index, task in enumerate(tasks)}
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+            pool.shutdown()
+        except BrokenProcessPool as error:
+            raise WorkerError(
+                "a worker was killed, perhaps for want of memory: fewer --workers need less; the same command resumes"
+            ) from error
+
+
+@contextmanager
+def processes(count: int) -> Iterator[ProcessPoolExecutor]:
+    """Give a pool of so many fresh processes, and in the end stop those that are still working."""
     others = set(active_children())
-    pool = ProcessPoolExecutor(min(workers, len(tasks)), mp_context=get_context("spawn"), initializer=_begin)
+    pool = ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=_begin)
     try:
-        futures = {pool.submit(_call, imported(), function, *task): index for index, task in enumerate(tasks)}
-        for future in as_completed(futures):
-            yield futures[future], future.result()
-        pool.shutdown()
-    except BrokenProcessPool as error:
-        raise WorkerError(
-            "a worker was killed, perhaps for want of memory: fewer --workers need less; the same command goes on"
-        ) from error
+        yield pool
     finally:
-        # Nothing is left to stop unless something was raised, an interruption from the keyboard included
         pool.shutdown(wait=False, cancel_futures=True)
         for process in set(active_children()) - others:
-            process.terminate()
+            process.kill()
+            process.join()
 
 
 def check_workers(workers: int) -> None:
-    """Refuse a number of workers that cannot be.
+    """Refuse a number of workers that is not possible.
 
     Raises
     ------
@@ -86,14 +95,14 @@ def check_workers(workers: int) -> None:
 
 
 def _call(modules: Sequence[str], function: Callable[..., T], *task: Any) -> T:
-    """Call a function in a worker that has the rows which the parent has."""
+    """Call a function in a worker that has the parent's rows."""
     import_installed()
     import_modules(modules)
     return function(*task)
 
 
 def _begin() -> None:
-    """Leave an interruption to the parent, and end with it however it ends."""
+    """Leave interruptions to the parent, and end when it ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

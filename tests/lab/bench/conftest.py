@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import pytest
 
-from sttp_riemann.lab.bench.stopwatch import Stopwatch
-
 
 class Clock:
     """Time that passes only when somebody works."""
@@ -27,8 +25,3 @@ class Clock:
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
-
-
-@pytest.fixture
-def watch(clock) -> Stopwatch:
-    return Stopwatch("cpu", clock)

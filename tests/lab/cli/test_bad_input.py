@@ -139,7 +139,7 @@ def run(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("torch.set_num_threads", lambda count: None)
     # Its thread would go on writing
     monkeypatch.setattr("sttp_riemann.lab.training.loop.Logbook", lambda *given: None)
-    for place in ("studies.compare.spread", "bench.run.tqdm", "compression.represent"):
+    for place in ("studies.compare.spread", "bench.run.progress", "compression.represent"):
         monkeypatch.setattr(f"sttp_riemann.lab.{place}", started)
     monkeypatch.chdir(tmp_path)
 

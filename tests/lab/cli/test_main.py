@@ -306,7 +306,7 @@ def test_a_name_that_leads_out_of_runs_is_refused_and_nothing_written(command, n
         ["compare", "--recipe", "RECIPE", "--output", "file/study"],
         ["train", "RECIPE", "--output", "file/run"],
         ["ablate", "--recipe", "RECIPE", "--output", "file/study"],
-        ["bench", "--output", "file/page.md"],
+        ["bench", "--output", "file/bench"],
         ["train", "RECIPE", "--output", "a" * 300],
         ["compare", "--recipe", "RECIPE", "--output", "a" * 300],
         ["report", "a" * 300],
@@ -314,7 +314,7 @@ def test_a_name_that_leads_out_of_runs_is_refused_and_nothing_written(command, n
 )
 def test_an_output_that_cannot_be_written_is_one_line_before_any_step(arguments, recipe, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(Trainer, "_step", lambda self: pytest.fail("a step was run"))
-    monkeypatch.setattr("sttp_riemann.lab.bench.run.SECTIONS", None)
+    monkeypatch.setattr("sttp_riemann.lab.bench.run.PARTS", None)
     (tmp_path / "file").touch()
     assert cli.main([recipe if argument == "RECIPE" else argument for argument in arguments]) != 0
     err = capsys.readouterr().err

@@ -1,18 +1,22 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from sttp_riemann.errors import CheckpointError, RecipeError
 from sttp_riemann.files import Lock
+from sttp_riemann.lab.studies import probes
 from sttp_riemann.lab.studies.ablate import ablate
-from sttp_riemann.lab.studies.ablation import probes
+from sttp_riemann.lab.studies.classify import CLASSIFY
+from sttp_riemann.lab.studies.study import KINDS
 from sttp_riemann.lab.training.loop import Trainer
 
 SMALL = {"ranks": [2, 3], "rates": [1e-3, 1e-2], "probe_options": {"width": 4, "depth": 1}, "drift_steps": 3}
 
 
 def test_an_ablation_is_a_study_with_its_probes_as_columns(tiny, tmp_path, monkeypatch):
-    recipe = tiny(methods=["dense", "sttp"], seeds=[0], steps=4, evaluate_every=2, validation=0.2)
+    recipe = tiny(methods=["dense", "sttp"], seeds=[0], steps=2, evaluate_every=2, validation=0.2)
     study = ablate(recipe, tmp_path, **SMALL)
     assert len(study.table) == 2 * 2 * 2
     assert len(study.page.chosen) == 2 * 2
@@ -24,6 +28,7 @@ def test_an_ablation_is_a_study_with_its_probes_as_columns(tiny, tmp_path, monke
     assert len(list(tmp_path.glob("*/seed*/result.json"))) == 8
     assert len(list(tmp_path.glob("probes/*.json"))) == 4
     # Nothing is done again
+    monkeypatch.setitem(KINDS, "classify", replace(CLASSIFY, figures=()))
     monkeypatch.setattr(Trainer, "run", lambda self: pytest.fail("ran again"))
     monkeypatch.setattr(probes, "probe", lambda recipe: pytest.fail("probed again"))
     assert ablate(recipe, tmp_path, **SMALL).table.equals(study.table)
@@ -51,4 +56,4 @@ def test_an_ablation_needs_frames(tiny, tmp_path):
 
 def test_a_second_ablation_in_a_folder_is_refused(tiny, tmp_path):
     with Lock(tmp_path), pytest.raises(CheckpointError, match="another run is in"):
-        ablate(tiny(validation=0.2), tmp_path, **SMALL)
+        ablate(tiny(methods=["sttp"], seeds=[0]), tmp_path, **{**SMALL, "ranks": [2], "rates": [1e-3]})

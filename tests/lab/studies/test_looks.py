@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ElementTree
 
-from sttp_riemann.lab.studies.looks import COLORS, Drawing, curves, legend, looks, panels
+from sttp_riemann.lab.studies.looks import COLORS, Drawing, legend, looks, panels
 from sttp_riemann.lab.studies.variant import Variant
 
 RIEMANNIAN, HOUSEHOLDER = (Variant("sttp", path, "L") for path in ("riemannian", "householder"))
@@ -18,11 +18,6 @@ def test_full_circles_are_riemannian_and_hollow_squares_householder():
 def test_variants_that_would_look_the_same_get_lighter():
     first, second = looks({"a": RIEMANNIAN, "b": Variant("sttp", "riemannian", "L", start="identity")}).values()
     assert int(second["color"][1:], 16) > int(first["color"][1:], 16)
-
-
-def test_ranks_of_a_curve_look_the_same():
-    found = curves({str(r): Variant("sttp", "riemannian", rank=str(r)) for r in (2, 8)})
-    assert found["2"] == found["8"]
 
 
 def drawing():

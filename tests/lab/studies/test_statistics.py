@@ -67,6 +67,15 @@ def test_equal_differences_have_an_answer_however_many(count):
     assert difference([0.0] * count, margin=0.1).equivalent
 
 
+@pytest.mark.parametrize("values", [[-0.83] * 3, [0.1 + 0.2, 0.3, 0.3], [0.0] * 20, [5.0], []])
+def test_values_that_do_not_vary_have_no_interval_as_they_do_not_tell_how_far_another_seed_may_be(values):
+    assert all(math.isnan(bound) for bound in interval(values))
+
+
+def test_twenty_equal_differences_are_no_more_certain_than_their_signs():
+    assert mean_test([0.5] * 20) == 2 / 2**EXACT
+
+
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
 def test_holm_rejects_what_its_steps_reject(ps):
     order, rejected = sorted(range(len(ps)), key=ps.__getitem__), set()
@@ -152,6 +161,24 @@ def test_six_comparisons_of_one_method_are_all_right_in_95_of_100_studies():
 
 def test_a_difference_of_two_standard_deviations_is_found_with_eight_seeds():
     assert sum(map(_called_different, _studies(2.0, [8]))) > 0.9 * STUDIES
+
+
+def _found_among(study, comparisons):
+    """Whether the first of two methods is told from the second in a report that makes other comparisons, too."""
+    ours, other, *others = study
+    pairs = [(ours, other), *itertools.combinations(others, 2)][:comparisons]
+    assert len(pairs) == comparisons
+    return judge([difference(pair(a, b)) for a, b in pairs])[0].different
+
+
+@pytest.mark.parametrize(
+    ("count", "alone", "among_six"), [(8, 0.91, 0.49), (9, 0.95, 0.67), (10, 0.99, 0.82), (12, 0.99, 0.91)]
+)
+def test_the_guides_table_of_how_often_that_difference_is_found(count, alone, among_six):
+    # With 8 seeds and six comparisons each seed must agree: a chance of 0.921 for one, 0.52 for all
+    assert sum(map(_called_different, _studies(2.0, [count]))) / STUDIES == pytest.approx(alone, abs=0.006)
+    found = [_found_among(study, 6) for study in _studies(2.0, [count], methods=6)]
+    assert sum(found) / STUDIES == pytest.approx(among_six, abs=0.006)
 
 
 def test_the_same_method_is_called_equivalent_only_where_the_margin_allows():

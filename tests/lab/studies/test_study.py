@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from sttp_riemann.errors import CheckpointError, RecipeError
-from sttp_riemann.lab.studies.study import Study, collect, fenced, markdown_table, plain, recipe_text
+from sttp_riemann.lab.studies.report import fenced, markdown_table, plain
+from sttp_riemann.lab.studies.study import collect, recipe_text, study_of
 from sttp_riemann.lab.training.recipe import Recipe
 from tests.lab.studies.conftest import curves, page, result, store, study
 
@@ -44,7 +45,7 @@ FIGURES = ["points", "singular_values", "steps"]
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("study")
-    Study("a <b> & c", "what it is", page(study())).write(folder)
+    study_of("a <b> & c", "what it is", page(study())).write(folder)
     return folder
 
 
@@ -95,7 +96,7 @@ def test_a_run_is_a_line_for_programs(folder):
 
 def test_the_table_is_there_for_papers(folder):
     text = (folder / "table.tex").read_text()
-    assert r"SVDP riemannian & 2 & 92.50 $\pm$ 6.35 &" in text
+    assert "SVDP riemannian & 2 & 92.50 ± 6.35 &" in text
     assert r"Z (\%)" in text
 
 
@@ -106,7 +107,7 @@ def test_nothing_of_a_recipe_or_a_machine_is_markup(tmp_path):
     runs = [result("sttp", seed=seed, environment={EVIL: EVIL}) for seed in (0, 1)]
     for run in runs:
         run["recipe"].update(teacher=f"{EVIL}{run['recipe']['seed']}", network_options={f"```\n{EVIL}": "````"})
-    Study(EVIL, EVIL, page(runs)).write(tmp_path)
+    study_of(EVIL, EVIL, page(runs)).write(tmp_path)
     text = (tmp_path / "report.html").read_text()
     found = Page(text)
     assert found.open == []
@@ -127,7 +128,7 @@ def test_no_markup_is_left_in_a_sentence():
 
 
 def test_the_columns_of_a_table_are_aligned(results):
-    lines = str(Study("name", "", page(results))).splitlines()
+    lines = str(study_of("name", "", page(results))).splitlines()
     assert len({len(line) for line in lines}) == 1
     assert len({tuple(i for i, c in enumerate(line) if c == "|") for line in lines}) == 1
     assert markdown_table(pd.DataFrame({"a": ["1"]})).splitlines()[1] == "|:--|"
@@ -138,7 +139,7 @@ def test_figures_are_not_written_through_a_link(results, tmp_path):
     (tmp_path / "page").mkdir()
     (tmp_path / "page" / "figures").symlink_to(tmp_path / "victim")
     with pytest.raises(CheckpointError, match="a link or a file is where a folder"):
-        Study("name", "", page(results)).write(tmp_path / "page")
+        study_of("name", "", page(results)).write(tmp_path / "page")
     assert list((tmp_path / "victim").iterdir()) == []
 
 
@@ -152,8 +153,8 @@ def test_the_recipe_is_told_as_yaml_without_folders_of_this_machine():
 
 
 def test_a_notebook_shows_table_findings_and_figures(results):
-    text = Study("a <b>", "", page(results))._repr_html_()
-    assert "<h2>a &lt;b&gt;</h2>" in text
+    text = study_of("a <b>", "", page(results))._repr_html_()
+    assert "<h1>a &lt;b&gt;</h1>" in text
     assert text.count("<svg") == len(FIGURES)
     assert "too few seeds to tell" in text
 
@@ -183,7 +184,7 @@ def test_nothing_finished_is_refused(tmp_path):
 
 def test_an_environment_that_differs_is_told_in_full(tmp_path):
     runs = [result("dense"), result("sttp", environment={"torch": "3", "threads": 1})]
-    assert "- torch: 2 or 3\n- threads: 1\n" in Study("name", "", page(runs)).markdown()
+    assert "- torch: 2 or 3\n- threads: 1\n" in study_of("name", "", page(runs)).markdown()
 
 
 def test_a_title_in_a_result_is_not_believed(tmp_path):

@@ -7,10 +7,8 @@ from sttp_riemann.lab.studies.variant import (
     as_columns,
     bearing,
     differing,
-    fields_of,
     folder_name,
     swept_fields,
-    with_fields,
 )
 from sttp_riemann.lab.training.recipe import Recipe
 
@@ -62,11 +60,6 @@ def test_what_is_nothing_to_a_dense_network_does_not_tell_its_runs_apart():
     )
     assert bearing(ours) == bearing(other)
     assert swept_fields([ours, other]) == []
-
-
-def test_fields_are_placed_by_their_names():
-    recipe = with_fields(Recipe(), {"lr": 0.5, "rank": 3})
-    assert (fields_of(recipe)["lr"], recipe.network.rank) == (0.5, 3)
 
 
 def test_a_folders_name_tells_runs_of_all_fields_apart_but_not_seeds():

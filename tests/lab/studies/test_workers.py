@@ -16,10 +16,10 @@ def interrupted_double(value):
     return 2 * value
 
 
-def fail_on_zero(value, seconds=60.0):
+def fail_on_zero(value):
     if value == 0:
         raise ValueError("zero")
-    time.sleep(seconds)
+    time.sleep(24 * 3600)
 
 
 def kill():
@@ -30,13 +30,10 @@ def test_one_worker_is_this_process():
     assert list(spread(os.getpid, [(), ()], 1)) == [(0, os.getpid()), (1, os.getpid())]
 
 
-def test_a_fault_ends_what_is_under_way(tmp_path):
-    start = time.monotonic()
+def test_a_fault_ends_what_is_under_way():
+    # The others would take a day
     with pytest.raises(ValueError, match="zero"):
         list(spread(fail_on_zero, [(1,), (0,), (1,)], 2))
-    assert time.monotonic() - start < 50
-    for process in active_children():
-        process.join(10)
     assert active_children() == []
 
 

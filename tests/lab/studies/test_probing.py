@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import sttp_riemann as sr
-from sttp_riemann.lab.studies.ablation.conditioning import differential
+from sttp_riemann.lab.studies.probing import differential, drift
 from sttp_riemann.layers.base import SpectralLayer
 from sttp_riemann.model.measures import spectral_layers
 
@@ -42,3 +42,12 @@ def test_every_degree_of_freedom_moves_the_weight(method, frames, spectrum):
     values = differential(layer)
     assert len(values) == layer.dof - (spectrum == "learned")
     assert values[-1] > 1e-6 * values[0]
+
+
+@pytest.mark.parametrize("frames", ["riemannian", "householder"])
+def test_a_short_descent_in_float32_stays_by_that_in_float64(frames):
+    assert 0 < drift("sttp", frames, 4, 20) < 1e-4
+
+
+def test_seeds_differ():
+    assert drift("sttp", "riemannian", 4, 5, seed=0) != drift("sttp", "riemannian", 4, 5, seed=1)

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from sttp_riemann.errors import CheckpointError
-from sttp_riemann.lab.studies.ablation import probes
-from sttp_riemann.lab.studies.ablation.probes import attach, measure, probe_path
+from sttp_riemann.lab.studies import probes
+from sttp_riemann.lab.studies.probes import attach, measure, probe_path
 from tests.lab.studies.conftest import result
 
 

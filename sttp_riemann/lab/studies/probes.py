@@ -1,4 +1,4 @@
-"""What is measured of a variant beside its accuracy: conditioning, gradients, drift; kept in files beside the runs."""
+"""Probes of a variant: conditioning, gradients, drift; kept in files beside the runs."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from typing import Any
 from sttp_riemann.errors import CheckpointError
 from sttp_riemann.files import parse_json, write_atomically
 from sttp_riemann.lab.forms import Each, check_form
-from sttp_riemann.lab.studies.ablation.drift import drift
-from sttp_riemann.lab.studies.ablation.gradients import condition, independent, probe
 from sttp_riemann.lab.studies.measures import Measure
-from sttp_riemann.lab.studies.variant import fields_of, folder_name
+from sttp_riemann.lab.studies.probing import condition, drift, independent, probe
+from sttp_riemann.lab.studies.variant import folder_name
 from sttp_riemann.lab.training.recipe import Recipe
 
 PROBES = (
@@ -21,14 +20,6 @@ PROBES = (
     Measure("condition_after", "condition after", ".3g", more=False, pool="median", log=True),
     Measure("gradient_spread", "gradient spread", ".2f", more=False, pool="median", log=True),
     Measure("drift", "float32 from float64", ".1e", more=False, pool="median", log=True),
-)
-NOTE = (
-    "Probes are of the same recipe with a network small enough for a Jacobian, at the recipe's own learning rate, seed "
-    "by seed. Condition: largest over smallest singular value of the differential of W of the last layer but one by "
-    "what the optimizer moves, before and after training; on the Riemannian path it is taken on the tangent space, and "
-    "directions that leave W as it is are left out. Gradient spread: 95 % over 5 % quantile of the norm of all "
-    "frames' gradients along the run, after its first tenth. Float32 from float64: relative distance of W after the "
-    "same descent towards a fixed 64 x 64 matrix in both precisions."
 )
 FOLDER = "probes"
 # What identifies the runs that a probe is of
@@ -44,7 +35,7 @@ def probe_path(recipe: Recipe, output: Path) -> Path:
 
 
 def measure(recipe: Recipe, drift_steps: int, path: Path) -> None:
-    """Probe a recipe and write what was found, unless that is there.
+    """Probe a recipe and write what was found, unless the file exists.
 
     Parameters
     ----------
@@ -68,12 +59,12 @@ def measure(recipe: Recipe, drift_steps: int, path: Path) -> None:
         "drift": drift(recipe.network.method, recipe.network.frames, rank, drift_steps, recipe.seed),
     }
     lists = {"before": seen.start.tolist(), "after": seen.end.tolist()}
-    content = {"recipe": fields_of(recipe), "drift_steps": drift_steps, "columns": found, **lists}
+    content = {"recipe": recipe.flat(), "drift_steps": drift_steps, "columns": found, **lists}
     write_atomically(path, json.dumps(content).encode(), inside=path.parent.parent)
 
 
 def attach(results: Sequence[Mapping[str, Any]], paths: Sequence[Path]) -> list[dict[str, Any]]:
-    """Give results with what was probed of their variant and seed under ``probe``, where folders hold that.
+    """Give results with the probe of their variant and seed under ``probe``, where folders hold one.
 
     Raises
     ------
