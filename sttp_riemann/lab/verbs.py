@@ -10,7 +10,7 @@ from sttp_riemann.errors import RecipeError
 from sttp_riemann.files import child
 from sttp_riemann.lab import recipes
 from sttp_riemann.lab.training.recipe import FIELDS, Recipe, flatten, nest
-from sttp_riemann.lab.training.storage import checkpoints, run_folders
+from sttp_riemann.lab.training.storage import checkpoint_of, checkpoints, run_folders
 
 if TYPE_CHECKING:
     from sttp_riemann.lab.compression import Compressed
@@ -280,13 +280,8 @@ def checkpoint(name: str) -> Path:
     RecipeError
         There is no such checkpoint.
     """
-    path = Path(name)
-    if not path.exists():
-        raise RecipeError(f"there is no checkpoint {name}")
-    if path.is_dir() and not checkpoints(path):
-        others = ", ".join(sorted(p.name for p in path.glob("*.safetensors")))
-        raise RecipeError(f"{name} has no checkpoint of a run: name a file{f', such as {others}' if others else ''}")
-    if path.is_file() and path.suffix != ".safetensors":
+    path = checkpoint_of(Path(name))
+    if path.suffix != ".safetensors":
         raise RecipeError(
             f"{name} is not a checkpoint of this program (a .safetensors file); compress takes the weights of a "
             f"torchvision network as torchvision:NAME --weights {name}"

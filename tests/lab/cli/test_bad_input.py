@@ -138,7 +138,7 @@ def run(tmp_path, monkeypatch, capsys):
     # Other tests would compute with as many
     monkeypatch.setattr("torch.set_num_threads", lambda count: None)
     # Its thread would go on writing
-    monkeypatch.setattr("sttp_riemann.lab.training.loop.Logbook", lambda *given: None)
+    monkeypatch.setattr("sttp_riemann.lab.training.loop.open_logbook", lambda *given: None)
     for place in ("studies.compare.spread", "bench.run.tqdm", "compression.represent"):
         monkeypatch.setattr(f"sttp_riemann.lab.{place}", started)
     monkeypatch.chdir(tmp_path)
