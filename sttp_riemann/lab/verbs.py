@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_origin
 
@@ -127,7 +128,7 @@ def report(runs: Sequence[str | Path], *, output: str | Path = "runs/report", ma
     from sttp_riemann.lab.studies.study import check_report, collect
 
     check_report(Path(output))
-    study = collect([Path(run) for run in runs], Path(output).name, margin)
+    study = replace(collect([Path(run) for run in runs], Path(output).name, margin), folder=Path(output))
     study.write(Path(output))
     return study
 

@@ -32,7 +32,7 @@ class Classification(Task):
         self.classifier = Player(build_network(recipe, self.data, self.data.num_classes), recipe, accelerator)
         self.players = {"classifier": self.classifier}
         self.teacher = None if recipe.distillation.teacher is None else Teacher(recipe, self.data, accelerator)
-        # Not of the seed, so that all runs of a study hold the same images out
+        # Independent of the seed, so that all runs of a study hold out the same images
         order = torch.randperm(len(self.data.train_images), generator=torch.Generator().manual_seed(0))
         share = recipe.evaluation.validation
         held = round(share * len(order))
@@ -70,7 +70,7 @@ class Classification(Task):
 
     @override
     def final(self) -> dict[str, float]:
-        """Loss and accuracy on the test images, where images are held out for all earlier looks."""
+        """Loss and accuracy on the test images, if earlier evaluations used images held out."""
         return self._test() if len(self._held) else {}
 
     def _test(self) -> dict[str, float]:
@@ -94,7 +94,7 @@ class Classification(Task):
 
     @override
     def score(self, figures: Mapping[str, float]) -> float:
-        """Accuracy on the images held out; on the test images where none are, which no choice then rests on."""
+        """Accuracy on the images held out, or else on the test images; no choice is then based on it."""
         return figures["validation_accuracy" if len(self._held) else "test_accuracy"]
 
     @override

@@ -52,7 +52,7 @@ class Gan(Task):
     def step(self, draw: Callable[[], Tensor], lr: float) -> float:
         """Steps of the discriminator and one of the generator; the discriminator's last loss without its penalty.
 
-        A refused update ends the step: those before it stay, those after it are skipped.
+        A refused update ends the step: earlier ones stay, later ones are skipped.
         """
         self.discriminator.network.train()
         self.generator.network.train()
@@ -67,7 +67,7 @@ class Gan(Task):
 
     @contextmanager
     def _told(self, player: str) -> Iterator[None]:
-        """Name the network in a refusal; both keep their buffers, as each runs in the other's steps."""
+        """Name the network in a refusal; the buffers of both are restored, as each runs in the other's steps."""
         models = [self.discriminator.model, self.generator.model]
         with buffers_kept(models, self.recipe.optimizer.skip_bad_steps > 0):
             try:
@@ -83,7 +83,7 @@ class Gan(Task):
             real, real_labels = part
             with torch.no_grad():
                 fake, fake_labels = self._generate(self.generator.model, len(real))
-            # One forward: frames are built, and spectral normalization iterates, once a step
+            # A single forward, so that frames are built, and spectral normalization iterates, once a step
             images, labels = torch.cat([real, fake]), torch.cat([real_labels, fake_labels])
             scores = call(self.discriminator.network, images, labels, self.classes)
             losses.append(self.loss.discriminator(*scores.float().chunk(2)))

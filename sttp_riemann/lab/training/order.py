@@ -1,4 +1,4 @@
-"""What chance decides in a run, all of it from the recipe's seed: the order of examples, the numbers of a step."""
+"""Randomness of a run, all of it from the recipe's seed: the order of examples, the random numbers of a step."""
 
 from __future__ import annotations
 
@@ -61,8 +61,8 @@ class DataOrder:
 def seed_step(seed: int, step: int, process: int) -> None:
     """Seed a step's random numbers from the run's seed, the step and the process alone.
 
-    A resumed run then needs no generator's state, on any number of devices, and what is drawn elsewhere, while
-    evaluating, say, changes nothing.
+    A resumed run then needs no generator's state, on any number of devices, and draws elsewhere, such as while
+    evaluating, change nothing.
     """
     words = np.random.SeedSequence([seed, step, process]).generate_state(1, np.uint64)
     # torch takes seeds below 2^63 on every device

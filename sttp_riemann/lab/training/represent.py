@@ -45,7 +45,7 @@ def _load(name: str, root: str | None, download: bool, image_size: int | None, c
 
 @dataclass(frozen=True)
 class Images:
-    """The images that a network is for.
+    """The kind of images that a network takes.
 
     Attributes
     ----------
@@ -79,7 +79,7 @@ def build_network(recipe: Recipe, data: ImageData | Images, num_classes: int | N
     recipe : Recipe
         Its ``network``, ``network_options``, ``method`` and what belongs to that.
     data : ImageData or Images
-        What the network is for.
+        The network's images.
     num_classes : int or None
         Classes of a classifier or of a conditional network.
 
@@ -141,7 +141,7 @@ def _represent(model: nn.Module, recipe: Recipe, moments: Mapping[str, Tensor] |
         # Layers that other methods leave dense are not counted; a name without a match is reported before training
         weighted_layers(model, recipe.network.exclude)
         return model
-    # What both name alike is passed on
+    # Fields of the same name are passed on
     settings = {name: value for name, value in vars(recipe.network).items() if name in _SETTINGS}
     if recipe.network.budget is not None:
         settings["rank"] = None

@@ -1,4 +1,4 @@
-"""What a checkpoint says of its run, and how its networks are rebuilt without their training data."""
+"""Networks in checkpoints: how they are described, and rebuilt without their training data."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Saved:
     recipe : Recipe
         Of the run.
     images : Images
-        Images that the networks are for.
+        Kind of images that the networks take.
     values : dict
         All plain values of the checkpoint.
     players : dict[str, nn.Module]
@@ -116,7 +116,7 @@ def load_saved(path: Path) -> Saved:
     checkpoint = load_checkpoint(path)
     try:
         check_form(checkpoint.values, _NETWORKS)
-        # A network without a run has none
+        # A network that was saved without a run has none
         check_form(checkpoint.values.get("progress", vars(Progress())), PROGRESS)
         check_form(checkpoint.values.get("imports", []), [str])
     except (TypeError, ValueError) as error:
@@ -130,7 +130,7 @@ def load_saved(path: Path) -> Saved:
     players = {}
     for name, player in _recipes(recipe).items():
         classes = images.num_classes if recipe.task == "classify" or recipe.gan.conditional else None
-        # The ranks of a budget follow from weights that are gone, and where frames start makes no difference here
+        # Ranks from a budget depend on weights that are gone; the initialization makes no difference here
         known = player.changed(rank=ranks.get(name) or 1, budget=None, init="identity")
         players[name] = build_network(known, images, classes).eval()
         load_model(players[name], _tensors_of(checkpoint, name), path)
@@ -138,7 +138,7 @@ def load_saved(path: Path) -> Saved:
 
 
 def describe(recipe: Recipe, images: Images, models: Mapping[str, nn.Module]) -> dict[str, Any]:
-    """Give what a checkpoint says of its networks, by name, so that they can be rebuilt without their data."""
+    """Describe networks, given by name, so that they can be rebuilt without their data."""
     return {
         "code": code_version(),
         "recipe": nest(recipe.what_matters()),
@@ -156,11 +156,11 @@ def save_classifier(path: Path, model: nn.Module, recipe: Recipe, images: Images
     path : Path
         Where to.
     model : nn.Module
-        The network, as `recipe` says it is.
+        The network, represented as `recipe` says.
     recipe : Recipe
         How it was trained.
     images : Images
-        Images that it is for.
+        Kind of images that it takes.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The learning rate over a run, its best evaluation so far, and when it ends early."""
+"""The learning rate of each step, the best evaluation so far, and early stopping."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The state of a run: how it starts, what a checkpoint holds of it, and how it is restored."""
+"""The state of a run: its start, its checkpoints, and how it is restored from them."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Run:
         self.progress = Progress()
 
     def take(self) -> Checkpoint:
-        """Everything that a checkpoint holds."""
+        """Copy everything into a checkpoint."""
         players = self.task.players
         about = describe(self.recipe, Images.of(self.task.data), {name: p.model for name, p in players.items()})
         checkpoint = Checkpoint(values={**about, "progress": vars(self.progress)})
@@ -78,7 +78,7 @@ class Run:
         return checkpoint
 
     def restore(self, checkpoint: Checkpoint, path: Path) -> None:
-        """Go back to a checkpoint, which lies at a path.
+        """Restore the state from a checkpoint that was read from a path.
 
         Raises
         ------
@@ -110,7 +110,7 @@ class Run:
     def _check_tensors(self, checkpoint: Checkpoint) -> None:
         """Refuse tensors that the run does not use."""
         known = self.take().tensors
-        # Their names are checked as they are loaded
+        # These are checked as they are loaded
         optimizers = tuple(f"optimizer.{name}." for name in self.task.players)
         for tensor in checkpoint.tensors:
             if tensor not in known and not tensor.startswith(optimizers):

@@ -15,7 +15,7 @@ from sttp_riemann.lab.training.represent import load_data
 
 
 class Task(ABC):
-    """Networks, data and losses of one kind of training; the networks start from the recipe's seed.
+    """Networks, data and losses of one kind of training.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ class Task(ABC):
         Raises
         ------
         BadStepError
-            The step is refused; parameters, moments and buffers are as they were before what is refused.
+            The step is refused; parameters, moments and buffers are as before the refused update.
         """
 
     @abstractmethod
@@ -73,5 +73,5 @@ class Task(ABC):
         return {}
 
     def records(self, step: int) -> dict[str, bytes]:
-        """Files of the last evaluation, too large for the history, by their path in the run's folder."""
+        """Files of the last evaluation that do not fit into the history, by path in the run's folder."""
         return {}
