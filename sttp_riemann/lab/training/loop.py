@@ -6,6 +6,7 @@ import json
 import math
 import statistics
 import time
+from contextlib import ExitStack
 from multiprocessing import parent_process
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,17 +72,18 @@ class Trainer(Run):
     def __init__(self, recipe: Recipe, folder: Path) -> None:
         super().__init__(recipe, folder)
         # Last: what cannot be built is refused before anything is written
-        self._lock = Lock(folder) if self.accelerator.is_main_process else None
-        try:
+        with ExitStack() as opened:
+            if self.accelerator.is_main_process:
+                opened.enter_context(Lock(folder))
             for name in BESIDE:
                 refuse_links(folder / name, folder)
             if last := last_checkpoint(folder):
                 self.restore(last[1], last[0])
-            logs = recipe.checkpoints.tensorboard and self.accelerator.is_main_process
-            self.logbook = open_logbook(folder, self.progress.step) if logs else None
-        except BaseException:
-            self._release()
-            raise
+            self.logbook: SummaryWriter | None = None
+            if recipe.checkpoints.tensorboard and self.accelerator.is_main_process:
+                self.logbook = opened.enter_context(open_logbook(folder, self.progress.step))
+            # Closed when the run ends, however it ends
+            self._opened = opened.pop_all()
 
     def run(self) -> dict[str, Any]:
         """Train to the end.
@@ -116,14 +118,7 @@ class Trainer(Run):
             self._check_weights()
             raise self._diverged(self.progress.step, f"a weight cannot be decomposed ({error})") from error
         finally:
-            if self.logbook is not None:
-                self.logbook.close()
-            self._release()
-
-    def _release(self) -> None:
-        """Release the folder for other runs."""
-        if self._lock is not None:
-            self._lock.release()
+            self._opened.close()
 
     def _bar(self) -> Lines | tqdm[Any]:
         # A worker's bar would write over that of the process that started it
