@@ -7,7 +7,7 @@ import dataclasses
 import json
 import types
 from collections.abc import Callable, Collection, Iterator
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -202,10 +202,19 @@ class Field:
         return FilePath in (self.hint, *get_args(self.hint)) and not self.metadata["matters"]
 
     @cached_property
-    def _parser(self) -> ArgumentParser:
+    def _convert(self) -> Callable[[str], str]:
+        """From JSON to JSON of the field's type; each value is parsed once, as a study makes thousands of recipes."""
         parser = ArgumentParser(exit_on_error=False)
         parser.add_argument("--value", type=restricted(self.hint, dict))
-        return parser
+
+        @lru_cache
+        def convert(text: str) -> str:
+            value = json.loads(text)
+            if value is None and type(None) not in get_args(self.hint):
+                raise ValueError("it is there")
+            return json.dumps(parser.parse_object({"value": value}, defaults=False)["value"])
+
+        return convert
 
     def check(self, value: Any) -> Any:
         """Convert a value to the field's type.
@@ -216,13 +225,8 @@ class Field:
             The message names the field, its allowed values, and the given one.
         """
         check_plain(self.short, value)
-        parser = self._parser
         try:
-            if value is None and type(None) not in get_args(self.hint):
-                raise ValueError("it is there")
-            found = parser.parse_object({"value": copy.deepcopy(value)}, defaults=False)["value"]
-            # Without jsonargparse's types
-            found = json.loads(json.dumps(found))
+            found = json.loads(self._convert(json.dumps(value)))
         # What a parser raises on text that it cannot handle, such as brackets nested 1,500 deep
         except Exception as error:
             raise RecipeError(f"{self.short} must be {words(self.hint)}, not {shown(value)}") from error
