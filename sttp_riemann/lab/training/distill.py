@@ -31,7 +31,7 @@ class Teacher:
     Raises
     ------
     RecipeError
-        The teacher is not a classifier of such images and classes.
+        There is no such checkpoint, or it is not of a classifier of such images and classes.
     CheckpointError
         It cannot be read.
 
