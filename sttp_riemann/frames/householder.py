@@ -22,7 +22,7 @@ def compact_wy(reflectors: Tensor, signs: Tensor | None = None) -> Tensor:
     reflectors : Tensor
         (B, d, r), column j unit lower triangular: zero above row j and 1 in row j.
     signs : Tensor, optional
-        (B, r), each column is multiplied by; not differentiated.
+        (B, r), a factor of each column; not differentiated.
 
     Returns
     -------
@@ -59,8 +59,8 @@ def compact_wy(reflectors: Tensor, signs: Tensor | None = None) -> Tensor:
 
 def _forward(h: Tensor, signs: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     # `bmm` and `add_` where `@` and `+=` read better: on small cores a call costs more than its arithmetic.
-    t_inverse = torch.bmm(h.mT, h)  # of which the upper triangle counts
-    # An error of |h|^2 is one of the frame: summed wide, it keeps float32 frames orthonormal to 2e-7, not 1e-6.
+    t_inverse = torch.bmm(h.mT, h)  # only its upper triangle is used
+    # An error in |h|^2 is one in the frame: summed in float64, it leaves float32 frames orthonormal to 2e-7, not 1e-6.
     half_squared_norm = (h * h).sum(-2, dtype=torch.float64).mul_(0.5)
     t_inverse.diagonal(0, 1, 2).copy_(half_squared_norm)
     top = h[:, : h.shape[-1]]
@@ -110,7 +110,7 @@ def reflectors_of(frames: Tensor, signs: Tensor | None = None) -> tuple[Tensor, 
     frames : Tensor
         (B, d, r), orthonormal columns.
     signs : Tensor, optional
-        (B, r), to use; by default those that make reflectors short.
+        (B, r), the signs to use; by default those that give short reflectors.
 
     Returns
     -------
@@ -145,12 +145,12 @@ def reflectors_of(frames: Tensor, signs: Tensor | None = None) -> tuple[Tensor, 
 
 
 def _signed_reflectors(frames: Tensor, signs: Tensor) -> Tensor:
-    """Column by column, as LAPACK, which lets nobody choose the signs, makes them."""
+    """Reflectors for given signs, column by column; LAPACK chooses the signs itself."""
     rest, reflectors = frames.clone(), torch.zeros_like(frames)
     tiny = torch.finfo(frames.dtype).eps
     for j in range(frames.shape[-1]):
         length = rest[:, j, j] - signs[:, j]
-        # Nothing to reflect: the shortest way there is an infinitely long reflector
+        # Nothing to reflect: the exact reflector is infinitely long
         length = torch.where(length.abs() < tiny, -tiny * signs[:, j], length)
         own = reflectors[:, j:, j]
         own.copy_(rest[:, j:, j] / length.unsqueeze(-1))
@@ -161,11 +161,12 @@ def _signed_reflectors(frames: Tensor, signs: Tensor) -> Tensor:
 
 
 class HouseholderFrames(Frames):
-    """Each frame is the free entries of its reflectors, and a buffer ``sign_k`` (rank,) for the sign of each column.
+    """Each frame is stored as the free entries of its reflectors, and the signs of its columns as ``sign_k`` (rank,).
 
-    The parameter of a frame of St_U is (rows - rank, rank): what is under the leading block, which is the identity. Of
-    a frame of St it is a vector: the same entries, row by row, and then the strictly lower triangle of the leading
-    block. What has no entries is no parameter, so the numbers kept are exactly the degrees of freedom.
+    For a frame of St_U, the parameter is (rows - rank, rank): the entries below the leading block, which is the
+    identity. For a frame of St it is a vector: the same entries row by row, then the strictly lower triangle of the
+    leading block. A frame without free entries has no parameter, so the stored numbers are exactly the degrees of
+    freedom.
 
     Notes
     -----
@@ -191,7 +192,7 @@ class HouseholderFrames(Frames):
         return core.dof
 
     def hold(self, k: int, frame: Tensor) -> None:
-        """Make room for the entries, and fill it."""
+        """Register the entries and signs, and store the frame."""
         core = self.cores[k]
         shape = (core.rows - core.inner, core.inner) if core.reduced else (core.dof,)
         self.register_parameter(str(k), nn.Parameter(frame.new_empty(shape)) if core.dof else None)
@@ -203,7 +204,7 @@ class HouseholderFrames(Frames):
         sign, entries = self._buffers[f"sign_{k}"], self._parameters.get(str(k))
         assert sign is not None
         if entries is None and self.cores[k].dof:
-            # Replicas of `nn.DataParallel` have attributes in the place of parameters
+            # Replicas of `nn.DataParallel` have attributes instead of parameters
             entries = getattr(self, str(k))
         return (sign,) if entries is None else (sign, entries)
 
@@ -232,7 +233,7 @@ class HouseholderFrames(Frames):
 
     @torch.no_grad()
     def assign_(self, k: int, frame: Tensor, signs: Tensor | None = None) -> None:
-        """Take over a frame, with these signs or any."""
+        """Store a frame, with the given signs if there are any."""
         core, sign, parameter = self.cores[k], self.tensors(k)[0], self[k]
         reflectors, signs = reflectors_of(frame.unsqueeze(0), None if signs is None else signs.unsqueeze(0))
         sign.copy_(signs[0])

@@ -22,8 +22,8 @@ from sttp_riemann.lab.data import ImageData
 from sttp_riemann.lab.networks.pretrained import pretrained_network
 from sttp_riemann.lab.training.loop import Trainer
 from sttp_riemann.lab.training.recipe import Recipe
-from sttp_riemann.lab.training.represent import load_data, represent
-from sttp_riemann.lab.training.saved import CLASSIFIER, Images, load_saved, save_classifier
+from sttp_riemann.lab.training.represent import Images, load_data, represent
+from sttp_riemann.lab.training.saved import CLASSIFIER, load_saved, save_classifier
 from sttp_riemann.model.compression import Compression
 from sttp_riemann.model.measures import layer_ranks
 
@@ -189,8 +189,7 @@ def compress(
             tuning = recipe.changed(steps=steps * epochs, evaluate_every=steps)
             if recipe.distillation.distill and recipe.distillation.teacher is None:
                 tuning = tuning.changed(teacher=str(output / TEACHER))
-                images = Images(data.channels, data.image_size, data.num_classes)
-                save_classifier(output / TEACHER, trained.model, trained.recipe, images)
+                save_classifier(output / TEACHER, trained.model, trained.recipe, Images.of(data))
             model, tuned = _fine_tune(model, tuning, output, calibrate)
             accuracies = ({} if "data" in changes else accuracies) | tuned
         compressed = Compressed(model, sizes, accuracies)

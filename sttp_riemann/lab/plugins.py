@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from argparse import ArgumentError, ArgumentParser
 from collections.abc import Sequence
 from importlib.metadata import entry_points
 
@@ -84,19 +85,14 @@ def take_from(arguments: Sequence[str]) -> list[str]:
     RecipeError
         A name is missing, or a module cannot be imported, or raises.
     """
-    names, rest, given = [], [], iter(arguments)
-    for argument in given:
-        if argument == OPTION:
-            name = next(given, None)
-            if name is None:
-                raise RecipeError(f"{OPTION} takes the name of a module, such as mymodule")
-            names.append(name)
-        elif argument.startswith(f"{OPTION}="):
-            names.append(argument.partition("=")[2])
-        else:
-            rest.append(argument)
+    parser = ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument(OPTION, dest="names", action="append", default=[])
+    try:
+        given, rest = parser.parse_known_args(arguments)
+    except ArgumentError as error:
+        raise RecipeError(f"{OPTION} takes the name of a module, such as mymodule") from error
     import_installed()
-    import_modules(names)
+    import_modules(given.names)
     return rest
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_origin
 
@@ -10,7 +11,7 @@ from sttp_riemann.errors import RecipeError
 from sttp_riemann.files import child
 from sttp_riemann.lab import recipes
 from sttp_riemann.lab.training.recipe import FIELDS, Recipe, flatten, nest
-from sttp_riemann.lab.training.storage import checkpoints, run_folders
+from sttp_riemann.lab.training.storage import checkpoint_of, checkpoints, run_folders
 
 if TYPE_CHECKING:
     from sttp_riemann.lab.compression import Compressed
@@ -128,7 +129,7 @@ def report(runs: Sequence[str | Path], *, output: str | Path = "runs/report", ma
     from sttp_riemann.lab.studies.study import collect
 
     check_report(Path(output))
-    study = collect([Path(run) for run in runs], Path(output).name, margin)
+    study = replace(collect([Path(run) for run in runs], Path(output).name, margin), folder=Path(output))
     study.write(Path(output))
     return study
 
@@ -281,13 +282,8 @@ def checkpoint(name: str) -> Path:
     RecipeError
         There is no such checkpoint.
     """
-    path = Path(name)
-    if not path.exists():
-        raise RecipeError(f"there is no checkpoint {name}")
-    if path.is_dir() and not checkpoints(path):
-        others = ", ".join(sorted(p.name for p in path.glob("*.safetensors")))
-        raise RecipeError(f"{name} has no checkpoint of a run: name a file{f', such as {others}' if others else ''}")
-    if path.is_file() and path.suffix != ".safetensors":
+    path = checkpoint_of(Path(name))
+    if path.suffix != ".safetensors":
         raise RecipeError(
             f"{name} is not a checkpoint of this program (a .safetensors file); compress takes the weights of a "
             f"torchvision network as torchvision:NAME --weights {name}"

@@ -1,4 +1,4 @@
-"""Move a model's parameters without moving its weights: gauge, canonical form, kind of frame."""
+"""Change a model's parameters but not its weights: gauge, canonical form, kind of frame."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from sttp_riemann.trains.gauge import Chain, fix_gauge
 from sttp_riemann.trains.start import LayerCores
 
 MARGIN = 0.1
-"""Smallest singular value of a leading block below which other rows are to lead."""
+"""Chart margin, the smallest singular value of a leading block, below which other rows take the lead."""
 
 
 def gauge_fix(
@@ -35,16 +35,16 @@ def gauge_fix(
     Parameters
     ----------
     model : nn.Module
-        A reparameterized model. Householder frames are in St_U by construction: only the rows that lead them are chosen
-        anew, where that is needed, and nothing where ``pivots=False`` was asked for.
+        A reparameterized model. Householder frames are in St_U by construction: they only get new leading rows, where
+        needed; with ``pivots=False`` they stay.
     optimizer : Optimizer, optional
-        Its momentum is carried along, so that training goes on as if nothing had happened. What it keeps for
-        Householder frames that are led by other rows now begins anew.
+        Its momentum moves along, so that training continues as if nothing had happened. For Householder frames with new
+        leading rows its state starts afresh.
     average : nn.Module, optional
-        An average of the model, as `averaged` keeps it, or a copy that is averaged in another way: its frames are
-        turned with those of the model, so that they may be averaged with them again.
+        An average of the model from `averaged`, or a copy that is averaged in another way: its frames rotate with the
+        model's, so that averaging can continue.
     margin : float
-        Householder frames: below this chart margin, as `chart_margin` tells it, rows are chosen anew.
+        For Householder frames: below this `chart_margin`, new leading rows are chosen.
 
     Returns
     -------
@@ -54,17 +54,17 @@ def gauge_fix(
     Raises
     ------
     TypeError
-        If the model or the average is no module, or the optimizer none of torch's kind.
+        The model or the average is not a module, or the optimizer not one of torch's.
     ValueError
-        If the model has no reparameterized layer or one that holds NaN, the optimizer treats entries of a frame one by
-        one, the average is of another model or shares its parameters, or the margin is no number from 0 to 1. Nothing
-        has changed then.
+        The model has no reparameterized layer or one that holds NaN, the optimizer treats entries of a frame one by
+        one, the average is of another model or shares its parameters, or the margin is not between 0 and 1. Nothing is
+        then changed.
 
     Notes
     -----
-    Obukhov et al. 2021 describe St_U, the frames whose leading block is upper triangular. Here it is reached by one
-    sweep from either end of each chain. `PolarStiefel` steps alike in every gauge, so the weights of all training that
-    follows are the same, up to rounding.
+    Obukhov et al. 2021 describe St_U, the frames whose leading block is upper triangular. One sweep from each end of a
+    chain reaches it. Steps of `PolarStiefel` commute with the gauge, so later weights stay the same, too, up to
+    rounding.
 
     Examples
     --------
@@ -123,16 +123,17 @@ def register_gauge_fix(
     average: nn.Module | None = None,
     margin: float = MARGIN,
 ) -> RemovableHandle:
-    """Let an optimizer fix the gauge of a model after every so many of its steps.
+    """Make an optimizer fix the gauge of a model at regular intervals.
 
     Parameters
     ----------
     model : nn.Module
         A reparameterized model.
     optimizer : Optimizer
-        Of its parameters; its momentum is carried along. Copies and pickles of it have no hooks, as torch's rule is.
+        The optimizer of its parameters; its momentum moves along. Copies and pickles of it have no hooks, as always in
+        torch.
     every : int
-        Steps, at least 1.
+        Steps from one gauge fixing to the next, at least 1.
     average : nn.Module, optional
         As `gauge_fix` takes it.
     margin : float
@@ -141,15 +142,15 @@ def register_gauge_fix(
     Returns
     -------
     RemovableHandle
-        Its ``remove()`` ends that.
+        Its ``remove()`` ends this.
 
     Raises
     ------
     TypeError
         As `gauge_fix` raises it; the optimizer is not optional.
     ValueError
-        `every` is no whole number above 0, the margin no number from 0 to 1, the model has no reparameterized layer, or
-        the average is of another model.
+        `every` is not a whole number above 0, the margin is not between 0 and 1, the model has no reparameterized
+        layer, or the average is of another model.
 
     Examples
     --------
@@ -180,7 +181,7 @@ def _check_optimizer(optimizer: object, optional: bool = False) -> None:
 
 
 def _distinct(layers: Mapping[str, SpectralLayer]) -> list[SpectralLayer]:
-    """Layers, those of one tied weight once."""
+    """Layers, each tied weight once."""
     return list({id(layer.left): layer for layer in layers.values()}.values())
 
 
@@ -204,7 +205,7 @@ def canonicalize(model: nn.Module) -> nn.Module:
     Parameters
     ----------
     model : nn.Module
-        A reparameterized model. An optimizer that trains it must be made anew.
+        A reparameterized model. Recreate the optimizer that trains it.
 
     Returns
     -------
@@ -214,9 +215,9 @@ def canonicalize(model: nn.Module) -> nn.Module:
     Raises
     ------
     TypeError
-        If the model is no module.
+        The model is not a module.
     ValueError
-        If the model has no reparameterized layer, or one that holds NaN.
+        The model has no reparameterized layer, or one that holds NaN.
 
     Notes
     -----
@@ -267,14 +268,14 @@ def _order_columns(cores: LayerCores) -> None:
 
 
 def convert_frames(model: nn.Module, frames: str) -> nn.Module:
-    """Keep the same weights in another kind of frame, in place and exactly.
+    """Store the same weights in another kind of frame, in place and exactly.
 
     Parameters
     ----------
     model : nn.Module
-        A reparameterized model. An optimizer that trains it must be made anew.
+        A reparameterized model. Recreate the optimizer that trains it.
     frames : {"riemannian", "householder"}
-        The kind to hold from now on.
+        The new kind.
 
     Returns
     -------
@@ -284,9 +285,9 @@ def convert_frames(model: nn.Module, frames: str) -> nn.Module:
     Raises
     ------
     TypeError
-        If the model is no module.
+        The model is not a module.
     ValueError
-        If the kind is unknown, or the model has no reparameterized layer or one that holds NaN.
+        The kind is unknown, or the model has no reparameterized layer or one that holds NaN.
 
     Notes
     -----

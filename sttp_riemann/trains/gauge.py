@@ -14,7 +14,7 @@ from sttp_riemann.trains.shape import Core, LayerShape, Train, absorb
 
 SIDES = ("left", "right")
 GAIN = 2.0
-"""How much better the margin of other rows must be for them to take the lead."""
+"""Factor by which other rows must improve the margin to take the lead."""
 
 
 def triangularizing_rotation(block: Tensor) -> Tensor:
@@ -50,15 +50,15 @@ def triangularizing_rotation(block: Tensor) -> Tensor:
 
 @dataclass
 class Turns:
-    """How the leading rows of equal trains are chosen in a sweep, and what it did.
+    """How a sweep chooses the leading rows of equal trains, and which cores it has changed.
 
     Attributes
     ----------
     orders : list of Tensor
         For each core (L, rows), rows in the order that `leading_rows` gives; changed in place.
     margin : float or None
-        Other rows take the lead, and cores turn, only where the margin is below this and theirs is clearly larger;
-        None: rows stay, and all cores turn.
+        Other rows take the lead, and cores rotate, only where the margin is below this and theirs is clearly larger;
+        None: rows stay, and all cores rotate.
     turned : list of Tensor
         For each core (L,), bool: whether it has changed.
     """
@@ -84,7 +84,7 @@ class Rotations(NamedTuple):
 def sweep(
     train: Train, cores: Sequence[Tensor], companions: Sequence[Sequence[Tensor]], turns: Turns | None = None
 ) -> list[Rotations]:
-    """Bring every core that belongs there into St_U, in place, without changing what the train contracts to.
+    """Bring every reduced core into St_U, in place, without changing what the train contracts to.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ def sweep(
     companions : sequence of sequence of Tensor
         For each core, tensors of its shape that move along (an optimizer's momentum); changed in place.
     turns : Turns, optional
-        Which rows lead; by default the first ones do.
+        Which rows lead; the first ones by default.
 
     Returns
     -------
@@ -105,9 +105,9 @@ def sweep(
 
     Notes
     -----
-    Each core takes over the transpose of the rotation before it, is turned so that its leading block is upper
-    triangular, and passes that rotation on. Rotations are isometries of the Stiefel manifold, so momentum that is
-    turned with them stays tangent.
+    Each core absorbs the transpose of the rotation before it, is rotated so that its leading block is upper triangular,
+    and passes that rotation on. Rotations are isometries of the Stiefel manifold, so momentum rotated along stays
+    tangent.
     """
     move: Tensor | None = None
     found = []
@@ -136,7 +136,7 @@ def sweep(
 
 
 def _pivoted_rotation(matrix: Tensor, turns: Turns, k: int) -> Tensor:
-    """Choose leading rows where that is wanted; the rotation of each core, the identity where none turns."""
+    """Choose leading rows where asked; give the rotation of each core, the identity where it stays."""
     order, turned = turns.orders[k], turns.turned[k]
     if turns.margin is None:
         turned.fill_(True)
@@ -154,22 +154,22 @@ def _pivoted_rotation(matrix: Tensor, turns: Turns, k: int) -> Tensor:
 
 @dataclass
 class Chain:
-    """The cores of one layer, each with what moves along.
+    """The cores of one layer, each with the tensors that move along.
 
     Attributes
     ----------
     shape : LayerShape
-        Of the layer.
+        Shape of the layer.
     left, right : list of list of Tensor
         For each core, from the outer end to the spectrum, its frame (rows, inner) and tensors of that shape.
     orders : tuple of list of Tensor, optional
-        Of the cores left and right, rows in the order in which they lead (rows,); the first ones lead without it.
+        For the cores left and right, the order in which rows lead (rows,); by default the first ones do.
     margin : float or None
-        With `orders`: as `Turns` takes it.
+        With `orders`: see `Turns`.
     turned : tuple of list of bool
-        With `orders`: whether the cores left and right have changed; told by `fix_gauge`.
+        With `orders`: whether the cores left and right have changed; `fix_gauge` says so here.
     rotations : tuple of list of Rotations
-        What the rank indices of the cores left and right were turned by; told by `fix_gauge`.
+        What the rank indices of the cores left and right were turned by; `fix_gauge` says so here.
     """
 
     shape: LayerShape
@@ -188,7 +188,7 @@ def fix_gauge(chains: Sequence[Chain]) -> None:
     Parameters
     ----------
     chains : sequence of Chain
-        Their tensors are changed.
+        Changed in place.
 
     Notes
     -----
@@ -223,7 +223,7 @@ def fix_gauge(chains: Sequence[Chain]) -> None:
 
 
 def _equal(chains: Sequence[Chain], side: str) -> dict[tuple[Train, object], list[int]]:
-    """Chains by the train on one side, and by what moves along there."""
+    """Group chains by their train on one side and the tensors that move along."""
     found: dict[tuple[Train, object], list[int]] = {}
     for i, chain in enumerate(chains):
         tensors = [[(t.dtype, t.device) for t in core] for core in getattr(chain, side)]
@@ -258,7 +258,7 @@ def _tell(chains: Sequence[Chain], side: int, turns: Turns) -> None:
 
 
 def _receive(moves: Sequence[Tensor | None], core: Sequence[Tensor]) -> list[bool]:
-    """Take over what an identity spectrum lets through: W = U V^T = (U Q) (V Q)^T; tells who does."""
+    """Absorb the rotations that an identity spectrum passes on: W = U V^T = (U Q) (V Q)^T; give which cores did."""
     if any(move is not None for move in moves):
         eye = torch.eye(core[0].shape[-1], dtype=core[0].dtype, device=core[0].device)
         rotation = torch.stack([eye if move is None else move for move in moves])
@@ -275,7 +275,7 @@ def first_rows(cores: Sequence[Core], device: torch.device) -> list[Tensor]:
     cores : sequence of Core
         Shapes.
     device : torch.device
-        Where to have them.
+        Where they are wanted.
 
     Returns
     -------

@@ -22,10 +22,10 @@ class Images(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = nn.Conv2d(3, 8, 3, padding=1)
-        self.grouped = nn.Conv2d(8, 16, 3, stride=2, groups=2)
-        self.up = nn.ConvTranspose2d(16, 8, 3)
-        self.head = nn.Linear(8, 10)
+        self.stem = nn.Conv2d(3, 6, 3, padding=1)
+        self.grouped = nn.Conv2d(6, 10, 3, stride=2, groups=2)
+        self.up = nn.ConvTranspose2d(10, 6, 3)
+        self.head = nn.Linear(6, 10)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.up(self.grouped(self.stem(x).relu()).relu()).relu()
@@ -79,7 +79,12 @@ def test_a_jit_trace_computes_the_same_or_is_refused_in_one_line(frames: str) ->
         torch.testing.assert_close(traced(inputs(3)), model(inputs(3)), rtol=1e-5, atol=1e-5)
 
 
-SIZES = {stack: [(8, 24), (3, 24), (200, 24)], Images: [(2, 3, 8, 8), (5, 3, 12, 10)]}
+def twins() -> nn.Sequential:
+    """Two layers of one shape, after another."""
+    return nn.Sequential(nn.Linear(6, 10), nn.Tanh(), nn.Linear(10, 10), nn.Tanh(), nn.Linear(10, 10))
+
+
+SIZES = {twins: [(8, 6), (3, 6), (200, 6)], Images: [(2, 3, 8, 8), (5, 3, 12, 10)]}
 
 
 @pytest.mark.parametrize("make", SIZES)

@@ -5,11 +5,8 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-from jsonargparse import Namespace
+from typing import TYPE_CHECKING, Any
 
 from sttp_riemann import interruption
 from sttp_riemann.errors import ReportedError
@@ -43,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     interruption.raise_from_now_on()
     try:
         arguments = parse(plugins.take_from(sys.argv[1:] if argv is None else argv))
-        COMMANDS[arguments.subcommand](arguments[arguments.subcommand])
+        COMMANDS[arguments.subcommand](dict(vars(arguments[arguments.subcommand])))
         sys.stdout.flush()
     except ReportedError as error:
         return _tell(str(error), error.status)
@@ -74,24 +71,11 @@ def _is_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or "out of memory" in str(error) or "can't allocate memory" in str(error)
 
 
-def _compare(arguments: Namespace) -> None:
+def _compare(given: dict[str, Any]) -> None:
     from sttp_riemann.lab.studies.plan import read_sweep
 
-    given = dict(vars(arguments))
     sweep = read_sweep([text for texts in given.pop("sweep", []) for text in texts])
-    _tell_study(verbs.compare(given.pop("recipe", "digits"), sweep=sweep, **given))
-
-
-def _report(arguments: Namespace) -> None:
-    given = dict(vars(arguments))
-    output = given.pop("output", "runs/report")
-    study = verbs.report(given.pop("runs"), output=output, **given)
-    _tell_study(replace(study, folder=Path(output)))
-
-
-def _ablate(arguments: Namespace) -> None:
-    given = dict(vars(arguments))
-    _tell_study(verbs.ablate(given.pop("recipe", "digits-ablation"), **given))
+    _tell_study(verbs.compare(sweep=sweep, **given))
 
 
 def _tell_study(study: Study) -> None:
@@ -102,9 +86,8 @@ def _tell_study(study: Study) -> None:
         print(f"sttp-riemann: left out: {'; '.join(study.skipped)}", file=sys.stderr)
 
 
-def _train(arguments: Namespace) -> None:
-    given = dict(vars(arguments))
-    result = verbs.train(given.pop("recipe"), **given)
+def _train(given: dict[str, Any]) -> None:
+    result = verbs.train(**given)
     print(told_all({name: value for name, value in result["final"].items() if name != "step"}))
     if skipped := result.get("skipped_steps"):
         steps = result["recipe"]["schedule"]["steps"]
@@ -112,33 +95,31 @@ def _train(arguments: Namespace) -> None:
     print(f"run: {result['folder']}")
 
 
-def _recipes(arguments: Namespace) -> None:
+def _recipes(given: dict[str, Any]) -> None:
     width = max(map(len, recipes.names()))
     for name in recipes.names():
         print(f"{name:{width}s} {recipes.read(name).get('summary', '')}")
 
 
-def _bench(arguments: Namespace) -> None:
+def _bench(given: dict[str, Any]) -> None:
     from sttp_riemann.lab.bench.run import bench
     from sttp_riemann.lab.studies.report import HTML
 
-    given = dict(vars(arguments))
     output = Path(given.pop("output", "runs/bench"))
     print(f"report: {bench(Settings(**given), output).folder}/{HTML}")
 
 
-def _compress(arguments: Namespace) -> None:
-    given = dict(vars(arguments))
-    model = given.pop("model")
-    output = given.pop("output", verbs.compressed_folder(model))
-    print(f"{verbs.compress(model, output=output, **given)}\n\nwritten to: {output}")
+def _compress(given: dict[str, Any]) -> None:
+    given.setdefault("output", verbs.compressed_folder(given["model"]))
+    print(f"{verbs.compress(**given)}\n\nwritten to: {given['output']}")
 
 
-def _inspect(arguments: Namespace) -> None:
+def _inspect(given: dict[str, Any]) -> None:
     from sttp_riemann.lab.inspection import NOTE, survey
 
-    found = verbs.inspect(arguments.checkpoint)
-    if verbs.is_study(Path(arguments.checkpoint)):
+    path = given["checkpoint"]
+    found = verbs.inspect(path)
+    if verbs.is_study(Path(path)):
         print(survey(found))
         return
     for name, report in found.items():
@@ -146,18 +127,18 @@ def _inspect(arguments: Namespace) -> None:
     print(NOTE)
 
 
-def _export(arguments: Namespace) -> None:
+def _export(given: dict[str, Any]) -> None:
     from sttp_riemann.lab.export import export
     from sttp_riemann.lab.training.saved import load_saved
 
-    export(load_saved(verbs.checkpoint(arguments.checkpoint)), Path(arguments.to))
-    print(f"written to: {arguments.to}")
+    export(load_saved(verbs.checkpoint(given["checkpoint"])), Path(given["to"]))
+    print(f"written to: {given['to']}")
 
 
 COMMANDS = {
     "compare": _compare,
-    "report": _report,
-    "ablate": _ablate,
+    "report": lambda given: _tell_study(verbs.report(**given)),
+    "ablate": lambda given: _tell_study(verbs.ablate(**given)),
     "train": _train,
     "compress": _compress,
     "inspect": _inspect,

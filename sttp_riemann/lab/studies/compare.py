@@ -19,9 +19,9 @@ from sttp_riemann.lab.studies.runs import Result, find, finish, recipe_of
 from sttp_riemann.lab.studies.study import Study, check_margin, collect
 from sttp_riemann.lab.studies.variant import Variant, bearing, folder_name
 from sttp_riemann.lab.studies.workers import check_workers, spread
-from sttp_riemann.lab.training.build import build_task
 from sttp_riemann.lab.training.machine import build_accelerator
 from sttp_riemann.lab.training.recipe import Recipe
+from sttp_riemann.lab.training.snapshot import TASKS
 from sttp_riemann.lab.units import told_all
 
 
@@ -124,7 +124,7 @@ def _outcome(recipe: Recipe, folder: Path) -> Result | DivergedError:
 def _rehearse(runs: Sequence[Recipe]) -> None:
     """Build each variant once, so that one that cannot be built is refused before others run for hours."""
     for run in (run for run in runs if run.seed == runs[0].seed):
-        build_task(run, build_accelerator(run))
+        TASKS[run.task](run, build_accelerator(run))
 
 
 def _line(run: Recipe, result: Result | DivergedError) -> str:

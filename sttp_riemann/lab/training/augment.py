@@ -13,7 +13,7 @@ from sttp_riemann.lab.training.recipe import Recipe
 
 
 class Augmentation:
-    """Transforms of single images, then mixing of pairs; nothing unless the recipe asks for it.
+    """Transforms of single images, then mixing of pairs, as far as the recipe asks for them.
 
     Parameters
     ----------

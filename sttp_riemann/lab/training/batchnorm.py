@@ -1,4 +1,4 @@
-"""Batch normalization over the batches of all processes, so that results do not depend on their number."""
+"""Batch normalization over all processes, so that results do not depend on their number."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 def share_statistics(model: nn.Module, accelerator: Accelerator) -> nn.Module:
-    """Let every batch normalization of a model see the whole batch; a single process changes nothing.
+    """Let every batch normalization of a model see the whole batch; does nothing in a single process.
 
     Parameters
     ----------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -128,26 +129,22 @@ def load_model(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None
     CheckpointError
         A tensor is missing, unexpected, or of another shape or type; nothing is then loaded.
     """
-    wanted = model.state_dict()
-    for name, tensor in wanted.items():
-        if name not in tensors:
-            raise CheckpointError(f"{path} lacks {name!r}, which the network has")
-        found = tensors[name]
-        if name.endswith("_extra_state"):
-            continue  # compared by the layer that it is of
-        if found.shape != tensor.shape or found.dtype != tensor.dtype:
-            raise CheckpointError(
-                f"{path}: {name!r} is {_describe(found)}, and the network's is {_describe(tensor)}: "
-                "the checkpoint is of another network"
-            )
-    left_over = [name for name in tensors if name not in wanted]
-    if left_over:
-        raise CheckpointError(f"{path} has {left_over[0]!r}, which the network does not have")
+    there, wanted = _described(tensors), _described(model.state_dict())
+    other = [name for name in {**wanted, **there} if wanted.get(name) != there.get(name)]
+    if other:
+        found, known = there.get(other[0], "missing"), wanted.get(other[0], "missing")
+        fault = f"{other[0]!r} is {found}, and the network's is {known}"
+        raise CheckpointError(f"{path}: {fault}: the checkpoint is of another network")
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
         raise CheckpointError(f"{path}: the checkpoint is of another network: {error}") from error
 
 
-def _describe(tensor: Tensor) -> str:
-    return f"{'x'.join(map(str, tensor.shape)) or 'scalar'} {str(tensor.dtype).removeprefix('torch.')}"
+def _described(tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    """Shapes and types; those of extra states are compared by the layers that they are of."""
+    about = {
+        name: f"{'x'.join(map(str, t.shape)) or 'scalar'} {str(t.dtype).removeprefix('torch.')}"
+        for name, t in tensors.items()
+    }
+    return {name: "there" if name.endswith("_extra_state") else text for name, text in about.items()}

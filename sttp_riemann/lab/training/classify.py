@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor
 from torch.nn.functional import cross_entropy
+from typing_extensions import override
 
 import sttp_riemann as sr
 from sttp_riemann.errors import RecipeError
@@ -19,33 +19,20 @@ from sttp_riemann.lab.training.distill import Teacher
 from sttp_riemann.lab.training.player import Player
 from sttp_riemann.lab.training.recipe import Recipe
 from sttp_riemann.lab.training.refusal import buffers_kept
-from sttp_riemann.lab.training.represent import build_network, load_data
+from sttp_riemann.lab.training.represent import build_network
+from sttp_riemann.lab.training.task import Task
 
 
-class Classification:
-    """Train a network to classify images.
-
-    Parameters
-    ----------
-    recipe : Recipe
-        Data, network, representation.
-    accelerator : Accelerator
-        Device, precision, processes.
-
-    Raises
-    ------
-    RecipeError
-        Data, network or representation cannot be built as the recipe asks.
-    """
+class Classification(Task):
+    """Train a network to classify images."""
 
     def __init__(self, recipe: Recipe, accelerator: Accelerator) -> None:
-        self.recipe, self.accelerator = recipe, accelerator
-        self.data = load_data(recipe)
+        super().__init__(recipe, accelerator)
         self.augment = Augmentation(recipe, self.data.num_classes, self.data.batch(torch.tensor([0]))[0][0])
         self.classifier = Player(build_network(recipe, self.data, self.data.num_classes), recipe, accelerator)
         self.players = {"classifier": self.classifier}
         self.teacher = None if recipe.distillation.teacher is None else Teacher(recipe, self.data, accelerator)
-        # Not of the seed, so that all runs of a study hold the same images out
+        # Independent of the seed, so that all runs of a study hold out the same images
         order = torch.randperm(len(self.data.train_images), generator=torch.Generator().manual_seed(0))
         share = recipe.evaluation.validation
         held = round(share * len(order))
@@ -55,6 +42,7 @@ class Classification:
         self._held, self._kept = order[:held].sort().values, order[held:].sort().values
         self.size = len(self._kept)
 
+    @override
     def step(self, draw: Callable[[], Tensor], lr: float) -> float:
         """One optimizer step on one batch; its cross entropy."""
         self.classifier.network.train()
@@ -66,23 +54,23 @@ class Classification:
         return torch.stack(entropies).mean().item()
 
     def _loss(self, part: Sequence[Tensor], entropies: list[Tensor]) -> Tensor:
-        recipe, player, (images, labels) = self.recipe, self.classifier, part
-        scores = player.network(images)
-        loss = cross_entropy(scores, labels, label_smoothing=recipe.data.label_smoothing)
+        images, labels = part
+        scores = self.classifier.network(images)
+        loss = cross_entropy(scores, labels, label_smoothing=self.recipe.data.label_smoothing)
         entropies.append(loss.detach())
         if self.teacher is not None:
-            loss = loss.lerp(self.teacher.distance(images, scores), recipe.distillation.distill)
-        if recipe.network.method == "dense" or recipe.network.penalty == "none":
-            return loss
-        return loss + recipe.network.penalty_weight * sr.spectral_penalty(player.model, kind=recipe.network.penalty)
+            loss = loss.lerp(self.teacher.distance(images, scores), self.recipe.distillation.distill)
+        return loss + self.classifier.penalty()
 
+    @override
     def evaluate(self) -> dict[str, float]:
         """Loss and accuracy on the images held out, or else the test images; state of the frames."""
         measured = self._measure("validation", self._held, train=True) if len(self._held) else self._test()
         return {**measured, **observe.frames(self.classifier.result)}
 
+    @override
     def final(self) -> dict[str, float]:
-        """Loss and accuracy on the test images, where images are held out for all earlier looks."""
+        """Loss and accuracy on the test images, if earlier evaluations used images held out."""
         return self._test() if len(self._held) else {}
 
     def _test(self) -> dict[str, float]:
@@ -104,16 +92,14 @@ class Classification:
         loss_sum, hits_sum, count = self.accelerator.reduce(totals, "sum").tolist()
         return {f"{name}_loss": loss_sum / count, f"{name}_accuracy": hits_sum / count}
 
+    @override
     def score(self, figures: Mapping[str, float]) -> float:
-        """Accuracy on the images held out; on the test images where none are, which no choice then rests on."""
+        """Accuracy on the images held out, or else on the test images; no choice is then based on it."""
         return figures["validation_accuracy" if len(self._held) else "test_accuracy"]
 
+    @override
     def summary(self) -> dict[str, Any]:
-        """Report on the finished network: sizes, singular values."""
         return observe.summary(self.classifier.result, self.recipe.network.exclude)
-
-    def write_records(self, folder: Path, step: int) -> None:
-        """Everything fits into the history."""
 
     def _to_device(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         images, labels = batch

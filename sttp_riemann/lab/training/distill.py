@@ -12,7 +12,8 @@ from torch.nn.functional import kl_div, log_softmax
 from sttp_riemann.errors import RecipeError
 from sttp_riemann.lab.data import ImageData
 from sttp_riemann.lab.training.recipe import Recipe
-from sttp_riemann.lab.training.saved import Images, load_saved
+from sttp_riemann.lab.training.represent import Images
+from sttp_riemann.lab.training.saved import load_saved
 
 
 class Teacher:
@@ -30,7 +31,7 @@ class Teacher:
     Raises
     ------
     RecipeError
-        The teacher is not a classifier of such images and classes.
+        There is no such checkpoint, or it is not of a classifier of such images and classes.
     CheckpointError
         It cannot be read.
 
@@ -42,7 +43,7 @@ class Teacher:
     def __init__(self, recipe: Recipe, data: ImageData, accelerator: Accelerator) -> None:
         assert recipe.distillation.teacher is not None
         saved = load_saved(Path(recipe.distillation.teacher))
-        here = Images(data.channels, data.image_size, data.num_classes)
+        here = Images.of(data)
         if saved.images != here:
             raise RecipeError(
                 f"teacher {saved.path} is for {saved.images}, and the data {recipe.data.name!r} are {here}"

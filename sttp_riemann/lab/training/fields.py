@@ -8,7 +8,7 @@ import json
 import math
 import types
 from collections.abc import Callable, Collection, Iterator
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -17,11 +17,12 @@ from jsonargparse.typing import extend_base_type
 from typing_extensions import override
 
 from sttp_riemann.errors import RecipeError
+from sttp_riemann.lab import forms
 from sttp_riemann.lab.training.plain import LARGEST_SEED, LARGEST_WHOLE, check_plain, shown
 
-WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", dict: "a mapping"}
+WORDS = {**forms.WORDS, bool: "true or false"}
 FOLLOW = "follow"
-"""Value of a generator's field that follows the network's."""
+"""Value of a generator's field that copies the network's."""
 LONGEST_NAME = 255
 """Maximum bytes in a file name."""
 
@@ -42,7 +43,7 @@ class Kind:
     fits: Callable[[Any], bool]
 
     def words(self, base: type) -> str:
-        """Describe what is allowed, to continue after "must be"."""
+        """Describe the allowed values, to continue after "must be"."""
         return f"{WORDS[base]} {self.what}"
 
     @cache  # noqa: B019 - of a few, that live as long as the program
@@ -140,21 +141,21 @@ def option(
     help : str
         Text for the command line's help and the documentation.
     scope : str
-        What it applies to, one word or several: ``gan`` or ``classify``, the only task that it is for; ``low_rank``,
-        methods that alone it makes a difference to; ``held``, the same and "sn" and "sr"; ``start``, training from
-        the start, and not the fine-tuning of what is there; ``run``, one run of a comparison, which says it itself;
-        ``study``, a comparison, and none of its runs; ``page``, all runs that may share a report.
+        What it applies to, one word or several: ``gan`` or ``classify``, only that task; ``low_rank``, only low-rank
+        methods; ``held``, those and "sn" and "sr"; ``start``, training from scratch, not fine-tuning; ``run``, a single
+        run: a comparison sets it itself; ``study``, a comparison, not its runs; ``page``, fields that runs of one
+        report must share.
     matters : bool
-        Whether a run with another value is a different run, which must not be resumed.
+        Whether a run with another value is a different run, so that it must not be resumed.
     qualified : bool
-        Whether its name on the command line carries that of its section.
+        Whether its name on the command line begins with its section's.
     follows : bool
-        Whether the generator's may be "follow": what the network's is.
+        Whether the generator's may be "follow": the same as the network's.
 
     Returns
     -------
     dataclasses.Field
-        With all that in its metadata.
+        With all this in its metadata.
     """
     about = {"scope": scope, "matters": matters, "qualified": qualified, "follows": follows}
     metadata = {"help": help, **about}
@@ -170,13 +171,13 @@ class Field:
     Attributes
     ----------
     path : tuple of str
-        Section, where it is in one, and name.
+        Its section, if any, and its name.
     hint : Any
-        Its type, `Kind` among it.
+        Its type, which may contain a `Kind`.
     default : Any
-        Its value where the recipe is silent.
+        Its value if the recipe does not set it.
     metadata : mapping
-        What `option` says of it.
+        From `option`.
     """
 
     path: tuple[str, ...]
@@ -199,14 +200,23 @@ class Field:
 
     @property
     def local(self) -> bool:
-        """Whether it is a place on this machine, and nothing that a run depends on."""
+        """Whether it is a path on this machine that no result depends on."""
         return FilePath in (self.hint, *get_args(self.hint)) and not self.metadata["matters"]
 
     @cached_property
-    def _parser(self) -> ArgumentParser:
+    def _convert(self) -> Callable[[str], str]:
+        """From JSON to JSON of the field's type; each value is parsed once, as a study makes thousands of recipes."""
         parser = ArgumentParser(exit_on_error=False)
         parser.add_argument("--value", type=restricted(self.hint, dict))
-        return parser
+
+        @lru_cache
+        def convert(text: str) -> str:
+            value = json.loads(text)
+            if value is None and type(None) not in get_args(self.hint):
+                raise ValueError("it is there")
+            return json.dumps(parser.parse_object({"value": value}, defaults=False)["value"])
+
+        return convert
 
     def check(self, value: Any) -> Any:
         """Convert a value to the field's type.
@@ -214,16 +224,11 @@ class Field:
         Raises
         ------
         RecipeError
-            The message names the field, what it may be, and what it is.
+            The message names the field, its allowed values, and the given one.
         """
         check_plain(self.short, value)
-        parser = self._parser
         try:
-            if value is None and type(None) not in get_args(self.hint):
-                raise ValueError("it is there")
-            found = parser.parse_object({"value": copy.deepcopy(value)}, defaults=False)["value"]
-            # Without jsonargparse's types
-            found = json.loads(json.dumps(found))
+            found = json.loads(self._convert(json.dumps(value)))
         # What a parser raises on text that it cannot handle, such as brackets nested 1,500 deep
         except Exception as error:
             raise RecipeError(f"{self.short} must be {words(self.hint)}, not {shown(value)}") from error

@@ -2,47 +2,35 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor
+from typing_extensions import override
 
-import sttp_riemann as sr
 from sttp_riemann.errors import RecipeError
 from sttp_riemann.lab.training import observe
-from sttp_riemann.lab.training.gan_evaluation import Evaluation, Evaluator
+from sttp_riemann.lab.training.gan_evaluation import Evaluator, call
 from sttp_riemann.lab.training.gan_losses import LOSSES
 from sttp_riemann.lab.training.player import Player
 from sttp_riemann.lab.training.recipe import Recipe
 from sttp_riemann.lab.training.refusal import BadStepError, buffers_kept
-from sttp_riemann.lab.training.represent import build_network, load_data, rehearse
+from sttp_riemann.lab.training.represent import build_network, rehearse
+from sttp_riemann.lab.training.task import Task
 
 
-class Gan:
+class Gan(Task):
     """Train a generator of images against a discriminator.
 
     A step is `discriminator_steps` of the discriminator, each on its own batch, and one of the generator.
-
-    Parameters
-    ----------
-    recipe : Recipe
-        Data, networks, representations, loss.
-    accelerator : Accelerator
-        Device, precision, processes.
-
-    Raises
-    ------
-    RecipeError
-        Data, a network, a representation or a metric cannot be built as the recipe asks.
     """
 
     def __init__(self, recipe: Recipe, accelerator: Accelerator) -> None:
-        self.recipe, self.accelerator = recipe, accelerator
-        self.data = load_data(recipe)
+        super().__init__(recipe, accelerator)
         self.classes = self.data.num_classes if recipe.gan.conditional else None
         if self.classes == 0:
             name = recipe.data.name
@@ -59,12 +47,12 @@ class Gan:
         self.size = len(self.data.train_images)
         self.evaluator = Evaluator(recipe, self.data, self.latent_dim, self.classes, accelerator)
         self._check_size()
-        self._last: Evaluation | None = None
 
+    @override
     def step(self, draw: Callable[[], Tensor], lr: float) -> float:
         """Steps of the discriminator and one of the generator; the discriminator's last loss without its penalty.
 
-        A refused update ends the step: those before it stay, those after it are skipped.
+        A refused update ends the step: earlier ones stay, later ones are skipped.
         """
         self.discriminator.network.train()
         self.generator.network.train()
@@ -79,7 +67,7 @@ class Gan:
 
     @contextmanager
     def _told(self, player: str) -> Iterator[None]:
-        """Name the network in a refusal; both keep their buffers, as each runs in the other's steps."""
+        """Name the network in a refusal; the buffers of both are restored, as each runs in the other's steps."""
         models = [self.discriminator.model, self.generator.model]
         with buffers_kept(models, self.recipe.optimizer.skip_bad_steps > 0):
             try:
@@ -88,22 +76,20 @@ class Gan:
                 raise BadStepError(f"{player}: {error}") from None
 
     def _step_discriminator(self, indices: Tensor, lr: float) -> float:
-        images, labels = (tensor.to(self.accelerator.device) for tensor in self.data.batch(indices))
-        count = self.recipe.schedule.accumulate
+        batch = [t.to(self.accelerator.device).chunk(self.recipe.schedule.accumulate) for t in self.data.batch(indices)]
         losses: list[Tensor] = []
 
         def loss(part: tuple[Tensor, Tensor]) -> Tensor:
             real, real_labels = part
             with torch.no_grad():
                 fake, fake_labels = self._generate(self.generator.model, len(real))
-            # One forward: frames are built, and spectral normalization iterates, once a step
-            scores = self._judge(
-                self.discriminator.network, torch.cat([real, fake]), torch.cat([real_labels, fake_labels])
-            )
+            # A single forward, so that frames are built, and spectral normalization iterates, once a step
+            images, labels = torch.cat([real, fake]), torch.cat([real_labels, fake_labels])
+            scores = call(self.discriminator.network, images, labels, self.classes)
             losses.append(self.loss.discriminator(*scores.float().chunk(2)))
-            return losses[-1] + _penalty(self.discriminator)
+            return losses[-1] + self.discriminator.penalty()
 
-        self.discriminator.descend(list(zip(images.chunk(count), labels.chunk(count), strict=True)), loss, lr)
+        self.discriminator.descend(list(zip(*batch, strict=True)), loss, lr)
         return torch.stack([part.detach() for part in losses]).mean().item()
 
     def _step_generator(self, lr: float) -> None:
@@ -112,8 +98,8 @@ class Gan:
         def loss(size: int) -> Tensor:
             images, labels = self._generate(self.generator.network, size)
             # Unwrapped: its gradients are not used here
-            scores = self._judge(self.discriminator.model, images, labels)
-            return self.loss.generator(scores.float()) + _penalty(self.generator)
+            scores = call(self.discriminator.model, images, labels, self.classes)
+            return self.loss.generator(scores.float()) + self.generator.penalty()
 
         self.discriminator.model.requires_grad_(False)
         try:
@@ -125,26 +111,22 @@ class Gan:
         """Generate images, and their labels."""
         noise = torch.randn(size, self.latent_dim, device=self.accelerator.device)
         labels = torch.randint(max(self.data.num_classes, 1), (size,), device=self.accelerator.device)
-        return (network(noise) if self.classes is None else network(noise, labels)), labels
+        return call(network, noise, labels, self.classes), labels
 
-    def _judge(self, network: torch.nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-        scores: Tensor = network(images) if self.classes is None else network(images, labels)
-        return scores
-
+    @override
     def evaluate(self) -> dict[str, float]:
         """Metrics of samples, the discriminator's outputs, and the state of its layers."""
-        self._last = self.evaluator.evaluate(self.discriminator, self.generator)
-        return self._last.figures
+        self._record, self._sheets = self.evaluator.evaluate(self.discriminator, self.generator)
+        figures: dict[str, float] = self._record["figures"]
+        return figures
 
-    def final(self) -> dict[str, float]:
-        """Nothing: there is no test set."""
-        return {}
+    @override
+    def records(self, step: int) -> dict[str, bytes]:
+        """``stability/STEP.json``, and sheets of images ``NAME/STEP.png``."""
+        sheets = {f"{name}/{step:09d}.png": image for name, image in self._sheets.items()}
+        return {f"stability/{step:09d}.json": json.dumps({"step": step, **self._record}).encode(), **sheets}
 
-    def write_records(self, folder: Path, step: int) -> None:
-        """Write the sample sheets and the record of every layer."""
-        if self._last is not None:
-            self._last.write(folder, step)
-
+    @override
     def score(self, figures: Mapping[str, float]) -> float:
         """Score of the last evaluation: by FID, or by whatever else is measured."""
         for name, sign in (("fid", -1), ("kid", -1), ("is", 1), ("diversity", 1)):
@@ -152,6 +134,7 @@ class Gan:
                 return sign * figures[name]
         raise AssertionError("an evaluation always has its diversity")
 
+    @override
     def summary(self) -> dict[str, Any]:
         """Report on the finished networks: sizes of both, the discriminator's singular values."""
         generator = self.generator.recipe
@@ -171,13 +154,6 @@ class Gan:
                 f"generator {self.recipe.generator.name!r} makes images of {images.shape[-1]} pixels, and the data's "
                 f"have {self.data.image_size}: set image_size to {images.shape[-1]}, or choose another generator"
             )
-
-
-def _penalty(player: Player) -> Tensor | float:
-    recipe = player.recipe
-    if not recipe.network.low_rank or recipe.network.penalty == "none":
-        return 0.0
-    return recipe.network.penalty_weight * sr.spectral_penalty(player.model, kind=recipe.network.penalty)
 
 
 def _latent_dim(generator: Player, recipe: Recipe) -> int:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,7 +9,6 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from sttp_riemann.errors import RecipeError
-from sttp_riemann.files import write_atomically
 from sttp_riemann.lab.data import ImageData
 from sttp_riemann.lab.training import observe
 from sttp_riemann.lab.training.gan_losses import LOSSES
@@ -32,33 +28,10 @@ PATHS, PATH_STEPS = 6, 9
 """Number of latent interpolations, and of images in each."""
 
 
-@dataclass
-class Evaluation:
-    """What one evaluation found.
-
-    Attributes
-    ----------
-    figures : dict[str, float]
-        For the history.
-    layers : dict
-        Record of each of the discriminator's layers; see `layer_records`.
-    outputs : dict[str, list[float]]
-        The discriminator's outputs on ``real`` and ``fake`` images.
-    sheets : dict[str, bytes]
-        PNG images by name.
-    """
-
-    figures: dict[str, float]
-    layers: dict[str, dict[str, Any]]
-    outputs: dict[str, list[float]]
-    sheets: dict[str, bytes]
-
-    def write(self, folder: Path, step: int) -> None:
-        """Write what does not go into the history: ``stability/STEP.json`` and ``NAME/STEP.png`` in a run's folder."""
-        record = {"step": step, **{k: vars(self)[k] for k in ("figures", "layers", "outputs")}}
-        write_atomically(folder / "stability" / f"{step:09d}.json", json.dumps(record).encode(), inside=folder)
-        for name, image in self.sheets.items():
-            write_atomically(folder / name / f"{step:09d}.png", image, inside=folder)
+def call(network: nn.Module, inputs: Tensor, labels: Tensor, classes: int | None) -> Tensor:
+    """Outputs of a network, which is given the labels if it is conditional on classes."""
+    outputs: Tensor = network(inputs) if classes is None else network(inputs, labels)
+    return outputs
 
 
 class Evaluator:
@@ -98,8 +71,17 @@ class Evaluator:
         self.ends = torch.randn(2, PATHS, latent_dim, generator=generator)
         self.seed = int(torch.randint(2**31, (), generator=generator))
 
-    def evaluate(self, discriminator: Player, generator: Player) -> Evaluation:
-        """Evaluate both networks; neither is changed."""
+    def evaluate(self, discriminator: Player, generator: Player) -> tuple[dict[str, Any], dict[str, bytes]]:
+        """Evaluate both networks; neither is changed.
+
+        Returns
+        -------
+        record : dict
+            ``figures`` for the history; ``layers``, see `layer_records`; ``outputs``, the discriminator's, on ``real``
+            and ``fake`` images.
+        sheets : dict[str, bytes]
+            PNG images by name.
+        """
         network = generator.result.eval()
         measured = self.recipe.evaluation.metric_samples if self.recipe.evaluation.metrics else 0
         count = max(self.probe, measured)
@@ -126,7 +108,7 @@ class Evaluator:
             **observe.frames(discriminator.model),
         }
         sheets = {"samples": png(fakes[:SHEET]), "interpolations": png(self._paths(network), columns=PATH_STEPS)}
-        return Evaluation(figures, layers, outputs, sheets)
+        return {"figures": figures, "layers": layers, "outputs": outputs}, sheets
 
     @torch.no_grad()
     def _samples(self, network: nn.Module, count: int) -> tuple[Tensor, Tensor]:
@@ -141,8 +123,7 @@ class Evaluator:
     def _draw(self, network: nn.Module, noise: Tensor, labels: Tensor) -> Tensor:
         device = self.accelerator.device
         with self.accelerator.autocast():
-            noise, labels = noise.to(device), labels.to(device)
-            images = network(noise) if self.classes is None else network(noise, labels)
+            images = call(network, noise.to(device), labels.to(device), self.classes)
         return ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).cpu()
 
     @torch.no_grad()
@@ -153,9 +134,7 @@ class Evaluator:
 
     def _judge(self, model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
         device = self.accelerator.device
-        images, labels = images.to(device), labels.to(device)
-        scores: Tensor = model(images) if self.classes is None else model(images, labels)
-        return scores.float()
+        return call(model, images.to(device), labels.to(device), self.classes).float()
 
     def _measure(self, fakes: Tensor, network: nn.Module) -> dict[str, float]:
         from sttp_riemann.lab.metrics import MetricError, measure

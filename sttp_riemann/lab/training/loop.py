@@ -6,35 +6,49 @@ import json
 import math
 import statistics
 import time
+from contextlib import ExitStack
 from multiprocessing import parent_process
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from tqdm import tqdm
 
 from sttp_riemann.errors import DivergedError, one_line
-from sttp_riemann.files import Lock, refuse_links, write_atomically
+from sttp_riemann.files import Lock, real_folder, refuse_links, write_atomically
 from sttp_riemann.lab.progress import Lines, progress
-from sttp_riemann.lab.training.build import build_task
-from sttp_riemann.lab.training.logbook import Logbook
-from sttp_riemann.lab.training.machine import build_accelerator, environment
-from sttp_riemann.lab.training.order import DataOrder
-from sttp_riemann.lab.training.randomness import seed_step
+from sttp_riemann.lab.training.checkpoint import save_checkpoint
+from sttp_riemann.lab.training.machine import environment
+from sttp_riemann.lab.training.order import seed_step
 from sttp_riemann.lab.training.recipe import Recipe
 from sttp_riemann.lab.training.refusal import BadStepError, not_finite
-from sttp_riemann.lab.training.schedule import learning_rate
-from sttp_riemann.lab.training.snapshot import Progress, restore, take
-from sttp_riemann.lab.training.stopping import is_best, is_stuck
-from sttp_riemann.lab.training.storage import BESIDE, last_checkpoint, save_and_prune, save_best
-from sttp_riemann.lab.training.task import Task
+from sttp_riemann.lab.training.schedule import is_best, is_stuck, learning_rate
+from sttp_riemann.lab.training.snapshot import Run
+from sttp_riemann.lab.training.storage import BESIDE, BEST, last_checkpoint, save_and_prune
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 RESULT = "result.json"
 # Enough for a stable median; a long run keeps the last ones
 TIMINGS_KEPT = 2000
 
 
-class Trainer:
+def open_logbook(folder: Path, step: int) -> SummaryWriter:
+    """Open the history of a run for tensorboard; what an earlier process wrote beyond a step is hidden.
+
+    Raises
+    ------
+    CheckpointError
+        The folder cannot be created, or is a link.
+    """
+    # Slow to import, and few runs need it
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(real_folder(folder, "tensorboard"), purge_step=step + 1)
+
+
+class Trainer(Run):
     """Train as a recipe says, into a folder, resuming from the folder's last checkpoint.
 
     On the CPU, a run that is killed at any moment and started again equals an undisturbed one bit for bit.
@@ -56,24 +70,20 @@ class Trainer:
     """
 
     def __init__(self, recipe: Recipe, folder: Path) -> None:
-        self.recipe, self.folder = recipe, folder
-        self.accelerator = build_accelerator(recipe)
-        torch.manual_seed(recipe.seed)
-        self.task: Task = build_task(recipe, self.accelerator)
-        self.order = DataOrder(self.task.size, recipe.schedule.batch_size, recipe.seed)
-        self.progress = Progress()
+        super().__init__(recipe, folder)
         # Last: what cannot be built is refused before anything is written
-        self._lock = Lock(folder) if self.accelerator.is_main_process else None
-        try:
+        with ExitStack() as opened:
+            if self.accelerator.is_main_process:
+                opened.enter_context(Lock(folder))
             for name in BESIDE:
                 refuse_links(folder / name, folder)
             if last := last_checkpoint(folder):
-                restore(self, last[1], last[0])
-            logs = recipe.checkpoints.tensorboard and self.accelerator.is_main_process
-            self.logbook = Logbook(folder, self.progress.step) if logs else None
-        except BaseException:
-            self._release()
-            raise
+                self.restore(last[1], last[0])
+            self.logbook: SummaryWriter | None = None
+            if recipe.checkpoints.tensorboard and self.accelerator.is_main_process:
+                self.logbook = opened.enter_context(open_logbook(folder, self.progress.step))
+            # Closed when the run ends, however it ends
+            self._opened = opened.pop_all()
 
     def run(self) -> dict[str, Any]:
         """Train to the end.
@@ -108,14 +118,7 @@ class Trainer:
             self._check_weights()
             raise self._diverged(self.progress.step, f"a weight cannot be decomposed ({error})") from error
         finally:
-            if self.logbook is not None:
-                self.logbook.close()
-            self._release()
-
-    def _release(self) -> None:
-        """Release the folder for other runs."""
-        if self._lock is not None:
-            self._lock.release()
+            self._opened.close()
 
     def _bar(self) -> Lines | tqdm[Any]:
         # A worker's bar would write over that of the process that started it
@@ -189,16 +192,19 @@ class Trainer:
         progress.history.append({"step": progress.step, **figures})
         progress.losses = []
         if self.accelerator.is_main_process:
-            self.task.write_records(self.folder, progress.step)
+            for name, content in self.task.records(progress.step).items():
+                write_atomically(self.folder / name, content, inside=self.folder)
         if self.logbook is not None:
-            self.logbook.write(progress.step, figures)
+            for name, value in figures.items():
+                self.logbook.add_scalar(name, value, progress.step)
+            self.logbook.flush()
         if self.recipe.checkpoints.keep_best and is_best(self._scores()) and self.accelerator.is_main_process:
-            save_best(self.folder, take(self))
+            save_checkpoint(self.folder / BEST, self.take())
         return figures
 
     def _save(self) -> None:
         if self.accelerator.is_main_process:
-            save_and_prune(self.folder, self.progress.step, take(self), self.recipe.checkpoints.keep)
+            save_and_prune(self.folder, self.progress.step, self.take(), self.recipe.checkpoints.keep)
         self.accelerator.wait_for_everyone()
 
     def _finish(self) -> dict[str, Any]:

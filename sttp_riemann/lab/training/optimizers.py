@@ -43,7 +43,7 @@ def split_state(optimizer: Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]
             # A missing entry is None
             if value is not None:
                 (tensors if isinstance(value, Tensor) else scalars)[f"{index}.{key}"] = value
-    # Parameters without a step have no state, as is the case for all before the first step
+    # Before its first step, a parameter has no state
     kept = {name.partition(".")[0] for name in (*tensors, *scalars)}
     count = sum(len(group["params"]) for group in optimizer.param_groups)
     without = [index for index in range(count) if str(index) not in kept]
@@ -56,8 +56,8 @@ def join_state(optimizer: Optimizer, model: nn.Module, tensors: dict[str, Tensor
     Raises
     ------
     ValueError
-        The state is of an optimizer over other parameters or with other options than the learning rate, or something
-        of a parameter's state is missing or left over; the message names it.
+        The state belongs to other parameters, other options than the learning rate differ, or an entry is missing or
+        left over; the message names it.
     """
     check_form(values, _VALUES)
     named = [(name, parameter) for name, parameter in model.named_parameters()]

@@ -1,7 +1,8 @@
-"""The order in which examples are drawn."""
+"""Randomness of a run, all of it from the recipe's seed: the order of examples, the random numbers of a step."""
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -55,3 +56,14 @@ class DataOrder:
             raise ValueError(f"the data order is not one of {self.size} examples")
         self._queue = queue
         self._generator.set_state(state["generator"])
+
+
+def seed_step(seed: int, step: int, process: int) -> None:
+    """Seed a step's random numbers from the run's seed, the step and the process alone.
+
+    A resumed run then needs no generator's state, on any number of devices, and draws elsewhere, such as while
+    evaluating, change nothing.
+    """
+    words = np.random.SeedSequence([seed, step, process]).generate_state(1, np.uint64)
+    # torch takes seeds below 2^63 on every device
+    torch.manual_seed(int(words[0] >> np.uint64(1)))

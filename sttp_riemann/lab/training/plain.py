@@ -1,4 +1,4 @@
-"""Values from files and command lines: how messages show them, and which ones no recipe accepts."""
+"""Values from files and command lines: how messages show them, and which ones no recipe may contain."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def shown(value: Any, longest: int = 80) -> str:
     Parameters
     ----------
     value : Any
-        Of any size and depth; only the part that is shown is read.
+        Of any size and depth; only the shown part is read.
     longest : int
         Most characters.
 
@@ -46,7 +46,7 @@ def shown(value: Any, longest: int = 80) -> str:
 
 
 def check_text(name: str, text: str) -> None:
-    """Refuse text that fits no file name, table or report, or that grows when read as YAML.
+    """Refuse text that does not fit into file names, tables or reports, or that grows when read as YAML.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def check_text(name: str, text: str) -> None:
 
 
 def _repeats(text: str) -> bool:
-    """Whether text as YAML names a part and uses it again: a few lines can make millions of values."""
+    """Whether YAML text refers to its own anchors: a few lines can then expand to millions of values."""
     try:
         return any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader))
     except (yaml.YAMLError, RecursionError):
@@ -81,7 +81,7 @@ def _repeats(text: str) -> bool:
 
 
 def check_plain(name: str, value: Any) -> None:
-    """Refuse a value that is too large, or that is made of anything but numbers and text.
+    """Refuse a value that is too large, or that contains anything but numbers and text.
 
     Parameters
     ----------

@@ -97,6 +97,13 @@ class Player:
             self.average.update(self.model)
         return mean
 
+    def penalty(self) -> Tensor | float:
+        """The recipe's spectral penalty of a low-rank network, with its weight; 0 elsewhere."""
+        network = self.recipe.network
+        if not network.low_rank or network.penalty == "none":
+            return 0.0
+        return network.penalty_weight * sr.spectral_penalty(self.model, kind=network.penalty)
+
     def fix_gauge(self) -> None:
         """Fix the gauge of Riemannian frames, pivot Householder ones; momentum and average follow."""
         if self.recipe.network.low_rank:

@@ -20,7 +20,7 @@ LETTERS = {"C": ("identity", "none"), "L": ("learned", "none"), "R": ("learned",
 
 
 def _section(make: Any, scope: str = "") -> Any:
-    """Describe a section; what a scope says of it holds for all its fields, and their short names have its own."""
+    """Describe a section; a scope applies to all its fields, whose short names then begin with the section's."""
     return dataclasses.field(default_factory=make, metadata={"scope": scope} if scope else {})
 
 
@@ -178,37 +178,37 @@ class Recipe:
         return {name: _at(self, field) for name, field in FIELDS.items()}
 
     def what_matters(self) -> dict[str, Any]:
-        """Give the fields that make this run the run it is; see `option`.
+        """Fields that a resumed run may not change; see `option`.
 
         Returns
         -------
         dict
-            Field to value, as `flat`; a run begun with other ones is another run.
+            By their names on the command line; other values make another run.
         """
         return {name: value for name, value in self.flat().items() if FIELDS[name].metadata["matters"]}
 
     def for_run(
         self, method: Method, frames: Frames, seed: int, letter: str | None = None, rank: int | float | None = None
     ) -> Recipe:
-        """Give the recipe of one run of a comparison.
+        """Recipe of one run of a comparison.
 
         Parameters
         ----------
         method : {"dense", "sn", "sr", "svdp", "sttp"}
-            How weights are held.
+            How weights are represented.
         frames : {"riemannian", "householder"}
-            Of low-rank methods.
+            How frames of low-rank methods are stored.
         seed : int
-            Of the run.
+            Seed of the run.
         letter : {"C", "L", "R"}, optional
-            The spectrum, by the paper's name; the recipe's own by default.
+            The paper's name of a spectrum; the recipe's own by default.
         rank : int or float, optional
             The recipe's own by default.
 
         Returns
         -------
         Recipe
-            One that says what a single run is.
+            Recipe of a single run.
 
         Raises
         ------
@@ -223,11 +223,11 @@ class Recipe:
         return self.changed(**changes)
 
     def of_discriminator(self) -> Recipe:
-        """Give the recipe of a GAN's discriminator alone; only the generator is averaged."""
+        """Recipe of a GAN's discriminator alone; only the generator is averaged."""
         return self.changed(ema=0.0)
 
     def of_generator(self) -> Recipe:
-        """Give the recipe of a GAN's generator alone: what it does not say of it is the discriminator's."""
+        """Recipe of a GAN's generator alone; unset fields are the discriminator's."""
         return dataclasses.replace(self, network=self._generator_network())
 
     def _generator_network(self) -> Network:
@@ -238,7 +238,7 @@ class Recipe:
 
     @property
     def label(self) -> str:
-        """Name of the run's variant, the same for all seeds; it includes the rank if several are compared."""
+        """Name of the run's variant, the same for all seeds, with the rank if several are compared."""
         network = self.network
         if not network.low_rank:
             return network.method

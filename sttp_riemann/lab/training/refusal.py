@@ -1,4 +1,4 @@
-"""Steps that would ruin a network: found before anything moves, and skipped without a trace."""
+"""Steps that would ruin a network: detected before anything changes, and skipped without a trace."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def buffers_kept(models: Iterable[nn.Module], wanted: bool) -> Iterator[None]:
     models : iterable of nn.Module
         The models that the step runs.
     wanted : bool
-        Whether to do so, as a copy costs time.
+        Whether to do so; the copies cost time.
     """
     before = [(model, {name: b.clone() for name, b in model.named_buffers()}) for model in models if wanted]
     try:
@@ -73,7 +73,7 @@ def buffers_kept(models: Iterable[nn.Module], wanted: bool) -> Iterator[None]:
 
 
 def not_finite(models: Mapping[str, nn.Module]) -> str | None:
-    """Name the first parameter that holds NaN or infinite numbers, as steps of any length can make it.
+    """Name the first parameter that holds NaN or infinite numbers, which too long steps produce.
 
     Parameters
     ----------

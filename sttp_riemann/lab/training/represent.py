@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Mapping
-from typing import Protocol
+from dataclasses import dataclass
 
 from torch import Tensor, nn
 
@@ -18,6 +19,7 @@ from sttp_riemann.lab.training.plain import shown
 from sttp_riemann.lab.training.recipe import Recipe
 from sttp_riemann.model.weights import weighted_layers
 
+_SETTINGS = inspect.signature(sr.reparameterize).parameters
 # What a network too large for the machine raises depends on torch and the system
 _IMPOSSIBLE = (ValueError, TypeError, RuntimeError, MemoryError, OverflowError)
 
@@ -41,29 +43,43 @@ def _load(name: str, root: str | None, download: bool, image_size: int | None, c
         raise RecipeError(f"data {shown(name)}: {error}") from error
 
 
-class Pictures(Protocol):
-    """What a network needs to know about its images."""
+@dataclass(frozen=True)
+class Images:
+    """The kind of images that a network takes.
 
-    @property
-    def channels(self) -> int:
-        """Channels of an image."""
-        ...
+    Attributes
+    ----------
+    channels : int
+        As in `ImageData`.
+    image_size : int
+        Side of an image, in pixels.
+    num_classes : int
+        0 where the data have no labels.
+    """
 
-    @property
-    def image_size(self) -> int:
-        """Side of an image, in pixels."""
-        ...
+    channels: int
+    image_size: int
+    num_classes: int
+
+    def __post_init__(self) -> None:
+        if self.channels < 1 or self.image_size < 1 or self.num_classes < 0:
+            raise ValueError(f"there are no such images: {self}")
+
+    @classmethod
+    def of(cls, data: ImageData) -> Images:
+        """Describe the images of a data set."""
+        return cls(data.channels, data.image_size, data.num_classes)
 
 
-def build_network(recipe: Recipe, data: Pictures, num_classes: int | None) -> nn.Module:
+def build_network(recipe: Recipe, data: ImageData | Images, num_classes: int | None) -> nn.Module:
     """Network of a recipe with fresh weights, represented by the recipe's method.
 
     Parameters
     ----------
     recipe : Recipe
         Its ``network``, ``network_options``, ``method`` and what belongs to that.
-    data : Pictures
-        What the network is for.
+    data : ImageData or Images
+        The network's images.
     num_classes : int or None
         Classes of a classifier or of a conditional network.
 
@@ -87,7 +103,9 @@ def build_network(recipe: Recipe, data: Pictures, num_classes: int | None) -> nn
     return represent(model, recipe)
 
 
-def rehearse(model: nn.Module, recipe: Recipe, data: Pictures, labels: Tensor | None, wanted: tuple[int, ...]) -> None:
+def rehearse(
+    model: nn.Module, recipe: Recipe, data: ImageData | Images, labels: Tensor | None, wanted: tuple[int, ...]
+) -> None:
     """Check that a network accepts images of the data, in parts of a batch as small as the recipe's.
 
     Raises
@@ -123,21 +141,11 @@ def _represent(model: nn.Module, recipe: Recipe, moments: Mapping[str, Tensor] |
         # Layers that other methods leave dense are not counted; a name without a match is reported before training
         weighted_layers(model, recipe.network.exclude)
         return model
-    assert recipe.network.method in ("svdp", "sttp")
-    return sr.reparameterize(
-        model,
-        rank=recipe.network.rank if recipe.network.budget is None else None,
-        budget=recipe.network.budget,
-        method=recipe.network.method,
-        frames=recipe.network.frames,
-        spectrum=recipe.network.spectrum,
-        init=recipe.network.init,
-        exclude=tuple(recipe.network.exclude),
-        kernel_modes=recipe.network.kernel_modes,
-        pivots=recipe.network.pivots,
-        seed=recipe.seed,
-        moments=moments,
-        recompute=recipe.network.recompute,
+    # Fields of the same name are passed on
+    settings = {name: value for name, value in vars(recipe.network).items() if name in _SETTINGS}
+    if recipe.network.budget is not None:
+        settings["rank"] = None
+    if recipe.network.spectrum == "learned":
         # 1 unless the weights were dense; on loading, the state sets it
-        spectral_bound="initial" if recipe.network.spectrum == "learned" else None,
-    )
+        settings["spectral_bound"] = "initial"
+    return sr.reparameterize(model, **settings, seed=recipe.seed, moments=moments)

@@ -1,9 +1,9 @@
-"""Rebuild the networks of a checkpoint without their training data."""
+"""Networks in checkpoints: how they are described, and rebuilt without their training data."""
 
 from __future__ import annotations
 
-import os
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,13 @@ from sttp_riemann.lab.plugins import imported, require
 from sttp_riemann.lab.training.checkpoint import Checkpoint, load_checkpoint, load_model, save_checkpoint
 from sttp_riemann.lab.training.machine import code_version
 from sttp_riemann.lab.training.recipe import Recipe, nest
-from sttp_riemann.lab.training.represent import build_network
-from sttp_riemann.lab.training.snapshot import PROGRESS, Progress
-from sttp_riemann.lab.training.storage import checkpoints
+from sttp_riemann.lab.training.represent import Images, build_network
+from sttp_riemann.lab.training.storage import checkpoint_of
 from sttp_riemann.model.measures import layer_ranks
 
 CLASSIFIER = "classifier"
+PROGRESS = {"step": int, "losses": [float], "history": [Each(float)], "timings": [float], "skipped": int}
+"""Entries on progress in a checkpoint; see `Progress`."""
 _NETWORKS = {
     "recipe": dict,
     "images": {"channels": int, "image_size": int, "num_classes": int},
@@ -28,27 +29,29 @@ _NETWORKS = {
 }
 
 
-@dataclass(frozen=True)
-class Images:
-    """The images that a network is for.
+@dataclass
+class Progress:
+    """Progress of a run.
 
     Attributes
     ----------
-    channels : int
-        As in `ImageData`.
-    image_size : int
-        Side of an image, in pixels.
-    num_classes : int
-        0 where the data have no labels.
+    step : int
+        Steps done.
+    losses : list of float
+        Of the steps since the last evaluation.
+    history : list of dict
+        One row per evaluation.
+    timings : list of float
+        Seconds of the last steps.
+    skipped : int
+        Skipped steps, whose loss or gradient was not finite; they count as done.
     """
 
-    channels: int
-    image_size: int
-    num_classes: int
-
-    def __post_init__(self) -> None:
-        if self.channels < 1 or self.image_size < 1 or self.num_classes < 0:
-            raise ValueError(f"there are no such images: {self}")
+    step: int = 0
+    losses: list[float] = field(default_factory=list)
+    history: list[dict[str, Any]] = field(default_factory=list)
+    timings: list[float] = field(default_factory=list)
+    skipped: int = 0
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ class Saved:
     recipe : Recipe
         Of the run.
     images : Images
-        Images that the networks are for.
+        Kind of images that the networks take.
     values : dict
         All plain values of the checkpoint.
     players : dict[str, nn.Module]
@@ -105,15 +108,15 @@ def load_saved(path: Path) -> Saved:
     Raises
     ------
     CheckpointError
-        It is missing, cannot be read, or is of another version and does not fit.
+        It cannot be read, or is of another version and does not fit.
     RecipeError
-        A network cannot be built here.
+        There is none, or a network cannot be built here.
     """
-    path = _last_of(path) if os.path.isdir(path) else path
+    path = checkpoint_of(path)
     checkpoint = load_checkpoint(path)
     try:
         check_form(checkpoint.values, _NETWORKS)
-        # A network without a run has none
+        # A network that was saved without a run has none
         check_form(checkpoint.values.get("progress", vars(Progress())), PROGRESS)
         check_form(checkpoint.values.get("imports", []), [str])
     except (TypeError, ValueError) as error:
@@ -127,11 +130,22 @@ def load_saved(path: Path) -> Saved:
     players = {}
     for name, player in _recipes(recipe).items():
         classes = images.num_classes if recipe.task == "classify" or recipe.gan.conditional else None
-        # The ranks of a budget follow from weights that are gone, and where frames start makes no difference here
+        # Ranks from a budget depend on weights that are gone; the initialization makes no difference here
         known = player.changed(rank=ranks.get(name) or 1, budget=None, init="identity")
         players[name] = build_network(known, images, classes).eval()
         load_model(players[name], _tensors_of(checkpoint, name), path)
     return Saved(path, recipe, images, checkpoint.values, players)
+
+
+def describe(recipe: Recipe, images: Images, models: Mapping[str, nn.Module]) -> dict[str, Any]:
+    """Describe networks, given by name, so that they can be rebuilt without their data."""
+    return {
+        "code": code_version(),
+        "recipe": nest(recipe.what_matters()),
+        "imports": imported(),
+        "images": asdict(images),
+        "ranks": {name: layer_ranks(model) for name, model in models.items()},
+    }
 
 
 def save_classifier(path: Path, model: nn.Module, recipe: Recipe, images: Images) -> None:
@@ -142,19 +156,18 @@ def save_classifier(path: Path, model: nn.Module, recipe: Recipe, images: Images
     path : Path
         Where to.
     model : nn.Module
-        The network, as `recipe` says it is.
+        The network, represented as `recipe` says.
     recipe : Recipe
         How it was trained.
     images : Images
-        Images that it is for.
+        Kind of images that it takes.
 
     Raises
     ------
     CheckpointError
         It cannot be written; an existing file is then intact.
     """
-    about = {"recipe": nest(recipe.what_matters()), "images": asdict(images), "ranks": {CLASSIFIER: layer_ranks(model)}}
-    checkpoint = Checkpoint(values={"code": code_version(), "imports": imported(), **about})
+    checkpoint = Checkpoint(values=describe(recipe, images, {CLASSIFIER: model}))
     checkpoint.add(f"model.{CLASSIFIER}", model.state_dict())
     save_checkpoint(path, checkpoint)
 
@@ -162,15 +175,6 @@ def save_classifier(path: Path, model: nn.Module, recipe: Recipe, images: Images
 def _tensors_of(checkpoint: Checkpoint, player: str) -> dict[str, Tensor]:
     """State of a network in a checkpoint; that of its running average if it has one."""
     return checkpoint.part(f"average.{player}.module") or checkpoint.part(f"model.{player}")
-
-
-def _last_of(folder: Path) -> Path:
-    found = checkpoints(folder)
-    if not found:
-        others = ", ".join(sorted(p.name for p in folder.glob("*.safetensors")))
-        such = f", such as {others}" if others else ""
-        raise CheckpointError(f"{folder} has no checkpoint of a run: name a file{such}")
-    return found[-1]
 
 
 def _recipes(recipe: Recipe) -> dict[str, Recipe]:

@@ -1,8 +1,9 @@
-"""The learning rate over a run."""
+"""The learning rate of each step, the best evaluation so far, and early stopping."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from sttp_riemann.lab.training.recipe import Recipe
 
@@ -31,3 +32,15 @@ def learning_rate(recipe: Recipe, step: int) -> float:
     if schedule.decay == "steps":
         return lr * schedule.decay_factor ** sum(done >= milestone for milestone in schedule.milestones)
     return lr
+
+
+def is_best(scores: Sequence[float]) -> bool:
+    """Whether the last of these scores is better than all before."""
+    return all(scores[-1] > score for score in scores[:-1])
+
+
+def is_stuck(scores: Sequence[float], patience: int) -> bool:
+    """Whether none of the last `patience` scores is better than the best before them; never for a patience of 0."""
+    if patience == 0 or len(scores) <= patience:
+        return False
+    return max(scores[-patience:]) <= max(scores[:-patience])

@@ -10,21 +10,21 @@ from sttp_riemann.errors import RecipeError
 from sttp_riemann.frames import FRAMES
 from sttp_riemann.lab.training import fields as kinds
 from sttp_riemann.lab.training.fields import FOLLOW, Row, option
+from sttp_riemann.lab.training.gan_losses import LOSSES
 from sttp_riemann.lab.training.optimizer_registry import OPTIMIZERS
 from sttp_riemann.lab.training.plain import shown
+from sttp_riemann.layers.recompute import Recompute
+from sttp_riemann.model.reparameterize import Init
 from sttp_riemann.optim.moments import MOMENTS
-from sttp_riemann.trains.spectrum import PENALTIES
+from sttp_riemann.trains.shape import KernelModes
+from sttp_riemann.trains.spectrum import PENALTIES, SpectrumKind
 
 Method = Literal["dense", "sn", "sr", "svdp", "sttp"]
 Frames = Annotated[str, Row("a kind of frames", FRAMES)]
-Spectrum = Literal["identity", "learned", "free"]
-Init = Literal["noisy_identity", "orthogonal", "identity", "dense"]
-Modes = Literal["flat", "prime"]
-Recompute = Literal["auto", "always", "never"]
 OptimizerName = Annotated[str, Row("an optimizer", OPTIMIZERS)]
 Moment = Annotated[str, Row("a second moment", MOMENTS)]
 Penalty = Literal["none"] | Annotated[str, Row("a penalty", PENALTIES)]
-GanLoss = Literal["hinge", "non_saturating", "wasserstein", "wasserstein_hinge"]
+GanLoss = Annotated[str, Row("a loss of a GAN", LOSSES)]
 Metric = Literal["is", "fid", "kid", "prc", "ppl"]
 Extractor = Literal["inception-v3-compat", "digits"]
 RANK = "largest rank of a layer and of a tensor train bond, a fraction of the full one, or either by layer name"
@@ -61,10 +61,10 @@ class Network:
     frames: Frames = option("riemannian", "how orthonormal frames are stored", "run low_rank", follows=True)
     rank: kinds.Rank | dict[str, kinds.Rank] = option(64, RANK, "low_rank", follows=True)
     budget: kinds.Part | None = option(None, BUDGET, "low_rank", follows=True)
-    spectrum: Spectrum = option("learned", "singular values of a layer", "low_rank", follows=True)
+    spectrum: SpectrumKind = option("learned", "singular values of a layer", "low_rank", follows=True)
     init: Init = option("noisy_identity", "initialization of frames", "low_rank start", follows=True)
     exclude: list[str] = option([], "layers that stay dense", "held")
-    kernel_modes: Modes = option("flat", "kernel positions: one mode, or factorized", "low_rank", follows=True)
+    kernel_modes: KernelModes = option("flat", "kernel positions: one mode, or factorized", "low_rank", follows=True)
     pivots: bool = option(True, "any rows may lead Householder frames, not only the first", "low_rank", follows=True)
     recompute: Recompute = option("auto", RECOMPUTE, matters=False, follows=True)
     penalty: Penalty = option("none", "spectral penalty of low-rank methods", "low_rank", follows=True)

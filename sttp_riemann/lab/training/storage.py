@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
-from sttp_riemann.errors import CheckpointError
+from sttp_riemann.errors import CheckpointError, RecipeError
 from sttp_riemann.lab.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
 BEST = "best.safetensors"
@@ -20,6 +21,25 @@ def checkpoint_path(folder: Path, step: int) -> Path:
 def checkpoints(folder: Path) -> list[Path]:
     """Checkpoints in a run's folder, oldest first, except the copy of the best."""
     return sorted(folder.glob(f"checkpoint-{'[0-9]' * 9}.safetensors"))
+
+
+def checkpoint_of(path: Path) -> Path:
+    """Resolve the path of a checkpoint, or of a run's folder, whose last checkpoint it is.
+
+    Raises
+    ------
+    RecipeError
+        There is none.
+    """
+    # Unlike the methods of Path, these report a name that is too long as missing
+    if not os.path.exists(path):
+        raise RecipeError(f"there is no checkpoint {path}")
+    if os.path.isdir(path):
+        if found := checkpoints(path):
+            return found[-1]
+        others = ", ".join(sorted(p.name for p in path.glob("*.safetensors")))
+        raise RecipeError(f"{path} has no checkpoint of a run: name a file{f', such as {others}' if others else ''}")
+    return path
 
 
 def run_folders(study: Path) -> list[Path]:
@@ -56,14 +76,3 @@ def save_and_prune(folder: Path, step: int, checkpoint: Checkpoint, keep: int) -
     save_checkpoint(checkpoint_path(folder, step), checkpoint)
     for old in checkpoints(folder)[:-keep]:
         old.unlink(missing_ok=True)
-
-
-def save_best(folder: Path, checkpoint: Checkpoint) -> None:
-    """Write the checkpoint of the best evaluation so far.
-
-    Raises
-    ------
-    CheckpointError
-        It cannot be written; the previous one is then intact.
-    """
-    save_checkpoint(folder / BEST, checkpoint)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -138,7 +139,7 @@ def run(tmp_path, monkeypatch, capsys):
     # Other tests would compute with as many
     monkeypatch.setattr("torch.set_num_threads", lambda count: None)
     # Its thread would go on writing
-    monkeypatch.setattr("sttp_riemann.lab.training.loop.Logbook", lambda *given: None)
+    monkeypatch.setattr("sttp_riemann.lab.training.loop.open_logbook", lambda *given: nullcontext())
     for place in ("studies.compare.spread", "bench.run.progress", "compression.represent"):
         monkeypatch.setattr(f"sttp_riemann.lab.{place}", started)
     monkeypatch.chdir(tmp_path)

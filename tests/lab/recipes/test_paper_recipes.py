@@ -139,10 +139,14 @@ def test_the_paper_prints_the_compression_of_32_of_our_networks():
     assert sum(z is not None for z in found) == 4 + 12 + 8 + 8
 
 
+@pytest.mark.parametrize("width", [16, pytest.param(None, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", [*TABLES, *BOTH])
-def test_a_recipe_trains_two_steps_on_fake_data(name, tmp_path, monkeypatch):
+def test_a_recipe_trains_two_steps_on_fake_data(name, width, tmp_path, monkeypatch):
+    """The paper's own widths are built above, and trained among the slow tests."""
     monkeypatch.setattr(gan_evaluation, "PATHS", 1)
     changes = {"data": "fake", "batch_size": 2, "steps": 2, "discriminator_steps": 1, "metrics": [], "threads": 1}
+    if width is not None:
+        changes |= {"network_options": {"width": width}, "generator_options": {"width": width}}
     result = Trainer(read(name, **changes, evaluate_every=2, device="cpu"), tmp_path).run()
     assert [row["step"] for row in result["history"]] == [2]
     assert result["final"]["diversity"] > 0

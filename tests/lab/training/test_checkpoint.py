@@ -140,10 +140,22 @@ def test_a_pickle_is_refused_and_not_executed(write, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda t: t.pop("bias"), "lacks 'bias', which the network has"),
-        (lambda t: t.update(more=torch.zeros(1)), "has 'more', which the network does not have"),
-        (lambda t: t.update(weight=torch.zeros(3, 2)), "'weight' is 3x2 float32, and the network's is 2x3 float32"),
-        (lambda t: t.update(bias=t["bias"].double()), "'bias' is 2 float64, and the network's is 2 float32"),
+        (
+            lambda t: t.pop("bias"),
+            "'bias' is missing, and the network's is 2 float32: the checkpoint is of another network",
+        ),
+        (
+            lambda t: t.update(more=torch.zeros(1)),
+            "'more' is 1 float32, and the network's is missing: the checkpoint is of another network",
+        ),
+        (
+            lambda t: t.update(weight=torch.zeros(3, 2)),
+            "'weight' is 3x2 float32, and the network's is 2x3 float32",
+        ),
+        (
+            lambda t: t.update(bias=t["bias"].double()),
+            "'bias' is 2 float64, and the network's is 2 float32",
+        ),
     ],
 )
 def test_tensors_of_another_network_are_refused_and_none_is_loaded(change, message, path):

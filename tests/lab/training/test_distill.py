@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy, softmax
 
-from sttp_riemann.errors import CheckpointError, RecipeError
+from sttp_riemann.errors import RecipeError
 from sttp_riemann.lab.training.classify import Classification
 from sttp_riemann.lab.training.loop import Trainer
 from sttp_riemann.lab.training.machine import build_accelerator
@@ -85,7 +85,7 @@ def test_a_teacher_of_other_images_is_refused(tiny, taught):
 
 
 def test_a_teacher_that_is_not_there_is_refused_by_name(tiny, tmp_path):
-    with pytest.raises(CheckpointError, match=r"none\.safetensors"):
+    with pytest.raises(RecipeError, match=r"none\.safetensors"):
         task(tiny(teacher=str(tmp_path / "none.safetensors")))
 
 

@@ -121,15 +121,13 @@ def test_only_the_generator_is_averaged(tiny_gan):
 
 
 def test_the_penalty_of_each_player_has_its_own_weight(tiny_gan):
-    from sttp_riemann.lab.training.gan import _penalty
-
     gan = task(
         tiny_gan(
             spectrum="learned", penalty="d_optimal", penalty_weight=2.0, generator_method="sttp", init="orthogonal"
         )
     )
     for player, weight in ((gan.discriminator, 2.0), (gan.generator, 0.75)):
-        assert _penalty(player).item() == pytest.approx(weight * sr.spectral_penalty(player.model).item())
+        assert player.penalty().item() == pytest.approx(weight * sr.spectral_penalty(player.model).item())
 
 
 def test_a_nan_ends_the_run_with_one_line(tiny_gan, tmp_path):
@@ -163,10 +161,10 @@ def test_what_cannot_be_is_refused_in_one_line(changes, message, tiny_gan):
 
 
 def test_data_without_labels_is_refused_for_conditional_networks(tiny_gan, monkeypatch):
-    from sttp_riemann.lab.training import gan
+    from sttp_riemann.lab.training import task as tasks
 
-    data = gan.load_data(tiny_gan())
-    monkeypatch.setattr(gan, "load_data", lambda recipe: data.__class__(
+    data = tasks.load_data(tiny_gan())
+    monkeypatch.setattr(tasks, "load_data", lambda recipe: data.__class__(
         data.train_images, data.train_labels, data.test_images, data.test_labels, 0, 1, 8))  # fmt: skip
     with pytest.raises(RecipeError, match="have no labels to be conditional on: set conditional to false"):
         task(tiny_gan(conditional=True))
@@ -199,11 +197,10 @@ def test_missing_torch_fidelity_is_one_line_with_the_remedy(tiny_gan, monkeypatc
         task(tiny_gan(metrics=["fid"], metric_samples=16))
 
 
-def test_operator_norms_are_recorded_where_asked_for(tiny_gan, tmp_path):
+def test_operator_norms_are_recorded_where_asked_for(tiny_gan):
     gan = task(tiny_gan(operator_norms=True))
     gan.evaluate()
-    gan.write_records(tmp_path, 7)
-    layers = json.loads((tmp_path / "stability" / "000000007.json").read_text())["layers"]
+    layers = json.loads(gan.records(7)["stability/000000007.json"])["layers"]
     assert layers["blocks.0.conv1"]["operator_norm"] > 0
     assert "operator_norm" not in layers["linear"]
 

@@ -11,9 +11,15 @@ from sttp_riemann.lab.training.checkpoint import load_checkpoint
 from sttp_riemann.lab.training.loop import Trainer
 from sttp_riemann.lab.training.storage import checkpoints
 
+METRICS = {
+    "metrics": ["is", "fid", "kid", "prc"],
+    "extractor": "digits",
+    "metric_samples": 64,
+    "kid_subset_size": 32,
+}
 VARIANTS = {
     "dense": {"method": "dense"},
-    "sn": {"method": "sn", "ema": 0.9},
+    "sn": {"method": "sn", "ema": 0.9, **METRICS},
     "sr": {"method": "sr", "conditional": True},
     "sttp-riemannian": {"method": "sttp", "gauge_fix_every": 3, "ema": 0.9, "generator_method": "follow"},
     "svdp-householder": {
@@ -53,13 +59,7 @@ def final(folder: Path):
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_resumed_gan_has_the_same_bits(variant, tiny_gan, tmp_path, digits_cache):
-    metrics = {
-        "metrics": ["is", "fid", "kid", "prc"],
-        "extractor": "digits",
-        "metric_samples": 64,
-        "kid_subset_size": 32,
-    }
-    recipe = tiny_gan(**VARIANTS[variant], **metrics, steps=STEPS, evaluate_every=2)
+    recipe = tiny_gan(**VARIANTS[variant], steps=STEPS, evaluate_every=2)
     run(recipe, tmp_path / "whole")
     tensors, history, records = final(tmp_path / "whole")
     assert len(records) == 3 * 3

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import sttp_riemann as sr
 from sttp_riemann.errors import CheckpointError, DivergedError, RecipeError
@@ -11,7 +12,7 @@ from sttp_riemann.files import LOCK
 from sttp_riemann.lab.training import machine
 from sttp_riemann.lab.training.checkpoint import load_checkpoint
 from sttp_riemann.lab.training.classify import Classification
-from sttp_riemann.lab.training.loop import RESULT, Trainer
+from sttp_riemann.lab.training.loop import RESULT, Trainer, open_logbook
 from sttp_riemann.lab.training.player import Player
 from sttp_riemann.lab.training.storage import BESIDE, BEST, checkpoints
 
@@ -87,7 +88,19 @@ def test_tensorboard_gets_the_history_when_asked(tiny, tmp_path):
     Trainer(tiny(), tmp_path / "without").run()
     Trainer(tiny(tensorboard=True), tmp_path / "with").run()
     assert not (tmp_path / "without" / "tensorboard").exists()
-    assert len(list((tmp_path / "with" / "tensorboard").iterdir())) == 1
+    events = EventAccumulator(str(tmp_path / "with" / "tensorboard"))
+    events.Reload()
+    assert [event.step for event in events.Scalars("train_loss")] == [3, 6]
+
+
+def test_a_resumed_run_hides_what_it_does_again_from_tensorboard(tmp_path):
+    for begin, steps in ((0, (5, 10)), (5, (10, 15))):
+        with open_logbook(tmp_path, begin) as book:
+            for step in steps:
+                book.add_scalar("loss", float(begin), step)
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert [(event.step, event.value) for event in events.Scalars("loss")] == [(5, 0.0), (10, 5.0), (15, 5.0)]
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_with_the_remedy(tiny, tmp_path):

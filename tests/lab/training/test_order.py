@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sttp_riemann.lab.training.order import DataOrder
+from sttp_riemann.lab.training.order import DataOrder, seed_step
 
 
 def test_every_example_comes_once_before_any_comes_again():
@@ -41,3 +41,19 @@ def test_an_order_of_other_data_is_refused(queue):
     order = DataOrder(10, 4, seed=0)
     with pytest.raises(ValueError, match="not one of 10 examples"):
         order.restore({**order.state(), "queue": queue})
+
+
+def numbers(*key: int) -> list[float]:
+    seed_step(*key)
+    return torch.rand(3).tolist()
+
+
+def test_a_step_draws_the_same_numbers_again_whatever_was_drawn_before():
+    first = numbers(1, 2, 0)
+    torch.rand(100)
+    assert numbers(1, 2, 0) == first
+
+
+@pytest.mark.parametrize("other", [(2, 2, 0), (1, 3, 0), (1, 2, 1), (2, 1, 0)])
+def test_seed_step_and_process_each_change_the_numbers(other):
+    assert numbers(*other) != numbers(1, 2, 0)

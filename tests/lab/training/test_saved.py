@@ -12,7 +12,8 @@ from sttp_riemann.lab.training import represent
 from sttp_riemann.lab.training.checkpoint import load_checkpoint, save_checkpoint
 from sttp_riemann.lab.training.loop import Trainer
 from sttp_riemann.lab.training.recipe import Recipe
-from sttp_riemann.lab.training.saved import Images, load_saved, save_classifier
+from sttp_riemann.lab.training.represent import Images
+from sttp_riemann.lab.training.saved import load_saved, save_classifier
 from sttp_riemann.lab.training.storage import checkpoints
 from tests.conftest import TINY
 
@@ -60,7 +61,7 @@ def test_a_gan_has_two_networks_and_no_classifier(tmp_path):
 
 
 def test_what_is_no_checkpoint_of_a_network_is_refused_by_name(tiny, tmp_path):
-    with pytest.raises(CheckpointError, match=r"has no checkpoint of a run: name a file$"):
+    with pytest.raises(RecipeError, match=r"has no checkpoint of a run: name a file$"):
         load_saved(tmp_path)
     Trainer(tiny(), tmp_path / "run").run()
     (path,) = checkpoints(tmp_path / "run")
@@ -69,7 +70,7 @@ def test_what_is_no_checkpoint_of_a_network_is_refused_by_name(tiny, tmp_path):
     save_checkpoint(tmp_path / "other.safetensors", checkpoint)
     with pytest.raises(CheckpointError, match=r"other.safetensors does not say which network it is of"):
         load_saved(tmp_path / "other.safetensors")
-    with pytest.raises(CheckpointError, match=r"name a file, such as other.safetensors"):
+    with pytest.raises(RecipeError, match=r"name a file, such as other.safetensors"):
         load_saved(tmp_path)
 
 

@@ -89,8 +89,8 @@ GROUP = (OPTIMIZER, "groups", 0)
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (drop("model.classifier."), "lacks "),
-        (drop("average.classifier."), "lacks "),
+        (drop("model.classifier."), " is missing, and the network's is "),
+        (drop("average.classifier."), " is missing, and the network's is "),
         (drop("order.queue"), "does not fit this run"),
         (reshape("model.classifier."), "the checkpoint is of another network"),
         (reshape("average.classifier."), "the checkpoint is of another network"),

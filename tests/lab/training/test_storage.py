@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-from sttp_riemann.lab.training.checkpoint import Checkpoint
-from sttp_riemann.lab.training.storage import BEST, checkpoints, save_and_prune, save_best
+from sttp_riemann.lab.training.checkpoint import Checkpoint, save_checkpoint
+from sttp_riemann.lab.training.storage import BEST, checkpoints, save_and_prune
 
 
 def steps(folder):
@@ -15,7 +15,7 @@ def test_only_the_last_checkpoints_are_kept_oldest_first(tmp_path):
 
 
 def test_the_best_is_kept_beside_them_and_is_not_gone_on_from(tmp_path):
-    save_best(tmp_path, Checkpoint())
+    save_checkpoint(tmp_path / BEST, Checkpoint())
     save_and_prune(tmp_path, 1, Checkpoint(), keep=1)
     assert steps(tmp_path) == [1]
     assert (tmp_path / BEST).exists()
