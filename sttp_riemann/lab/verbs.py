@@ -65,6 +65,7 @@ def ablate(
     workers: int = 1,
     ranks: Sequence[int] | None = None,
     rates: Sequence[float] | None = None,
+    sweep: Mapping[str, Sequence[Any]] | None = None,
     margin: float | None = None,
     drift_steps: int = 2000,
     **fields: Any,
@@ -79,6 +80,8 @@ def ablate(
         How many runs are under way at a time, each in a process.
     ranks, rates : sequence, optional
         Ranks of all layers, and learning rates.
+    sweep : mapping, optional
+        Values of further fields, such as ``{"init": ["orthogonal", "noisy_identity"]}``.
     margin : float, optional
         Difference in test accuracy that does not matter, in points.
     drift_steps : int
@@ -100,7 +103,7 @@ def ablate(
 
     wanted = read_recipe(recipe, fields)
     ranks, rates = RANKS if ranks is None else ranks, RATES if rates is None else rates
-    return ablate(wanted, output_of(wanted), workers, ranks, rates, margin, drift_steps=drift_steps)
+    return ablate(wanted, output_of(wanted), workers, ranks, rates, sweep, margin, drift_steps=drift_steps)
 
 
 def report(runs: Sequence[str | Path], *, output: str | Path = "runs/report", margin: float | None = None) -> Study:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jsonargparse import Namespace
 
@@ -75,11 +75,8 @@ def _is_of_memory(error: Exception) -> bool:
 
 
 def _compare(arguments: Namespace) -> None:
-    from sttp_riemann.lab.studies.plan import read_sweep
-
     given = dict(vars(arguments))
-    sweep = read_sweep([text for texts in given.pop("sweep", []) for text in texts])
-    _tell_study(verbs.compare(given.pop("recipe", "digits"), sweep=sweep, **given))
+    _tell_study(verbs.compare(given.pop("recipe", "digits"), sweep=_sweep(given), **given))
 
 
 def _report(arguments: Namespace) -> None:
@@ -91,7 +88,14 @@ def _report(arguments: Namespace) -> None:
 
 def _ablate(arguments: Namespace) -> None:
     given = dict(vars(arguments))
-    _tell_study(verbs.ablate(given.pop("recipe", "digits-ablation"), **given))
+    _tell_study(verbs.ablate(given.pop("recipe", "digits-ablation"), sweep=_sweep(given), **given))
+
+
+def _sweep(given: dict[str, Any]) -> dict[str, list[Any]]:
+    """Take what is swept out of the given options."""
+    from sttp_riemann.lab.studies.plan import read_sweep
+
+    return read_sweep([text for texts in given.pop("sweep", []) for text in texts])
 
 
 def _tell_study(study: Study) -> None:

@@ -1,4 +1,4 @@
-"""The ablation: a comparison over ranks and learning rates, with probes of both paths as further columns."""
+"""The ablation: a comparison over ranks, learning rates and starts, with probes of both paths as further columns."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sttp_riemann.files import Lock, refuse_links
 from sttp_riemann.lab.progress import progress
 from sttp_riemann.lab.studies.ablation.probes import measure, probe_path
 from sttp_riemann.lab.studies.compare import compare, report
-from sttp_riemann.lab.studies.plan import plan
+from sttp_riemann.lab.studies.plan import Sweep, plan
 from sttp_riemann.lab.studies.study import Study
 from sttp_riemann.lab.studies.variant import fields_of, with_fields
 from sttp_riemann.lab.studies.workers import spread
@@ -29,6 +29,7 @@ def ablate(
     workers: int = 1,
     ranks: Sequence[int] = RANKS,
     rates: Sequence[float] = RATES,
+    sweep: Sweep | None = None,
     margin: float | None = None,
     probe_options: Mapping[str, Any] = PROBED,
     drift_steps: int = 2000,
@@ -45,6 +46,8 @@ def ablate(
         How many runs are under way at a time.
     ranks, rates : sequence
         Ranks of all layers, and learning rates, of which each variant's best on held-out images is chosen.
+    sweep : mapping, optional
+        Values of further fields, all of which are combined, such as ``{"init": ["orthogonal", "noisy_identity"]}``.
     margin : float, optional
         Difference in test accuracy that does not matter, in points.
     probe_options : mapping
@@ -67,15 +70,18 @@ def ablate(
     for name, values in {"ranks": ranks, "rates": rates, "drift_steps": [drift_steps]}.items():
         if not values or min(values) <= 0:
             raise RecipeError(f"{name} must be one or more positive numbers, not {list(values)}")
+    for field, option in {"lr": "rates", "rank": "ranks"}.items():
+        if field in (sweep or {}):
+            raise RecipeError(f"sweep takes no {field} in an ablation: say which with --{option}")
     methods = [method for method in recipe.study.methods if method in LOW_RANK]
     if not methods:
         raise RecipeError(f"an ablation compares {' and '.join(LOW_RANK)}: name one in methods")
     if len(rates) > 1 and not recipe.evaluation.validation:
         raise RecipeError("learning rates are chosen by held-out images: set validation to a share such as 0.2")
     recipe = with_fields(recipe, {"methods": methods, "ranks": {method: list(ranks) for method in methods}})
-    compare(recipe, output, workers, {"lr": list(rates)}, margin)
+    compare(recipe, output, workers, {"lr": list(rates), **(sweep or {})}, margin)
     options = {**fields_of(recipe)["network_options"], **probe_options}
-    probed = [with_fields(run, {"network_options": options}) for run in plan(recipe)]
+    probed = [with_fields(run, {"network_options": options}) for run in plan(recipe, sweep)]
     with Lock(output), progress(len(probed), "probes", "probe") as bar:
         for run in probed:
             refuse_links(probe_path(run, output).parent, output)
