@@ -198,7 +198,8 @@ def compress(
     ReportedError
         What was asked cannot be done; the message says why.
     """
-    from sttp_riemann.lab.compression import TORCHVISION, compress, load_trained
+    from sttp_riemann.lab.compression import compress, load_trained
+    from sttp_riemann.lab.networks.registry import TORCHVISION
 
     if weights is None and not model.startswith(TORCHVISION):
         checkpoint(model)

@@ -37,8 +37,8 @@ CHECKPOINT = (FilePath, "the folder of a run, or a checkpoint")
 MARGIN = (Positive, "difference in the first measure that does not matter; 0.5 points of accuracy by default")
 SWEEP = (
     list[str],
-    "values of further fields, such as init=orthogonal,noisy_identity; of lr=1e-3,3e-3 the best is chosen by the images "
-    "that validation holds out",
+    "values of further fields, such as init=orthogonal,noisy_identity; of lr=1e-3,3e-3 the best is chosen by the "
+    "images that validation holds out",
     {"action": "append", "metavar": "FIELD=VALUES"},
 )
 WORKERS = (Count, "number of runs at a time, each in its own process; 1 by default")

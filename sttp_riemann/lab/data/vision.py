@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+import torch
 
 from sttp_riemann.lab.data.source import Request
 
@@ -27,6 +30,11 @@ def require_torchvision(user: str) -> ModuleType:
         return import_module("torchvision")
     except ImportError as error:
         raise ImportError(f"{user} needs torchvision: pip install 'sttp-riemann[vision]'") from error
+
+
+def downloaded(url: str) -> Path:
+    """Where torch keeps the weights of a URL once it has downloaded them."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
 
 
 def read_published(name: str, reader_name: str, splits: Iterable[dict[str, Any]], request: Request) -> list[Any]:

@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import save_file
 
 from sttp_riemann.lab.networks import build_model
-from sttp_riemann.lab.networks.pretrained import pretrained_network
+from sttp_riemann.lab.networks.torchvision_zoo import pretrained_network
 
 NAME = "squeezenet1_1"
 
