@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 
 import torch
@@ -12,11 +11,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, interpolate, normalize
 from typing_extensions import override
 
-from sttp_riemann.errors import CheckpointError
-from sttp_riemann.files import write_atomically
 from sttp_riemann.lab.data import load_dataset
-from sttp_riemann.lab.metrics.cache import cache_folder
-from sttp_riemann.sealed import SealError, seal, unseal
+from sttp_riemann.lab.metrics.cache import kept
 
 SIDE = 8
 FEATURES = 64
@@ -28,7 +24,6 @@ LR = 1e-2
 SHIFT = 1
 # Change this with anything that changes the weights
 FILE = "digits-classifier-1.safetensors"
-KEPT = "sttp_riemann digits classifier 1"
 
 
 class DigitsClassifier(nn.Module):
@@ -99,18 +94,12 @@ def load_classifier(path: str | Path | None = None) -> DigitsClassifier:
         The file is not of this classifier.
     """
     model = DigitsClassifier()
-    if path is not None:
+    if path is None:
+        model.load_state_dict(kept(FILE, lambda: train_classifier().state_dict()))
+    else:
         try:
             model.load_state_dict(load_file(path))
         except (SafetensorError, RuntimeError, OSError) as error:
             why = str(error).splitlines()[-1].strip()
             raise ValueError(f"{path} cannot be read as the weights of the digits classifier: {why}") from error
-    else:
-        try:
-            model.load_state_dict(unseal(cache_folder() / FILE, KEPT)[0])
-        except (SealError, RuntimeError, OSError):
-            # A truncated or modified cache file is replaced; one that cannot be written costs only the cache
-            model = train_classifier()
-            with contextlib.suppress(CheckpointError):
-                write_atomically(cache_folder() / FILE, seal(model.state_dict(), {}, KEPT))
     return model.eval().requires_grad_(False)

@@ -14,12 +14,10 @@ from torch_fidelity import FeatureExtractorBase
 from torch_fidelity.metric_fid import fid_features_to_statistics
 from torch_fidelity.utils import create_feature_extractor, extract_featuresdict_from_input_id
 
-from sttp_riemann.errors import CheckpointError, reason
-from sttp_riemann.files import write_atomically
-from sttp_riemann.lab.metrics.cache import cache_folder
-from sttp_riemann.sealed import SealError, digest, seal, unseal
+from sttp_riemann.errors import reason
+from sttp_riemann.lab.metrics.cache import kept
+from sttp_riemann.sealed import digest
 
-KEPT = "sttp_riemann features 1"
 _ONLY, _NOT_ONLY = "TORCH_FORCE_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
 
 
@@ -106,23 +104,9 @@ class Features:
 
     def _extract(self) -> dict[str, Tensor]:
         # One pass extracts all layers, and caching one must not drop the others
-        self._found |= extract_featuresdict_from_input_id(
-            1, self._extractor, **{**self._settings, "input1": self._images}
-        )
+        settings = {**self._settings, "input1": self._images}
+        self._found |= extract_featuresdict_from_input_id(1, self._extractor, **settings)
         return self._found
 
     def _kept(self, what: str, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-        if self._name is None:
-            return compute()
-        name = f"{self._name}-{what}"
-        path = cache_folder() / "fidelity" / f"{name}.safetensors"
-        # A damaged or foreign cache file is recomputed
-        with contextlib.suppress(SealError, OSError):
-            tensors, values = unseal(path, KEPT)
-            if values == {"of": name}:
-                return tensors
-        found = compute()
-        # Without a writable cache, only caching is lost
-        with contextlib.suppress(SealError, CheckpointError):
-            write_atomically(path, seal(found, {"of": name}, KEPT), inside=cache_folder())
-        return found
+        return compute() if self._name is None else kept(f"fidelity/{self._name}-{what}.safetensors", compute)

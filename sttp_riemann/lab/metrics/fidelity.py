@@ -97,10 +97,6 @@ class Images(Dataset[Tensor]):
         image = self.images[index]
         return image.expand(3, *image.shape[1:])
 
-    def digest(self) -> str:
-        """Name of the content: equal images, equal names."""
-        return digest({"images": self.images})
-
 
 def measure(
     samples: Tensor | Path,
@@ -144,7 +140,7 @@ def measure(
                 EXTRACTORS[options.extractor], sorted(set(layers.values())), options.weights, options.cuda
             )
             # Images of a folder may change, so their features are not kept
-            name = real.digest() if isinstance(real, Images) else None
+            name = digest({"images": real.images}) if isinstance(real, Images) else None
             sets = Features(ours, extractor, known), Features(real, extractor, known, name)
             for metric, layer in layers.items():
                 found |= _CALCULATIONS[metric](*sets, layer, known)
