@@ -42,6 +42,11 @@ class DivergedError(ReportedError, ArithmeticError):
     """Training diverged: a loss is not a finite number."""
 
 
+def reason(error: BaseException) -> str:
+    """First line of an error's message, or the name of its type where it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def one_line(text: str) -> str:
     r"""Shorten a text to one printable line, leaving out its middle: the remedy comes last.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping
@@ -19,19 +18,20 @@ import sttp_riemann as sr
 from sttp_riemann.errors import RecipeError
 from sttp_riemann.files import Lock, check_writable, real_folder, write_atomically
 from sttp_riemann.lab.data import ImageData
-from sttp_riemann.lab.networks.pretrained import pretrained_network
+from sttp_riemann.lab.networks.registry import TORCHVISION
+from sttp_riemann.lab.networks.torchvision_zoo import pretrained_network
 from sttp_riemann.lab.training.loop import Trainer
 from sttp_riemann.lab.training.recipe import Recipe
 from sttp_riemann.lab.training.represent import Images, load_data, represent
 from sttp_riemann.lab.training.saved import CLASSIFIER, load_saved, save_classifier
 from sttp_riemann.model.compression import Compression
 from sttp_riemann.model.measures import layer_ranks
+from sttp_riemann.sealed import digest
 
 MODEL = "compressed.safetensors"
 TEACHER = "dense.safetensors"
 TABLE = "compression.txt"
 FIGURES = "compression.json"
-TORCHVISION = "torchvision:"
 # Default input of torchvision's networks
 TORCHVISION_SIZE = 224
 CALIBRATION = 2048
@@ -168,10 +168,9 @@ def compress(
     the second moment of the layer's inputs where these are measured.
     """
     recipe = _recipe(trained, changes)
-    if epochs < 0:
-        raise RecipeError(f"epochs must not be negative, not {epochs}")
-    if calibrate is not None and calibrate < 0:
-        raise RecipeError(f"calibrate must not be negative, not {calibrate}")
+    for name, number in {"epochs": epochs, "calibrate": calibrate or 0}.items():
+        if number < 0:
+            raise RecipeError(f"{name} must not be negative, not {number}")
     calibrate = (CALIBRATION if epochs else 0) if calibrate is None else calibrate
     # Check the data and the folder before the long part
     data = _data(recipe, trained) if epochs or calibrate else None
@@ -229,7 +228,7 @@ def _images(data: ImageData, count: int) -> Iterator[Tensor]:
 
 def _fine_tune(model: nn.Module, recipe: Recipe, output: Path, calibrate: int) -> tuple[nn.Module, dict[str, float]]:
     # Another start is another run: resuming from its checkpoints would mix the two
-    run = Trainer(recipe, real_folder(output, f"fine-tuning-{_digest(model)}"))
+    run = Trainer(recipe, real_folder(output, f"fine-tuning-{digest(model.state_dict())[:8]}"))
     accuracies = {}
     if run.progress.step == 0:
         player = run.task.players[CLASSIFIER]
@@ -247,13 +246,6 @@ def _fine_tune(model: nn.Module, recipe: Recipe, output: Path, calibrate: int) -
 def _accuracy(run: Trainer) -> float:
     """Accuracy on the test images, which evaluations leave alone where others are held out."""
     return (run.task.final() or run.task.evaluate())["test_accuracy"]
-
-
-def _digest(model: nn.Module) -> str:
-    state = hashlib.sha256()
-    for tensor in model.state_dict().values():
-        state.update(tensor.cpu().numpy().tobytes())
-    return state.hexdigest()[:8]
 
 
 def _error_lines(sizes: Compression) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 Form = Any
 """A type; a list with the form of its items; a mapping with the forms of its required entries; or `Each`."""
-WORDS = {int: "a whole number", float: "a number", str: "text", dict: "a mapping"}
+WORDS = {int: "a whole number", float: "a number", str: "text", list: "a list", dict: "a mapping"}
 
 
 @dataclass(frozen=True)
@@ -49,23 +49,16 @@ def check_form(value: Any, form: Form, where: str = "it") -> None:
     Traceback (most recent call last):
     ValueError: an item of steps is not a number
     """
+    kind: Any = list if isinstance(form, list) else dict if isinstance(form, Mapping | Each) else form
+    # Python counts bool as int
+    right: bool = isinstance(value, (int, float) if kind is float else kind) and not isinstance(value, bool)
+    if not right:
+        raise ValueError(f"{where} is not {WORDS[kind]}")
     if isinstance(form, list):
-        if not isinstance(value, list):
-            raise ValueError(f"{where} is not a list")
         for item in value:
             check_form(item, form[0], f"an item of {where}")
     elif isinstance(form, Mapping | Each):
-        if not isinstance(value, dict):
-            raise ValueError(f"{where} is not a mapping")
-        forms = dict.fromkeys(value, form.form) if isinstance(form, Each) else form
-        for name, inner in forms.items():
+        for name, inner in (dict.fromkeys(value, form.form) if isinstance(form, Each) else form).items():
             if name not in value:
                 raise ValueError(f"{where} has no {name}")
             check_form(value[name], inner, name)
-    elif not _is(value, form):
-        raise ValueError(f"{where} is not {WORDS[form]}")
-
-
-def _is(value: Any, kind: type) -> bool:
-    # Python counts bool as int
-    return isinstance(value, (int, float) if kind is float else kind) and not isinstance(value, bool)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,11 +104,11 @@ class NetworkReport:
         return math.prod(bounds) if len(bounds) == len(self.layers) else None
 
     def __str__(self) -> str:
-        table = _aligned([HEADER, *(_cells(layer) for layer in self.layers)])
+        rows = ([cell(layer) for cell in COLUMNS.values()] for layer in self.layers)
         numbers = f"{self.dof:,} degrees of freedom and {self.other:,} other numbers, Z = {self.ratio:.2f} %"
         operators = _number(self.operator_lipschitz)
         bounds = f"product over the layers: {self.lipschitz:.4g} of sigma, {operators} of the operator bounds"
-        return "\n".join([table, "", numbers, bounds])
+        return "\n".join([_aligned([[*COLUMNS], *rows]), "", numbers, bounds])
 
 
 def inspect(model: nn.Module) -> NetworkReport:
@@ -196,49 +196,47 @@ def survey(networks: Mapping[str, NetworkReport]) -> str:
     str
         Sizes, extremes over the layers of singular values, stable ranks and errors, and the products that bound.
     """
-    header = ["network", "layers", "dof", "Z", "largest sigma", "smallest sigma", "least stable rank", "orthogonality"]
-    rows = [[*header, "product of sigma"], *([name, *_extremes(report)] for name, report in networks.items())]
+    rows = [
+        ["network", *TOTALS],
+        *([name, *(cell(report) for cell in TOTALS.values())] for name, report in networks.items()),
+    ]
     return _aligned(rows)
 
 
-def _extremes(report: NetworkReport) -> list[str]:
-    layers = report.layers
+def _number(value: float | None) -> str:
+    return "none" if value is None else f"{value:.4g}"
+
+
+def _error(layers: Sequence[LayerReport]) -> str:
     errors = [layer.orthogonality_error for layer in layers if layer.orthogonality_error is not None]
-    return [
-        str(len(layers)),
-        f"{report.dof:,}",
-        f"{report.ratio:.2f} %",
-        f"{max(layer.largest for layer in layers):.4g}",
-        f"{min(layer.smallest for layer in layers):.4g}",
-        f"{min(layer.stable_rank for layer in layers):.4g}",
-        f"{max(errors):.1e}" if errors else "",
-        f"{report.lipschitz:.4g}",
-    ]
+    return f"{max(errors):.1e}" if errors else ""
+
+
+COLUMNS: dict[str, Callable[[LayerReport], str]] = {
+    "layer": lambda layer: layer.name,
+    "W": lambda layer: f"{layer.shape[0]} x {layer.shape[1]}",
+    "TT-ranks": lambda layer: "dense" if layer.ranks is None else "-".join(map(str, layer.ranks)),
+    "dof": lambda layer: f"{layer.dof:,}",
+    "sigma": lambda layer: _number(layer.largest),
+    "median": lambda layer: _number(layer.median),
+    "smallest": lambda layer: _number(layer.smallest),
+    "stable rank": lambda layer: _number(layer.stable_rank),
+    "orthogonality": lambda layer: _error([layer]),
+    "operator": lambda layer: _number(layer.operator_bound),
+}
+TOTALS: dict[str, Callable[[NetworkReport], str]] = {
+    "layers": lambda report: str(len(report.layers)),
+    "dof": lambda report: f"{report.dof:,}",
+    "Z": lambda report: f"{report.ratio:.2f} %",
+    "largest sigma": lambda report: _number(max(layer.largest for layer in report.layers)),
+    "smallest sigma": lambda report: _number(min(layer.smallest for layer in report.layers)),
+    "least stable rank": lambda report: _number(min(layer.stable_rank for layer in report.layers)),
+    "orthogonality": lambda report: _error(report.layers),
+    "product of sigma": lambda report: _number(report.lipschitz),
+}
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
     return "\n".join(lines)
-
-
-HEADER = [
-    *("layer", "W", "TT-ranks", "dof", "sigma", "median", "smallest"),
-    *("stable rank", "orthogonality", "operator"),
-]
-
-
-def _cells(layer: LayerReport) -> list[str]:
-    return [
-        layer.name,
-        f"{layer.shape[0]} x {layer.shape[1]}",
-        "dense" if layer.ranks is None else "-".join(map(str, layer.ranks)),
-        f"{layer.dof:,}",
-        *(f"{value:.4g}" for value in (layer.largest, layer.median, layer.smallest, layer.stable_rank)),
-        "" if layer.orthogonality_error is None else f"{layer.orthogonality_error:.1e}",
-        _number(layer.operator_bound),
-    ]
-
-
-def _number(value: float | None) -> str:
-    return "none" if value is None else f"{value:.4g}"

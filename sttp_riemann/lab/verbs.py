@@ -66,6 +66,7 @@ def ablate(
     workers: int = 1,
     ranks: Sequence[int] | None = None,
     rates: Sequence[float] | None = None,
+    sweep: Mapping[str, Sequence[Any]] | None = None,
     margin: float | None = None,
     drift_steps: int = 2000,
     **fields: Any,
@@ -80,6 +81,8 @@ def ablate(
         How many runs are under way at a time, each in a process.
     ranks, rates : sequence, optional
         Ranks of all layers, and learning rates.
+    sweep : mapping, optional
+        Values of further fields, such as ``{"init": ["orthogonal", "noisy_identity"]}``.
     margin : float, optional
         Difference in test accuracy that does not matter, in points.
     drift_steps : int
@@ -101,7 +104,7 @@ def ablate(
 
     wanted = read_recipe(recipe, fields)
     ranks, rates = RANKS if ranks is None else ranks, RATES if rates is None else rates
-    return ablate(wanted, output_of(wanted), workers, ranks, rates, margin, drift_steps=drift_steps)
+    return ablate(wanted, output_of(wanted), workers, ranks, rates, sweep, margin, drift_steps=drift_steps)
 
 
 def report(runs: Sequence[str | Path], *, output: str | Path = "runs/report", margin: float | None = None) -> Study:
@@ -197,7 +200,8 @@ def compress(
     ReportedError
         What was asked cannot be done; the message says why.
     """
-    from sttp_riemann.lab.compression import TORCHVISION, compress, load_trained
+    from sttp_riemann.lab.compression import compress, load_trained
+    from sttp_riemann.lab.networks.registry import TORCHVISION
 
     if weights is None and not model.startswith(TORCHVISION):
         checkpoint(model)

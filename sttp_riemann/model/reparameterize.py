@@ -26,7 +26,7 @@ from sttp_riemann.trains.spectrum import SPECTRA, SpectrumKind, check_bound, spe
 from sttp_riemann.trains.start import INITS, LayerCores, draw, from_weight
 from sttp_riemann.trains.svd import moment_root
 
-Init = Literal["noisy_identity", "orthogonal", "identity", "dense"]
+Init = Literal["orthogonal", "noisy_identity", "identity", "dense"]
 
 
 def reparameterize(
@@ -35,7 +35,7 @@ def reparameterize(
     method: Method = "sttp",
     frames: str = "riemannian",
     spectrum: SpectrumKind = "learned",
-    init: Init = "noisy_identity",
+    init: Init = "orthogonal",
     exclude: str | Sequence[str] = (),
     seed: int = 0,
     *,
@@ -63,8 +63,9 @@ def reparameterize(
         Cores as geoopt Stiefel parameters, for `RiemannianAdam`; or as Householder reflectors, for any optimizer.
     spectrum : {"learned", "identity", "free"}
         s = S / max|S|, s = 1, or s = S.
-    init : {"noisy_identity", "orthogonal", "identity", "dense"}
-        Initialization of the frames; "dense" keeps the present weights as well as the ranks allow.
+    init : {"orthogonal", "noisy_identity", "identity", "dense"}
+        Initialization of the frames: uniformly random; near the identity, as in the paper, which lets a convolution see
+        few of its input channels; the identity; "dense" keeps the present weights as well as the ranks allow.
     exclude : str or sequence of str
         Layers to leave dense: names, names of modules that contain them, or patterns with ``*``.
     seed : int

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import numpy
 import pytest
@@ -118,9 +119,29 @@ def test_a_bound_other_than_one_is_the_largest_singular_value() -> None:
 
 
 def test_noisy_identity_starts_near_the_identity() -> None:
-    layer = sr.reparameterize(nn.Linear(8, 8), 8)
+    layer = sr.reparameterize(nn.Linear(8, 8), 8, init="noisy_identity")
     assert float((layer.weight - torch.eye(8)).detach().abs().max()) < 2e-3
     assert float((layer.weight - torch.eye(8)).detach().abs().max()) > 0
+
+
+def test_the_default_start_is_orthogonal() -> None:
+    default, named = (sr.reparameterize(nn.Linear(12, 8), 4, **given) for given in ({}, {"init": "orthogonal"}))
+    assert torch.equal(default.weight, named.weight)
+
+
+@pytest.mark.parametrize("rank", [8, 16, 32])
+@pytest.mark.parametrize("method", ["sttp", "svdp"])
+def test_a_convolution_sees_all_its_channels_from_an_orthogonal_start_and_few_near_the_identity(
+    method: str, rank: int
+) -> None:
+    def channels_seen(init: str) -> int:
+        layer = sr.reparameterize(nn.Conv2d(32, 32, 3), rank, method, init=init)
+        largest = layer.weight.detach().abs().amax((0, 2, 3))
+        return int((largest > 0.01 * largest.max()).sum())
+
+    assert channels_seen("orthogonal") == 32
+    # Columns of the identity fill one channel's nine kernel positions after the other
+    assert channels_seen("noisy_identity") == math.ceil(rank / 9)
 
 
 @pytest.mark.parametrize("init", INITS)

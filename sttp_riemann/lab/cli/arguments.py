@@ -36,8 +36,10 @@ RECIPE = (FilePath, "name of a shipped recipe, or a .yaml file")
 CHECKPOINT = (FilePath, "the folder of a run, or a checkpoint")
 MARGIN = (Positive, "difference in the first measure that does not matter; 0.5 points of accuracy by default")
 SWEEP = (
-    "values of further fields, such as init=orthogonal,identity; of lr=1e-3,3e-3 the best is chosen by the images that "
-    "validation holds out"
+    list[str],
+    "values of further fields, such as init=orthogonal,noisy_identity; of lr=1e-3,3e-3 the best is chosen by the "
+    "images that validation holds out",
+    {"action": "append", "metavar": "FIELD=VALUES"},
 )
 WORKERS = (Count, "number of runs at a time, each in its own process; 1 by default")
 CALIBRATE = "training images for measuring layers' inputs, to preserve outputs instead of weights; 2048 with epochs"
@@ -53,7 +55,7 @@ COMMANDS: dict[str, tuple[str, str | None, dict[str, Any]]] = {
         {
             "--recipe": RECIPE,
             "--workers": WORKERS,
-            "--sweep": (list[str], SWEEP, {"action": "append", "metavar": "FIELD=VALUES"}),
+            "--sweep": SWEEP,
             "--margin": MARGIN,
         },
     ),
@@ -74,6 +76,7 @@ COMMANDS: dict[str, tuple[str, str | None, dict[str, Any]]] = {
             "--recipe": RECIPE,
             "--ranks": (list[Steps], "ranks of all layers"),
             "--rates": (list[Positive], "learning rates"),
+            "--sweep": SWEEP,
             "--seeds": (list[Seed], "seeds; the recipe's by default"),
             "--steps": (Steps, "steps of a run; the recipe's by default"),
             "--validation": (Fraction, "share of training images held out; the recipe's by default"),

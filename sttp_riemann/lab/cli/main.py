@@ -72,10 +72,18 @@ def _is_of_memory(error: Exception) -> bool:
 
 
 def _compare(given: dict[str, Any]) -> None:
+    _tell_study(verbs.compare(sweep=_sweep(given), **given))
+
+
+def _ablate(given: dict[str, Any]) -> None:
+    _tell_study(verbs.ablate(sweep=_sweep(given), **given))
+
+
+def _sweep(given: dict[str, Any]) -> dict[str, list[Any]]:
+    """Take what is swept out of the given options."""
     from sttp_riemann.lab.studies.plan import read_sweep
 
-    sweep = read_sweep([text for texts in given.pop("sweep", []) for text in texts])
-    _tell_study(verbs.compare(sweep=sweep, **given))
+    return read_sweep([text for texts in given.pop("sweep", []) for text in texts])
 
 
 def _tell_study(study: Study) -> None:
@@ -138,7 +146,7 @@ def _export(given: dict[str, Any]) -> None:
 COMMANDS = {
     "compare": _compare,
     "report": lambda given: _tell_study(verbs.report(**given)),
-    "ablate": lambda given: _tell_study(verbs.ablate(**given)),
+    "ablate": _ablate,
     "train": _train,
     "compress": _compress,
     "inspect": _inspect,

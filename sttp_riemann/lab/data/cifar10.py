@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
-from sttp_riemann.lab.data.published import corrupted, require_files
 from sttp_riemann.lab.data.source import Request, Source
-from sttp_riemann.lab.data.vision import require_torchvision
+from sttp_riemann.lab.data.vision import read_published
 
 
 def cifar10(request: Request) -> Source:
@@ -38,17 +35,6 @@ def cifar10(request: Request) -> Source:
     The files are Python pickles, which can run code when read. Torchvision reads them only after comparing the
     MD5 checksum of each with the published one.
     """
-    reader = require_torchvision("data set 'cifar10'").datasets.CIFAR10
-    folder = request.root / reader.base_folder
-    names = [name for name, _ in (*reader.train_list, *reader.test_list)]
-    require_files("cifar10", folder, [*names, reader.meta["filename"]], request)
-    try:
-        train = reader(request.root, train=True, download=request.download)
-        test = reader(request.root, train=False)
-    except RuntimeError as error:
-        raise corrupted("cifar10", folder) from error
-    return Source(*_tensors(train), *_tensors(test), num_classes=10)
-
-
-def _tensors(split: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    return torch.from_numpy(split.data).permute(0, 3, 1, 2), torch.tensor(split.targets)
+    parts = read_published("cifar10", "CIFAR10", ({"train": True}, {"train": False}), request)
+    pairs = [(torch.from_numpy(part.data).permute(0, 3, 1, 2), torch.tensor(part.targets)) for part in parts]
+    return Source(*pairs[0], *pairs[1], num_classes=10)

@@ -49,9 +49,12 @@ def folder(request: Request) -> Source:
     if not request.argument or not path.is_dir():
         raise FileNotFoundError(f"there is no folder {str(path)!r}: give folder:PATH with one folder per class in PATH")
     parts = {name: _classes(path / name) for name in (TRAIN, *TESTS)}
-    found = [name for name, classes in parts.items() if classes and not _files(path / name, deep=False)]
-    if found:
-        return _parts(path, {name: parts[name] for name in found}, request.image_size)
+    # With images of its own it is a class of this name
+    parts = {
+        name: classes for name, classes in parts.items() if classes and not any(map(_is_image, os.listdir(path / name)))
+    }
+    if parts:
+        return _parts(path, parts, request.image_size)
     images, labels = _read(path, _classes(path), request.image_size)
     test = torch.arange(len(labels)) % 5 == 4
     if not test.any():
@@ -91,30 +94,29 @@ def _read(path: Path, classes: list[str], size: int | None) -> tuple[Tensor, Ten
     if not classes:
         raise FileNotFoundError(f"{path} has no folders: give folder:PATH with one folder per class in PATH")
     # All listings before any image: a class without images is reported at once
-    files: list[list[Path]] = []
-    for name in classes:
-        files.append(_files(path / name))
-        if not files[-1]:
+    files = {name: _files(path / name) for name in classes}
+    for name, found in files.items():
+        if not found:
             raise FileNotFoundError(f"class {name!r} of {path} has no image files ({', '.join(ENDINGS)})")
-    images = [read_picture(file, size) for found in files for file in found]
+    images = [read_picture(file, size) for found in files.values() for file in found]
     sizes = {tuple(image.shape[1:]) for image in images}
     if len(sizes) > 1:
         raise ValueError(f"images in {path} differ in size: set image_size")
     height, width = sizes.pop()
     if height != width:
         raise ValueError(f"images in {path} are {width}x{height}, not square: set image_size")
-    labels = torch.tensor([label for label, found in enumerate(files) for _ in found])
+    labels = torch.tensor([label for label, found in enumerate(files.values()) for _ in found])
     return torch.stack(images), labels
 
 
-def _files(path: Path, deep: bool = True) -> list[Path]:
+def _files(path: Path) -> list[Path]:
     """Image files in a folder and its subfolders, in order; links to folders are not followed."""
-    found = []
-    for place, folders, names in os.walk(path, onerror=_raise):
-        found += [Path(place) / name for name in names if name.lower().endswith(ENDINGS)]
-        if not deep:
-            folders.clear()
-    return sorted(found)
+    walk = os.walk(path, onerror=_raise)
+    return sorted(Path(place) / name for place, _, names in walk for name in names if _is_image(name))
+
+
+def _is_image(name: str) -> bool:
+    return name.lower().endswith(ENDINGS)
 
 
 def _raise(error: OSError) -> None:

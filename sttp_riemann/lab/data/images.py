@@ -9,13 +9,15 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from sttp_riemann.lab.data.source import Source
+
 # Splits of up to this many numbers are stored as the network sees them: 64 MiB in float32.
 SMALL = 2**24
 _CHUNK = 1024
 
 
 @dataclass
-class ImageData:
+class ImageData(Source):
     """A data set, and its images as the network sees them.
 
     Attributes
@@ -37,11 +39,6 @@ class ImageData:
         If the stored channels cannot become `channels`, or a size is below 1.
     """
 
-    train_images: Tensor
-    train_labels: Tensor
-    test_images: Tensor
-    test_labels: Tensor
-    num_classes: int
     channels: int
     image_size: int
     _ready: dict[bool, Tensor] = field(init=False, repr=False, default_factory=dict)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
 from torch import Tensor
 
 from sttp_riemann.lab.data.vision import require_torchvision
@@ -54,7 +54,10 @@ def _decode(path: Path) -> Any:
     with path.open("rb") as file, Image.open(file) as image:
         image.load()
         if image.mode.startswith("I"):
-            return Image.fromarray(_bytes_of(image).numpy()).convert("RGB")
+            pixels = np.asarray(image).astype(np.int64)
+            if pixels.min() < 0 or pixels.max() > _LARGEST:
+                raise ValueError(f"its pixels go from {pixels.min()} to {pixels.max()}, beyond 16 bits")
+            return Image.fromarray(((pixels * 255 + _LARGEST // 2) // _LARGEST).astype(np.uint8)).convert("RGB")
         if image.mode == "F":
             raise ValueError("its pixels are floating-point numbers, whose range is not known")
         if image.has_transparency_data:
@@ -62,12 +65,3 @@ def _decode(path: Path) -> Any:
             shown = image.convert("RGBA")
             return Image.alpha_composite(Image.new("RGBA", shown.size, "white"), shown).convert("RGB")
         return image.convert("RGB")
-
-
-def _bytes_of(image: Any) -> Tensor:
-    import numpy as np
-
-    pixels = torch.from_numpy(np.asarray(image).astype(np.int64))
-    if int(pixels.min()) < 0 or int(pixels.max()) > _LARGEST:
-        raise ValueError(f"its pixels go from {int(pixels.min())} to {int(pixels.max())}, beyond 16 bits")
-    return ((pixels * 255 + _LARGEST // 2) // _LARGEST).to(torch.uint8)

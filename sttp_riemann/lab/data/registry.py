@@ -9,6 +9,7 @@ from sttp_riemann.lab.data.cifar10 import cifar10
 from sttp_riemann.lab.data.digits import digits
 from sttp_riemann.lab.data.errors import unknown_name
 from sttp_riemann.lab.data.fake import fake
+from sttp_riemann.lab.data.fashion_mnist import fashion_mnist
 from sttp_riemann.lab.data.folder import folder
 from sttp_riemann.lab.data.images import ImageData
 from sttp_riemann.lab.data.source import Request, Source
@@ -19,6 +20,7 @@ DATASETS: dict[str, Callable[[Request], Source]] = {
     "cifar10": cifar10,
     "stl10": stl10,
     "stl10-unlabeled": stl10_unlabeled,
+    "fashion_mnist": fashion_mnist,
     "folder": folder,
     "fake": fake,
 }

@@ -30,7 +30,7 @@ class Request:
     image_size: int | None
 
 
-@dataclass(frozen=True)
+@dataclass
 class Source:
     """A data set as stored.
 

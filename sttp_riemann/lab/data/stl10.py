@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from sttp_riemann.lab.data.published import corrupted, require_files
 from sttp_riemann.lab.data.source import Request, Source
-from sttp_riemann.lab.data.vision import require_torchvision
+from sttp_riemann.lab.data.vision import read_published
 
 
 def stl10(request: Request) -> Source:
@@ -32,7 +32,8 @@ def stl10(request: Request) -> Source:
     ImportError
         Torchvision is missing.
     """
-    return Source(*_split("train", request), *_split("test", request), num_classes=10)
+    train, test = _read(("train", "test"), request)
+    return Source(*train, *test, num_classes=10)
 
 
 def stl10_unlabeled(request: Request) -> Source:
@@ -57,16 +58,10 @@ def stl10_unlabeled(request: Request) -> Source:
     ImportError
         Torchvision is missing.
     """
-    test_images, test_labels = _split("test", request)
-    return Source(*_split("unlabeled", request), test_images, torch.full_like(test_labels, -1), num_classes=0)
+    unlabeled, (images, labels) = _read(("unlabeled", "test"), request)
+    return Source(*unlabeled, images, torch.full_like(labels, -1), num_classes=0)
 
 
-def _split(split: str, request: Request) -> tuple[torch.Tensor, torch.Tensor]:
-    reader = require_torchvision("data set 'stl10'").datasets.STL10
-    folder = request.root / reader.base_folder
-    require_files("stl10", folder, [name for name, _ in (*reader.train_list, *reader.test_list)], request)
-    try:
-        data = reader(request.root, split=split, download=request.download)
-    except RuntimeError as error:
-        raise corrupted("stl10", folder) from error
-    return torch.from_numpy(data.data), torch.from_numpy(data.labels.astype(np.int64))
+def _read(splits: tuple[str, str], request: Request) -> list[tuple[Tensor, Tensor]]:
+    parts = read_published("stl10", "STL10", ({"split": split} for split in splits), request)
+    return [(torch.from_numpy(part.data), torch.from_numpy(part.labels.astype(np.int64))) for part in parts]

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.nn.functional import adaptive_avg_pool2d, cross_entropy, interpolate, normalize
+from torch.nn.functional import cross_entropy, interpolate, normalize
 from typing_extensions import override
 
-from sttp_riemann.errors import CheckpointError
-from sttp_riemann.files import write_atomically
-from sttp_riemann.lab.data import ImageData, load_dataset
-from sttp_riemann.lab.metrics.cache import cache_folder
-from sttp_riemann.sealed import SealError, seal, unseal
+from sttp_riemann.lab.data import load_dataset
+from sttp_riemann.lab.metrics.cache import kept
 
 SIDE = 8
 FEATURES = 64
@@ -29,7 +24,6 @@ LR = 1e-2
 SHIFT = 1
 # Change this with anything that changes the weights
 FILE = "digits-classifier-1.safetensors"
-KEPT = "sttp_riemann digits classifier 1"
 
 
 class DigitsClassifier(nn.Module):
@@ -61,9 +55,7 @@ class DigitsClassifier(nn.Module):
 def as_digits(images: Tensor) -> Tensor:
     """Convert RGB images (N, 3, H, W) with values 0 .. 255 for the classifier: gray, 8x8, in [-1, 1]."""
     gray = images.float().mean(1, keepdim=True) / 127.5 - 1
-    if gray.shape[-1] > SIDE:
-        return adaptive_avg_pool2d(gray, SIDE)
-    return gray if gray.shape[-1] == SIDE else interpolate(gray, size=(SIDE, SIDE), mode="bilinear")
+    return interpolate(gray, size=(SIDE, SIDE), mode="area" if gray.shape[-1] >= SIDE else "bilinear")
 
 
 def train_classifier() -> DigitsClassifier:
@@ -73,35 +65,26 @@ def train_classifier() -> DigitsClassifier:
         torch.manual_seed(SEED)
         model = DigitsClassifier()
         optimizer = torch.optim.Adam(model.parameters(), lr=LR)
-        count = len(data.train_images)
-        total = EPOCHS * (count // BATCH)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LR, total_steps=total)
-        for step in range(total):
-            if step % (count // BATCH) == 0:
-                order = torch.randperm(count)
-            images, labels = data.batch(order[step % (count // BATCH) * BATCH :][:BATCH])
-            shift = [int(s) for s in torch.randint(-SHIFT, SHIFT + 1, (2,))]
-            loss = cross_entropy(model(images.roll(shift, (2, 3)))[1], labels)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-    return model.eval().requires_grad_(False)
+        steps = len(data.train_images) // BATCH
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LR, epochs=EPOCHS, steps_per_epoch=steps)
+        for _ in range(EPOCHS):
+            for batch in torch.randperm(len(data.train_images)).split(BATCH)[:steps]:
+                images, labels = data.batch(batch)
+                shift = torch.randint(-SHIFT, SHIFT + 1, (2,)).tolist()
+                loss = cross_entropy(model(images.roll(shift, (2, 3)))[1], labels)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                schedule.step()
+    return model
 
 
-@torch.no_grad()
-def test_accuracy(model: DigitsClassifier, data: ImageData) -> float:
-    """Accuracy on the test digits."""
-    images, labels = data.batch(range(len(data.test_images)), train=False)
-    return float((model(images)[1].argmax(1) == labels).float().mean())
-
-
-def load_classifier(path: Path | None = None) -> DigitsClassifier:
+def load_classifier(path: str | Path | None = None) -> DigitsClassifier:
     """Read the classifier from a file or the user's cache; train it if the cache has none.
 
     Parameters
     ----------
-    path : Path, optional
+    path : str or Path, optional
         A .safetensors file with its ``state_dict``; only read. Without it, the trained classifier goes to the cache if
         that is writable.
 
@@ -111,27 +94,12 @@ def load_classifier(path: Path | None = None) -> DigitsClassifier:
         The file is not of this classifier.
     """
     model = DigitsClassifier()
-    if path is not None:
+    if path is None:
+        model.load_state_dict(kept(FILE, lambda: train_classifier().state_dict()))
+    else:
         try:
             model.load_state_dict(load_file(path))
         except (SafetensorError, RuntimeError, OSError) as error:
-            reason = str(error).splitlines()[-1].strip()
-            raise ValueError(f"{path} cannot be read as the weights of the digits classifier: {reason}") from error
-        return model.eval().requires_grad_(False)
-    path = cache_folder() / FILE
-    # A truncated or modified cache file is no reason to fail
-    with contextlib.suppress(SealError, RuntimeError, OSError):
-        model.load_state_dict(unseal(path, KEPT)[0])
-        return model.eval().requires_grad_(False)
-    model = train_classifier()
-    with contextlib.suppress(CheckpointError):
-        write_atomically(path, seal(model.state_dict(), {}, KEPT))
-    return model
-
-
-def digest(model: nn.Module) -> str:
-    """Name of a model's weights: equal weights, equal names."""
-    content = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
-        content.update(name.encode() + tensor.contiguous().numpy().tobytes())
-    return content.hexdigest()[:16]
+            why = str(error).splitlines()[-1].strip()
+            raise ValueError(f"{path} cannot be read as the weights of the digits classifier: {why}") from error
+    return model.eval().requires_grad_(False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -38,8 +37,7 @@ class DigitsExtractor(FeatureExtractorBase):
         self, name: str, features_list: list[str], feature_extractor_weights_path: str | None = None, **unused: Any
     ) -> None:
         super().__init__(name, features_list)
-        path = feature_extractor_weights_path
-        self.classifier = load_classifier(None if path is None else Path(path))
+        self.classifier = load_classifier(feature_extractor_weights_path)
 
     @staticmethod
     @override

@@ -3,32 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
-import pickle
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 from torch_fidelity import FeatureExtractorBase
 from torch_fidelity.metric_fid import fid_features_to_statistics
 from torch_fidelity.utils import create_feature_extractor, extract_featuresdict_from_input_id
 
-from sttp_riemann.errors import CheckpointError
-from sttp_riemann.files import write_atomically
-from sttp_riemann.lab.metrics.cache import cache_folder
-from sttp_riemann.sealed import SealError, seal, unseal
+from sttp_riemann.errors import reason
+from sttp_riemann.lab.metrics.cache import kept
+from sttp_riemann.sealed import digest
 
-KEPT = "sttp_riemann features 1"
-Statistics = dict[str, np.ndarray]
-_UNREADABLE = (
-    *(pickle.UnpicklingError, SafetensorError, RuntimeError, OSError, EOFError),
-    *(AttributeError, TypeError, KeyError, ValueError),
-)
 _ONLY, _NOT_ONLY = "TORCH_FORCE_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
 
 
@@ -71,10 +60,10 @@ def build_extractor(name: str, layers: list[str], weights: str | None, cuda: boo
     try:
         with weights_only():
             return create_feature_extractor(name, layers, cuda, feature_extractor_weights_path=weights, verbose=False)
-    except _UNREADABLE as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    except Exception as error:
+        # Damaged files make readers raise errors of many kinds
         where = "its own file" if weights is None else weights
-        raise ValueError(f"{where} cannot be read as the weights of {name!r}: {reason}") from error
+        raise ValueError(f"{where} cannot be read as the weights of {name!r}: {reason(error)}") from error
 
 
 class Features:
@@ -89,13 +78,14 @@ class Features:
     settings : mapping
         Torch-fidelity's.
     name : str, optional
-        Cache name of images and extractor together; without it nothing is cached.
+        Cache name of the images; without it nothing is cached.
     """
 
     def __init__(
         self, images: Any, extractor: FeatureExtractorBase, settings: Mapping[str, Any], name: str | None = None
     ) -> None:
-        self._images, self._extractor, self._settings, self._name = images, extractor, settings, name
+        self._images, self._extractor, self._settings = images, extractor, settings
+        self._name = name and f"{name}-{extractor.get_name()}-{digest(extractor.state_dict())}"
         self._found: dict[str, Tensor] = {}
 
     def of(self, layer: str) -> Tensor:
@@ -104,39 +94,19 @@ class Features:
             self._found |= self._kept(f"features-{layer}", lambda: {layer: self._extract()[layer]})
         return self._found[layer]
 
-    def statistics(self, layer: str) -> Statistics:
+    def statistics(self, layer: str) -> dict[str, np.ndarray]:
         """Mean ``mu`` (D,) and covariance ``sigma`` (D, D) of the features of a layer."""
 
         def compute() -> dict[str, Tensor]:
-            found = fid_features_to_statistics(self.of(layer))
-            return {key: torch.as_tensor(value) for key, value in found.items()}
+            return {key: torch.as_tensor(value) for key, value in fid_features_to_statistics(self.of(layer)).items()}
 
         return {key: value.numpy() for key, value in self._kept(f"statistics-{layer}", compute).items()}
 
     def _extract(self) -> dict[str, Tensor]:
-        settings = {**self._settings, "cache": False, "input1": self._images}
-        found: dict[str, Tensor] = extract_featuresdict_from_input_id(1, self._extractor, **settings)
         # One pass extracts all layers, and caching one must not drop the others
-        self._found |= found
-        return found
+        settings = {**self._settings, "input1": self._images}
+        self._found |= extract_featuresdict_from_input_id(1, self._extractor, **settings)
+        return self._found
 
     def _kept(self, what: str, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-        if self._name is None:
-            return compute()
-        name = f"{self._name}-{what}"
-        path = cache_folder() / "fidelity" / f"{name}.safetensors"
-        # A damaged or foreign cache file is recomputed
-        with contextlib.suppress(SealError, OSError):
-            tensors, values = unseal(path, KEPT)
-            if values == {"of": name}:
-                return tensors
-        found = compute()
-        # Without a writable cache, only caching is lost
-        with contextlib.suppress(SealError, CheckpointError):
-            write_atomically(path, seal(found, {"of": name}, KEPT), inside=cache_folder())
-        return found
-
-
-def file_digest(path: Path) -> str:
-    """Hash of a file's content."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+        return compute() if self._name is None else kept(f"fidelity/{self._name}-{what}.safetensors", compute)

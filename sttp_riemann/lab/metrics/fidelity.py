@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 from torch_fidelity import GenerativeModelModuleWrapper, calculate_metrics
@@ -19,9 +17,10 @@ from torch_fidelity.metric_prc import prc_features_to_metric
 from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
 from torch_fidelity.utils import prepare_input_from_descriptor
 
-from sttp_riemann.lab.metrics.digits_classifier import digest, load_classifier
+from sttp_riemann.lab.data.vision import downloaded
 from sttp_riemann.lab.metrics.extractor import DIGITS, EXTRACTORS, register
-from sttp_riemann.lab.metrics.features import Features, build_extractor, file_digest, weights_only
+from sttp_riemann.lab.metrics.features import Features, build_extractor, weights_only
+from sttp_riemann.sealed import digest
 
 # torch-fidelity's names of the results of each metric, by ours
 METRICS: dict[str, dict[str, str]] = {
@@ -32,6 +31,13 @@ METRICS: dict[str, dict[str, str]] = {
     "ppl": {"ppl": "perceptual_path_length_mean"},
 }
 _SWITCHES = {"is": "isc"}
+# Of samples and real images, at a layer of the extractor, with torch-fidelity's settings
+_CALCULATIONS: dict[str, Callable[[Features, Features, str, dict[str, Any]], dict[str, float]]] = {
+    "is": lambda ours, _, layer, known: isc_features_to_metric(ours.of(layer), known["isc_splits"]),
+    "fid": lambda ours, real, layer, _: fid_statistics_to_metric(ours.statistics(layer), real.statistics(layer), False),
+    "kid": lambda ours, real, layer, known: kid_features_to_metric(ours.of(layer), real.of(layer), **known),
+    "prc": lambda ours, real, layer, known: prc_features_to_metric(ours.of(layer), real.of(layer), **known),
+}
 # A covariance needs two samples; precision and recall use the third nearest neighbour
 _FEWEST = {"fid": (2, "FID needs"), "prc": (4, "precision and recall need")}
 # LPIPS halves images four times
@@ -91,12 +97,6 @@ class Images(Dataset[Tensor]):
         image = self.images[index]
         return image.expand(3, *image.shape[1:])
 
-    def digest(self) -> str:
-        """Name of the content: equal images, equal names."""
-        content = hashlib.sha256(str(tuple(self.images.shape)).encode())
-        content.update(self.images.contiguous().numpy().tobytes())
-        return content.hexdigest()[:16]
-
 
 def measure(
     samples: Tensor | Path,
@@ -130,7 +130,8 @@ def measure(
     MetricError
         The extractor's weights are not available, or there are too few images.
     """
-    layers = check(names, options, len(_input(samples)), None if reference is None else len(_input(reference)))
+    ours, real = _input(samples), None if reference is None else _input(reference)
+    layers = check(names, options, len(ours), None if real is None else len(real))
     known = _settings(options)
     found: dict[str, float] = {}
     try:
@@ -138,28 +139,21 @@ def measure(
             extractor = build_extractor(
                 EXTRACTORS[options.extractor], sorted(set(layers.values())), options.weights, options.cuda
             )
-            ours = Features(_input(samples), extractor, known)
-            if reference is not None:
-                real = Features(_input(reference), extractor, known, _name(reference, options))
-            if "is" in layers:
-                found |= isc_features_to_metric(ours.of(layers["is"]), options.is_splits)
-            if "fid" in layers:
-                layer = layers["fid"]
-                found |= fid_statistics_to_metric(ours.statistics(layer), real.statistics(layer), verbose=False)
-            if "kid" in layers:
-                found |= kid_features_to_metric(ours.of(layers["kid"]), real.of(layers["kid"]), **known)
-            if "prc" in layers:
-                found |= prc_features_to_metric(ours.of(layers["prc"]), real.of(layers["prc"]), **known)
+            # Images of a folder may change, so their features are not kept
+            name = digest({"images": real.images}) if isinstance(real, Images) else None
+            sets = Features(ours, extractor, known), Features(real, extractor, known, name)
+            for metric, layer in layers.items():
+                found |= _CALCULATIONS[metric](*sets, layer, known)
         if "ppl" in names:
             if generator is None:
                 raise MetricError("perceptual path length needs the generator itself, not only its samples")
             with weights_only():
-                found |= calculate_metrics(**known, **_path_length(generator, len(_input(samples)), options))
+                found |= calculate_metrics(**known, **_path_length(generator, len(ours), options))
     except MetricError:
         raise
     except (ValueError, OSError) as error:
         raise MetricError(f"torch-fidelity cannot measure: {error}") from error
-    return {ours: float(found[theirs]) for name in names for ours, theirs in METRICS[name].items()}
+    return {figure: float(found[theirs]) for name in names for figure, theirs in METRICS[name].items()}
 
 
 def check(
@@ -196,54 +190,58 @@ def check(
         few, too small, or have neither 1 nor 3 channels.
     """
     register()
-    if set(names) - {"ppl"}:
-        _check_weights(options)
-    if "ppl" in names and options.extractor != "digits":
-        _check_lpips(options, size)
-    if names and size is not None and size[0] not in (1, 3):
-        raise MetricError(f"images have 1 or 3 channels, not {size[0]}: set channels to 1 or 3")
     kind = FEATURE_EXTRACTORS_REGISTRY[EXTRACTORS[options.extractor]]
     layers = {n: kind.get_default_feature_layer_for_metric(_SWITCHES.get(n, n)) for n in names if n != "ppl"}
-    if reference is None and layers.keys() - {"is"}:
-        raise MetricError(f"there are no real images to compare with, as {min(layers.keys() - {'is'})} does")
-    _check_counts(layers, options, samples, reference)
-    return layers
-
-
-def _check_counts(names: Collection[str], options: MetricOptions, samples: int, reference: int | None) -> None:
-    for count, whose in ((samples, "samples"), (reference, "real images")):
-        if count is None:
-            continue
-        for name, (fewest, who) in _FEWEST.items():
-            if name in names and count < fewest:
-                raise MetricError(f"{who} at least {fewest} images, and there are {count} {whose}")
-        if "kid" in names and count < options.kid_subset_size:
-            raise MetricError(f"kid_subset_size {options.kid_subset_size} is more than the {count} {whose}: lower it")
-    if "is" in names and samples < options.is_splits:
-        raise MetricError(f"is_splits {options.is_splits} is more than the {samples} samples: lower it")
-
-
-def _check_lpips(options: MetricOptions, size: tuple[int, int] | None) -> None:
-    """Refuse path length if its network is not available, or images are too small for it."""
-    if size is not None and size[1] < _LPIPS_SIDE:
+    lpips = "ppl" in names and options.extractor != "digits"
+    if lpips and size is not None and size[1] < _LPIPS_SIDE:
         raise MetricError(
             f"ppl needs images of at least {_LPIPS_SIDE} pixels, not {size[1]}: leave it out, or set extractor to "
             "'digits'"
         )
+    _check_weights(options, bool(layers), lpips)
+    if names and size is not None and size[0] not in (1, 3):
+        raise MetricError(f"images have 1 or 3 channels, not {size[0]}: set channels to 1 or 3")
+    if reference is None and layers.keys() - {"is"}:
+        raise MetricError(f"there are no real images to compare with, as {min(layers.keys() - {'is'})} does")
+    for count, whose in ((samples, "samples"), (reference, "real images")):
+        if count is not None:
+            _check_count(layers, options, count, whose)
+    return layers
+
+
+def _check_count(names: Collection[str], options: MetricOptions, count: int, whose: str) -> None:
+    for name, (fewest, who) in _FEWEST.items():
+        if name in names and count < fewest:
+            raise MetricError(f"{who} at least {fewest} images, and there are {count} {whose}")
+    for name, option, of in (("kid", "kid_subset_size", whose), ("is", "is_splits", "samples")):
+        if name in names and whose == of and count < getattr(options, option):
+            raise MetricError(f"{option} {getattr(options, option)} is more than the {count} {whose}: lower it")
+
+
+def _check_weights(options: MetricOptions, features: bool, lpips: bool) -> None:
+    """Refuse weights that are not there or cannot be read, of the extractor and of path length's own network."""
+    from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
     from torch_fidelity.sample_similarity_lpips import URL_VGG16_LPIPS
     from torchvision.models import VGG16_Weights
 
-    for url in (URL_VGG16_LPIPS, VGG16_Weights.IMAGENET1K_V1.url):
-        if not options.download and not _cached(url).is_file():
+    if features and options.weights is not None and not Path(options.weights).is_file():
+        raise MetricError(f"there is no file {options.weights} with the extractor's weights: correct extractor_weights")
+    own = options.weights is None and options.extractor != "digits"
+    needed = dict.fromkeys((URL_VGG16_LPIPS, VGG16_Weights.IMAGENET1K_V1.url) if lpips else (), "ppl")
+    needed |= {URL_INCEPTION_V3: f"extractor {options.extractor!r}"} if features and own else {}
+    for path, user in ((downloaded(url), user) for url, user in needed.items()):
+        if not options.download and not path.is_file():
             raise MetricError(
-                f"{Path(url).name}, which ppl needs, is not on this machine: set download to true, put it into "
-                f"{_cached(url).parent}, leave ppl out, or set extractor to 'digits'"
+                f"{path.name}, which {user} needs, is not on this machine: set download to true, put it into "
+                f"{path.parent}, set extractor to 'digits', or leave it out of metrics"
             )
-
-
-def _cached(url: str) -> Path:
-    """Where torch keeps what it downloaded."""
-    return Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
+    there = downloaded(URL_INCEPTION_V3).is_file() if own else options.weights is not None
+    if features and there:
+        kind = FEATURE_EXTRACTORS_REGISTRY[EXTRACTORS[options.extractor]]
+        try:
+            build_extractor(EXTRACTORS[options.extractor], [*kind.get_provided_features_list()][:1], options.weights)
+        except ValueError as error:
+            raise MetricError(str(error)) from error
 
 
 def _settings(options: MetricOptions) -> dict[str, Any]:
@@ -263,15 +261,6 @@ def _settings(options: MetricOptions) -> dict[str, Any]:
     }
 
 
-def _name(reference: Tensor | Path, options: MetricOptions) -> str | None:
-    """Name real images and the extractor's weights together; None for a folder, whose images may change."""
-    if isinstance(reference, Path):
-        return None
-    path = None if options.weights is None else Path(options.weights)
-    weights = digest(load_classifier(path)) if options.extractor == "digits" else file_digest(path) if path else "own"
-    return f"{Images(reference).digest()}-{options.extractor}-{weights}"
-
-
 def _input(images: Tensor | Path) -> Images | Any:
     if isinstance(images, Tensor):
         return Images(images)
@@ -279,26 +268,6 @@ def _input(images: Tensor | Path) -> Images | Any:
     if not images.is_dir():
         raise MetricError(f"there is no folder {images} with images")
     return prepare_input_from_descriptor({"input": str(images.absolute())})
-
-
-def _check_weights(options: MetricOptions) -> None:
-    if options.weights is not None and not Path(options.weights).is_file():
-        raise MetricError(f"there is no file {options.weights} with the extractor's weights: correct extractor_weights")
-    from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
-
-    if options.extractor != "digits" and options.weights is None and not _cached(URL_INCEPTION_V3).is_file():
-        if options.download:
-            return
-        raise MetricError(
-            "the Inception network's weights are not on this machine: set download to true, name their file in "
-            "extractor_weights, or set extractor to 'digits' or metrics to []"
-        )
-    if options.weights is not None or options.extractor != "digits":
-        kind = FEATURE_EXTRACTORS_REGISTRY[EXTRACTORS[options.extractor]]
-        try:
-            build_extractor(EXTRACTORS[options.extractor], [*kind.get_provided_features_list()][:1], options.weights)
-        except ValueError as error:
-            raise MetricError(str(error)) from error
 
 
 def _path_length(generator: tuple[nn.Module, int, int], count: int, options: MetricOptions) -> dict[str, Any]:

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from sttp_riemann.lab.networks.residual import BasicBlock, stages
+
 
 class DigitsResNet(nn.Module):
     """Stem, 2x2 average pooling, equal residual blocks, global average pooling, linear layer.
@@ -34,7 +36,7 @@ class DigitsResNet(nn.Module):
         self.conv1 = nn.Conv2d(in_channels, width, 3, padding=1, bias=False)
         self.norm = nn.BatchNorm2d(width)
         self.pool = nn.AvgPool2d(2, ceil_mode=True)
-        self.blocks = nn.Sequential(*(_Block(width) for _ in range(depth)))
+        self.blocks = stages(BasicBlock, width, (width,), depth)
         self.linear = nn.Linear(width, num_classes)
 
     @override
@@ -42,16 +44,3 @@ class DigitsResNet(nn.Module):
         """Class scores (N, num_classes) of images (N, in_channels, H, W)."""
         maps = self.blocks(self.pool(torch.relu(self.norm(self.conv1(images)))))
         return self.linear(maps.mean((2, 3)))
-
-
-class _Block(nn.Module):
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(width, width, 3, padding=1, bias=False)
-        self.norm1 = nn.BatchNorm2d(width)
-        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
-        self.norm2 = nn.BatchNorm2d(width)
-
-    def forward(self, maps: Tensor) -> Tensor:
-        inner = torch.relu(self.norm1(self.conv1(maps)))
-        return torch.relu(maps + self.norm2(self.conv2(inner)))

@@ -14,7 +14,7 @@ from torch import nn
 from sttp_riemann.lab.data.errors import unknown_name
 from sttp_riemann.lab.networks.cifar_resnet import CifarResNet
 from sttp_riemann.lab.networks.digits_resnet import DigitsResNet
-from sttp_riemann.lab.networks.sngan import SNGANDiscriminator, SNGANGenerator
+from sttp_riemann.lab.networks.sngan import SIZES, SNGANDiscriminator, SNGANGenerator
 from sttp_riemann.lab.networks.torchvision_zoo import torchvision_network
 from sttp_riemann.lab.networks.wide_resnet import WideResNet
 
@@ -22,17 +22,11 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "digits_resnet": DigitsResNet,
     "cifar_resnet": CifarResNet,
     "wide_resnet": WideResNet,
-    "sngan8_generator": partial(SNGANGenerator, 8),
-    "sngan8_discriminator": partial(SNGANDiscriminator, 8),
-    "sngan32_generator": partial(SNGANGenerator, 32),
-    "sngan32_discriminator": partial(SNGANDiscriminator, 32),
-    "sngan48_generator": partial(SNGANGenerator, 48),
-    "sngan48_discriminator": partial(SNGANDiscriminator, 48),
-    "sngan64_generator": partial(SNGANGenerator, 64),
-    "sngan64_discriminator": partial(SNGANDiscriminator, 64),
-    "sngan128_generator": partial(SNGANGenerator, 128),
-    "sngan128_discriminator": partial(SNGANDiscriminator, 128),
+    **{f"sngan{size}_generator": partial(SNGANGenerator, size) for size in SIZES},
+    **{f"sngan{size}_discriminator": partial(SNGANDiscriminator, size) for size in SIZES},
 }
+TORCHVISION = "torchvision:"
+"""Before the name of one of torchvision's networks."""
 LARGEST_OPTION = 2**16
 """Largest integer option of a network."""
 LARGEST_OPTIONS = {"depth": 1000}
@@ -74,28 +68,16 @@ def build_model(name: str, num_classes: int | None = None, in_channels: int = 3,
     >>> network(torch.zeros(2, 1, 8, 8)).shape
     torch.Size([2, 10])
     """
-    sizes = {"in_channels": in_channels}
-    if num_classes is not None:
-        sizes["num_classes"] = num_classes
+    sizes = {"in_channels": in_channels} | ({} if num_classes is None else {"num_classes": num_classes})
     for size, number in sizes.items():
         _check_number(size, number)
-    prefix, colon, torchvision_name = name.partition(":")
-    if prefix == "torchvision" and colon:
-        return _build(partial(torchvision_network, torchvision_name), name, sizes, options)
-    if name not in NETWORKS:
-        raise unknown_name("network", name, [*NETWORKS, "torchvision:NAME"])
-    builder = NETWORKS[name]
-    parameters = inspect.signature(builder).parameters
-    known = [option for option in parameters if option not in ("num_classes", "in_channels")]
-    for option, value in options.items():
-        if option not in known:
-            raise unknown_name(f"option of network {name!r}", option, known)
-        if value is not None or parameters[option].default is not None:
-            _check_number(option, value)
-    return _build(builder, name, sizes, options)
-
-
-def _build(builder: Callable[..., nn.Module], name: str, sizes: dict[str, Any], options: dict[str, Any]) -> nn.Module:
+    if name.startswith(TORCHVISION):
+        builder: Callable[..., nn.Module] = partial(torchvision_network, name.removeprefix(TORCHVISION))
+    elif name in NETWORKS:
+        builder = NETWORKS[name]
+        _check_options(name, options)
+    else:
+        raise unknown_name("network", name, [*NETWORKS, f"{TORCHVISION}NAME"])
     if options:
         # Counted before allocation, except for networks of torchvision that cannot be built on the meta device
         with suppress(NotImplementedError), torch.device("meta"):
@@ -103,6 +85,16 @@ def _build(builder: Callable[..., nn.Module], name: str, sizes: dict[str, Any], 
             if numbers > MOST_NUMBERS:
                 raise ValueError(f"network {name!r} would have {numbers:,} numbers: {MOST_NUMBERS:,} are the most")
     return builder(**sizes, **options)
+
+
+def _check_options(name: str, options: dict[str, Any]) -> None:
+    parameters = inspect.signature(NETWORKS[name]).parameters
+    known = [option for option in parameters if option not in ("num_classes", "in_channels")]
+    for option, value in options.items():
+        if option not in known:
+            raise unknown_name(f"option of network {name!r}", option, known)
+        if value is not None or parameters[option].default is not None:
+            _check_number(option, value)
 
 
 def _check_number(name: str, number: object) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 
 def check_scores(
@@ -30,18 +31,16 @@ def check_scores(
         It does not; the message continues after the network's name.
     """
     mode = network.training
-    state = {name: buffer.clone() for name, buffer in network.named_buffers()} if training else {}
+    # Training mode updates buffers
+    buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
     inputs = torch.zeros(1, *image), *(() if labels is None else (labels,))
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            scores = network.train(training)(*inputs)
+            scores = functional_call(network.train(training), buffers, inputs)
     except Exception as error:
         raise ValueError(f"does not work on images of {'x'.join(map(str, image))}: {error}") from error
     finally:
         network.train(mode)
-        for name, buffer in network.named_buffers():
-            if name in state:
-                buffer.copy_(state[name])
     shape = tuple(scores.shape) if isinstance(scores, Tensor) else ()
     if shape != wanted:
         kind = "a score for each class" if len(wanted) == 2 else "one score"

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from sttp_riemann.lab.networks.sngan_blocks import DownBlock, FirstBlock, Norm, UpBlock, glorot
+from sttp_riemann.lab.networks.sngan_blocks import DownBlock, Norm, UpBlock, conv, linear
 
 # By image size: the paper's width, and the divisor of the width that gives each stage's channels.
 _GENERATORS = {
@@ -30,6 +30,8 @@ _DISCRIMINATORS = {
     128: (1024, (16, 8, 4, 2, 1, 1)),
 }
 _HALVING_BLOCKS = {8: 2, 32: 2, 48: 4, 64: 4, 128: 5}
+SIZES = (*_GENERATORS,)
+"""Sides of the images that there are networks for."""
 
 
 class SNGANGenerator(nn.Module):
@@ -78,14 +80,12 @@ class SNGANGenerator(nn.Module):
         channels = _channels(*_GENERATORS[image_size], width)
         self.num_classes, self.latent_dim = num_classes, latent_dim
         self.bottom = image_size >> (len(channels) - 1)
-        self.linear = nn.Linear(latent_dim, channels[0] * self.bottom**2)
+        self.linear = linear(latent_dim, channels[0] * self.bottom**2)
         self.blocks = nn.ModuleList(
             UpBlock(before, after, num_classes) for before, after in itertools.pairwise(channels)
         )
         self.norm = Norm(channels[-1])
-        self.to_image = nn.Conv2d(channels[-1], in_channels, 3, padding=1)
-        glorot(self.linear)
-        glorot(self.to_image)
+        self.to_image = conv(channels[-1], in_channels, 3)
 
     @override
     def forward(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -140,11 +140,10 @@ class SNGANDiscriminator(nn.Module):
         self.num_classes = num_classes
         pairs = enumerate(itertools.pairwise(channels), start=1)
         self.blocks = nn.Sequential(
-            FirstBlock(in_channels, channels[0]),
+            DownBlock(in_channels, channels[0], down=True, first=True),
             *(DownBlock(*pair, down=index < _HALVING_BLOCKS[image_size]) for index, pair in pairs),
         )
-        self.linear = nn.Linear(channels[-1], 1, bias=False)
-        glorot(self.linear)
+        self.linear = linear(channels[-1], 1, bias=False)
         self.embedding = None if num_classes is None else nn.Embedding(num_classes, channels[-1])
         if self.embedding is not None:
             nn.init.xavier_uniform_(self.embedding.weight)

@@ -3,17 +3,35 @@
 from __future__ import annotations
 
 import math
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate
+from typing_extensions import override
+
+RESIDUAL_GAIN = math.sqrt(2)
+Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
 
 
-def glorot(layer: nn.Linear | nn.Conv2d, gain: float = 1.0) -> None:
-    """Set a layer's weight to Glorot-uniform noise and its bias, if any, to zero, in place."""
-    nn.init.xavier_uniform_(layer.weight, gain)
-    if layer.bias is not None:
-        nn.init.zeros_(layer.bias)
+def linear(in_features: int, out_features: int, bias: bool = True) -> nn.Linear:
+    """Linear layer with Glorot-uniform weights and zero biases."""
+    return _glorot(nn.Linear(in_features, out_features, bias))
+
+
+def conv(in_channels: int, out_channels: int, size: int, gain: float = 1.0) -> nn.Conv2d:
+    """Convolution that keeps the size of the maps, with Glorot-uniform weights and zero biases.
+
+    Parameters
+    ----------
+    in_channels, out_channels : int
+        Channels of the maps.
+    size : int
+        Side of the kernel, odd.
+    gain : float
+        Of the initialization.
+    """
+    return _glorot(nn.Conv2d(in_channels, out_channels, size, padding=size // 2), gain)
 
 
 class DownBlock(nn.Module):
@@ -25,39 +43,24 @@ class DownBlock(nn.Module):
         Channels of the input and of the output; the inner maps have as many as the input.
     down : bool
         Halve the size. The shortcut is a 1x1 convolution where this holds or the channels change.
+    first : bool
+        The block sees the image itself: without a ReLU, and with inner maps of `out_channels`.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, down: bool) -> None:
+    def __init__(self, in_channels: int, out_channels: int, down: bool, first: bool = False) -> None:
         super().__init__()
-        self.down = down
-        self.conv1, self.conv2 = _residual_pair(in_channels, in_channels, out_channels)
-        self.shortcut = _shortcut(in_channels, out_channels) if down or in_channels != out_channels else None
+        self.down, self.first = down, first
+        inner = out_channels if first else in_channels
+        self.conv1 = conv(in_channels, inner, 3, RESIDUAL_GAIN)
+        self.conv2 = conv(inner, out_channels, 3, RESIDUAL_GAIN)
+        self.shortcut = conv(in_channels, out_channels, 1) if down or in_channels != out_channels else None
 
+    @override
     def forward(self, maps: Tensor) -> Tensor:
         """(N, in_channels, H, W) to (N, out_channels, H, W), or to half of H and W."""
-        inner = self.conv2(torch.relu(self.conv1(torch.relu(maps))))
+        inner = self.conv2(torch.relu(self.conv1(maps if self.first else torch.relu(maps))))
         total = inner + (maps if self.shortcut is None else self.shortcut(maps))
         return avg_pool2d(total, 2) if self.down else total
-
-
-class FirstBlock(nn.Module):
-    """The discriminator's first block: it sees the image itself, without a ReLU, and halves the size.
-
-    Parameters
-    ----------
-    in_channels, out_channels : int
-        Channels of the input and of the output; the inner maps have as many as the output.
-    """
-
-    def __init__(self, in_channels: int, out_channels: int) -> None:
-        super().__init__()
-        self.conv1, self.conv2 = _residual_pair(in_channels, out_channels, out_channels)
-        self.shortcut = _shortcut(in_channels, out_channels)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """(N, in_channels, H, W) to (N, out_channels, H // 2, W // 2)."""
-        inner = self.conv2(torch.relu(self.conv1(images)))
-        return avg_pool2d(inner, 2) + self.shortcut(avg_pool2d(images, 2))
 
 
 class UpBlock(nn.Module):
@@ -75,9 +78,11 @@ class UpBlock(nn.Module):
         super().__init__()
         self.norm1 = Norm(in_channels, num_classes)
         self.norm2 = Norm(out_channels, num_classes)
-        self.conv1, self.conv2 = _residual_pair(in_channels, out_channels, out_channels)
-        self.shortcut = _shortcut(in_channels, out_channels)
+        self.conv1 = conv(in_channels, out_channels, 3, RESIDUAL_GAIN)
+        self.conv2 = conv(out_channels, out_channels, 3, RESIDUAL_GAIN)
+        self.shortcut = conv(in_channels, out_channels, 1)
 
+    @override
     def forward(self, maps: Tensor, labels: Tensor | None) -> Tensor:
         """(N, in_channels, H, W) and labels (N,) or None to (N, out_channels, 2 H, 2 W)."""
         inner = self.conv1(_twice(torch.relu(self.norm1(maps, labels))))
@@ -109,6 +114,7 @@ class Norm(nn.Module):
             nn.init.ones_(self.gain.weight)
             nn.init.zeros_(self.shift.weight)
 
+    @override
     def forward(self, maps: Tensor, labels: Tensor | None) -> Tensor:
         """Normalize maps (N, channels, H, W); only the conditional kind uses `labels` (N,)."""
         maps = self.norm(maps)
@@ -117,18 +123,12 @@ class Norm(nn.Module):
         return self.gain(labels)[..., None, None] * maps + self.shift(labels)[..., None, None]
 
 
-def _residual_pair(in_channels: int, inner: int, out_channels: int) -> tuple[nn.Conv2d, nn.Conv2d]:
-    first, second = nn.Conv2d(in_channels, inner, 3, padding=1), nn.Conv2d(inner, out_channels, 3, padding=1)
-    for conv in (first, second):
-        glorot(conv, gain=math.sqrt(2))
-    return first, second
-
-
-def _shortcut(in_channels: int, out_channels: int) -> nn.Conv2d:
-    conv = nn.Conv2d(in_channels, out_channels, 1)
-    glorot(conv)
-    return conv
-
-
 def _twice(maps: Tensor) -> Tensor:
     return interpolate(maps, scale_factor=2, mode="bilinear", align_corners=False)
+
+
+def _glorot(layer: Layer, gain: float = 1.0) -> Layer:
+    nn.init.xavier_uniform_(layer.weight, gain)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return layer

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from sttp_riemann.lab.networks.residual import stages
+
 
 class WideResNet(nn.Module):
     """Pre-activation residual network with three stages of 16k, 32k and 64k channels; WRN-28-10 by default.
@@ -36,15 +38,10 @@ class WideResNet(nn.Module):
         if depth < 10 or depth % 6 != 4:
             raise ValueError(f"depth must be 6n + 4 (10, 16, 22, 28, 40, ...), got {depth}")
         self.conv1 = nn.Conv2d(in_channels, 16, 3, padding=1)
-        blocks, channels = [], 16
-        for stage in range(3):
-            for index in range(depth // 6):
-                out_channels = widen_factor * (16 << stage)
-                blocks.append(_Block(channels, out_channels, stride=2 if stage and not index else 1))
-                channels = out_channels
-        self.blocks = nn.Sequential(*blocks)
-        self.norm = nn.BatchNorm2d(channels)
-        self.linear = nn.Linear(channels, num_classes)
+        widths = [widen_factor * width for width in (16, 32, 64)]
+        self.blocks = stages(_Block, 16, widths, depth // 6)
+        self.norm = nn.BatchNorm2d(widths[-1])
+        self.linear = nn.Linear(widths[-1], num_classes)
 
     @override
     def forward(self, images: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The ablation: a comparison over ranks and learning rates, with probes of both paths as further columns."""
+"""The ablation: a comparison over ranks, learning rates and starts, with probes of both paths as further columns."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from sttp_riemann.errors import RecipeError
 from sttp_riemann.lab.studies.compare import compare
-from sttp_riemann.lab.studies.plan import plan
+from sttp_riemann.lab.studies.plan import Sweep, plan
 from sttp_riemann.lab.studies.probes import probe_path
 from sttp_riemann.lab.studies.study import Study
 from sttp_riemann.lab.training.recipe import Recipe
@@ -25,6 +25,7 @@ def ablate(
     workers: int = 1,
     ranks: Sequence[int] = RANKS,
     rates: Sequence[float] = RATES,
+    sweep: Sweep | None = None,
     margin: float | None = None,
     probe_options: Mapping[str, Any] = PROBED,
     drift_steps: int = 2000,
@@ -41,6 +42,8 @@ def ablate(
         Number of runs at a time.
     ranks, rates : sequence
         Ranks of all layers, and learning rates, of which each variant's best on held-out images is chosen.
+    sweep : mapping, optional
+        Values of further fields, all of which are combined, such as ``{"init": ["orthogonal", "noisy_identity"]}``.
     margin : float, optional
         Difference in test accuracy that does not matter, in points.
     probe_options : mapping
@@ -63,6 +66,9 @@ def ablate(
     for name, values in {"ranks": ranks, "rates": rates, "drift_steps": [drift_steps]}.items():
         if not values or min(values) <= 0:
             raise RecipeError(f"{name} must be one or more positive numbers, not {list(values)}")
+    for field, option in {"lr": "rates", "rank": "ranks"}.items():
+        if field in (sweep or {}):
+            raise RecipeError(f"sweep takes no {field} in an ablation: say which with --{option}")
     methods = [method for method in recipe.study.methods if method in LOW_RANK]
     if not methods:
         raise RecipeError(f"an ablation compares {' and '.join(LOW_RANK)}: name one in methods")
@@ -70,6 +76,6 @@ def ablate(
         raise RecipeError("learning rates are chosen by held-out images: set validation to a share such as 0.2")
     recipe = recipe.changed(methods=methods, ranks={method: list(ranks) for method in methods})
     options = {**recipe.flat()["network_options"], **probe_options}
-    probed = [run.changed(network_options=options) for run in plan(recipe)]
+    probed = [run.changed(network_options=options) for run in plan(recipe, sweep)]
     probes = [(run, drift_steps, probe_path(run, output)) for run in probed]
-    return compare(recipe, output, workers, {"lr": list(rates)}, margin, probes)
+    return compare(recipe, output, workers, {"lr": list(rates), **(sweep or {})}, margin, probes)

@@ -13,7 +13,7 @@ from sttp_riemann.lab.forms import Each, check_form
 from sttp_riemann.lab.studies.measures import Measure
 from sttp_riemann.lab.studies.probing import condition, drift, independent, probe
 from sttp_riemann.lab.studies.variant import folder_name
-from sttp_riemann.lab.training.recipe import Recipe
+from sttp_riemann.lab.training.recipe import FIELDS, Recipe
 
 PROBES = (
     Measure("condition_before", "condition before", ".3g", more=False, pool="median", log=True),
@@ -22,8 +22,8 @@ PROBES = (
     Measure("drift", "float32 from float64", ".1e", more=False, pool="median", log=True),
 )
 FOLDER = "probes"
-# What identifies the runs that a probe is of
-KEYS = ("method", "frames", "rank", "seed")
+# In what else a probe differs from the runs that it is of
+OWN = ("lr", "network_options")
 _FORM = {"recipe": dict, "drift_steps": int, "columns": Each(float), "before": [float], "after": [float]}
 
 Probed = dict[str, Any]
@@ -77,7 +77,7 @@ def attach(results: Sequence[Mapping[str, Any]], paths: Sequence[Path]) -> list[
 
 
 def _key(fields: Mapping[str, Any]) -> str:
-    return repr([fields.get(name) for name in KEYS])
+    return repr([fields.get(name) for name, field in FIELDS.items() if field.metadata["matters"] and name not in OWN])
 
 
 def _read(path: Path) -> Probed:

@@ -41,7 +41,7 @@ FEWEST_SAMPLES = {"fid": 2, "prc": 4}
 class Data:
     """Images and their augmentation."""
 
-    name: str = option("digits", "digits, cifar10, stl10, fake or folder:PATH", "page", qualified=True)
+    name: str = option("digits", "digits, cifar10, fashion_mnist, stl10, fake or folder:PATH", "page", qualified=True)
     root: kinds.FilePath | None = option(None, "folder with the data", matters=False, qualified=True)
     download: bool = option(False, "allow the data to be downloaded", matters=False)
     image_size: kinds.Side | None = option(None, "side of the images (default: as stored)", "page start")
@@ -62,7 +62,7 @@ class Network:
     rank: kinds.Rank | dict[str, kinds.Rank] = option(64, RANK, "low_rank", follows=True)
     budget: kinds.Part | None = option(None, BUDGET, "low_rank", follows=True)
     spectrum: SpectrumKind = option("learned", "singular values of a layer", "low_rank", follows=True)
-    init: Init = option("noisy_identity", "initialization of frames", "low_rank start", follows=True)
+    init: Init = option("orthogonal", "initialization of frames", "low_rank start", follows=True)
     exclude: list[str] = option([], "layers that stay dense", "held")
     kernel_modes: KernelModes = option("flat", "kernel positions: one mode, or factorized", "low_rank", follows=True)
     pivots: bool = option(True, "any rows may lead Householder frames, not only the first", "low_rank", follows=True)

@@ -75,8 +75,10 @@ def test_compare_sweeps_fields(recipe, tmp_path, capsys):
 
 def test_ablate_writes_into_the_folder_that_output_says(recipe, tmp_path, capsys):
     options = ["--ranks", "2", "--rates", "1e-2", "--drift_steps", "2", "--output", "mine"]
-    assert cli.main(["ablate", "--recipe", recipe, *options]) == 0
-    assert "report: mine/report.html" in capsys.readouterr().out
+    assert cli.main(["ablate", "--recipe", recipe, *options, "--sweep", "init=orthogonal,identity"]) == 0
+    out = capsys.readouterr().out
+    assert "report: mine/report.html" in out
+    assert "| STTP riemannian identity " in out
     assert (tmp_path / "mine" / "report.html").exists()
     assert not (tmp_path / "runs").exists()
 

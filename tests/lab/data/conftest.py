@@ -1,5 +1,6 @@
 """Tiny data sets in the formats that the real ones have on disk."""
 
+import gzip
 import hashlib
 import pickle
 
@@ -24,7 +25,7 @@ def write_cifar10():
 
     def write(root):
         folder, rng = root / "cifar-10-batches-py", np.random.default_rng(0)
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
         for name in [*(f"data_batch_{k}" for k in range(1, 6)), "test_batch"]:
             pixels = rng.integers(0, 256, (PER_FILE, 3072), dtype=np.uint8)
             labels = rng.integers(0, 10, PER_FILE).tolist()
@@ -77,3 +78,27 @@ def publish_stl10(monkeypatch):
             monkeypatch.setattr(datasets.STL10, attribute, listed)
 
     return publish
+
+
+@pytest.fixture
+def write_fashion_mnist():
+    """Write a small Fashion-MNIST: idx files, compressed as they are published."""
+
+    def write(folder, seed=0, train=20):
+        rng = np.random.default_rng(seed)
+        folder.mkdir(parents=True, exist_ok=True)
+        for part, count in (("train", train), ("t10k", 10)):
+            images = rng.integers(0, 256, (count, 28, 28), dtype=np.uint8)
+            for name, values in (("images", images), ("labels", np.arange(count, dtype=np.uint8) % 10)):
+                header = bytes([0, 0, 8, values.ndim]) + np.array(values.shape, ">i4").tobytes()
+                file = folder / f"{part}-{name}-idx{values.ndim}-ubyte.gz"
+                file.write_bytes(gzip.compress(header + values.tobytes()))
+        return folder
+
+    return write
+
+
+@pytest.fixture
+def publish_fashion_mnist():
+    """Nothing but their form tells published idx files from others."""
+    return lambda folder: None

@@ -8,7 +8,7 @@ from PIL import Image
 from sttp_riemann.lab.data import load_dataset
 from sttp_riemann.lab.data.registry import DATASETS
 
-ON_DISK = {"cifar10": "cifar10", "stl10": "stl10", "stl10-unlabeled": "stl10"}
+ON_DISK = {"cifar10": "cifar10", "stl10": "stl10", "stl10-unlabeled": "stl10", "fashion_mnist": "fashion_mnist"}
 """Rows that read files, and the fixtures that write small ones."""
 
 

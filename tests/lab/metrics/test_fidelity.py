@@ -19,6 +19,7 @@ from sttp_riemann.lab.metrics.cache import cache_folder
 from sttp_riemann.lab.metrics.digits_classifier import FILE
 from sttp_riemann.lab.metrics.features import build_extractor
 from sttp_riemann.lab.metrics.fidelity import Images
+from sttp_riemann.sealed import digest
 
 OPTIONS = MetricOptions(kid_subset_size=50, kid_subsets=7, is_splits=3)
 # Torch-fidelity's own command line, once it knows the extractor
@@ -238,9 +239,9 @@ def test_no_pickle_in_the_cache_is_executed_whatever_its_name(digits, own_cache,
         for suffix in (".safetensors", ".pt"):
             torch.save(Malicious(trace), own_cache / "fidelity" / f"{name}{suffix}")
     # The name under which torch-fidelity itself would look
-    digest = Images(digits[1]).digest()
+    name = digest({"images": digits[1]})
     for what in ("features-features", "stat-fid-features"):
-        torch.save(Malicious(trace), own_cache / "fidelity" / f"{digest}-sttp-digits-{what}.pt")
+        torch.save(Malicious(trace), own_cache / "fidelity" / f"{name}-sttp-digits-{what}.pt")
     assert measure(*digits, ["fid", "kid"], OPTIONS) == first
     assert not trace.exists()
 

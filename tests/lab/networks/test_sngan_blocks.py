@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn.functional import avg_pool2d, interpolate
 
-from sttp_riemann.lab.networks.sngan_blocks import DownBlock, FirstBlock, Norm, UpBlock
+from sttp_riemann.lab.networks.sngan_blocks import DownBlock, Norm, UpBlock
 
 
 def silence(conv):
@@ -29,7 +29,7 @@ def test_inner_maps_of_a_down_block_have_the_inputs_channels():
 
 
 def test_first_block_sees_negative_pixels():
-    block = FirstBlock(3, 4)
+    block = DownBlock(3, 4, down=True, first=True)
     silence(block.shortcut)
     torch.nn.init.constant_(block.conv1.weight, -1.0)
     black = -torch.ones(1, 3, 4, 4)

@@ -17,6 +17,13 @@ def test_every_shipped_recipe_is_valid_and_says_what_it_is(name):
     assert fields["summary"]
 
 
+@pytest.mark.parametrize("name", recipes.names())
+def test_only_the_papers_recipes_start_near_the_identity(name):
+    papers = name.startswith(("table", "figure"))
+    recipe = Recipe.from_dict(recipes.read(name))
+    assert recipe.network.init == recipe.of_generator().network.init == ("noisy_identity" if papers else "orthogonal")
+
+
 def test_a_recipe_may_be_a_file(tmp_path):
     path = tmp_path / "mine.yml"
     path.write_text("network: {rank: 3}\noptimizer: {lr: 1e-3}\n")

@@ -34,6 +34,23 @@ def test_an_ablation_is_a_study_with_its_probes_as_columns(tiny, tmp_path, monke
     assert ablate(recipe, tmp_path, **SMALL).table.equals(study.table)
 
 
+def test_the_start_may_be_an_axis_and_each_start_has_its_own_probes(tiny, tmp_path):
+    recipe = tiny(methods=["sttp"], seeds=[0], steps=4, evaluate_every=2)
+    sweep = {"init": ["orthogonal", "noisy_identity"]}
+    study = ablate(recipe, tmp_path, **{**SMALL, "ranks": [2], "rates": [1e-2]}, sweep=sweep)
+    assert sorted(zip(study.table.path, study.table.start, strict=True)) == [
+        (path, start) for path in ("householder", "riemannian") for start in sorted(sweep["init"])
+    ]
+    assert study.table.condition_before.nunique() == 4
+    assert len(list(tmp_path.glob("probes/*.json"))) == 4
+
+
+@pytest.mark.parametrize(("field", "option"), [("lr", "rates"), ("rank", "ranks")])
+def test_what_has_an_option_of_its_own_is_not_swept(tiny, tmp_path, field, option):
+    with pytest.raises(RecipeError, match=f"sweep takes no {field} in an ablation: say which with --{option}"):
+        ablate(tiny(validation=0.2), tmp_path, sweep={field: [1]})
+
+
 @pytest.mark.parametrize(
     ("changes", "told"),
     [

@@ -35,11 +35,13 @@ def test_a_probe_that_is_there_is_not_made_again(probed, monkeypatch):
     measure(recipe, 3, path)
 
 
-def test_probes_go_with_runs_of_the_same_method_path_rank_and_seed(probed):
-    _, path = probed
-    runs = [result("sttp", path, seed, rank=4) for path in ("riemannian", "householder") for seed in (2, 3)]
+def test_probes_go_with_runs_that_differ_in_rate_and_width_alone(probed):
+    recipe, path = probed
+    fields = recipe.flat() | {"lr": 0.5, "network_options": {"width": 64}}
+    changes = [{}, {"frames": "householder"}, {"seed": 2}, {"rank": 5}, {"init": "identity"}]
+    runs = [result(**{**fields, **change}) for change in changes]
     found = [run["probe"] is not None for run in attach(runs, [path.parent.parent])]
-    assert found == [False, True, False, False]
+    assert found == [True, False, False, False, False]
 
 
 @pytest.mark.parametrize("text", ["{", "{}", '{"recipe": {}, "drift_steps": 1, "columns": {"a": "b"}}'])
