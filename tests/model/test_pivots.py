@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+from functools import partial
 from typing import Any
 
 import pytest
@@ -179,36 +180,36 @@ def test_the_margin_of_riemannian_frames_is_that_of_the_chart_they_would_have() 
 
 
 def _fit(
-    frames: str, method: str, spectrum: str, seed: int, steps: int, every: int, *, pivots: bool, size: tuple[int, int]
-) -> float:
-    """Relative loss at the end of fitting a W that the layer can represent exactly."""
-    options: dict[str, Any] = {"rank": 8, "method": method, "spectrum": spectrum, "init": "orthogonal"}
-    layer, wanted = (
-        sr.reparameterize(nn.Linear(*size, bias=False).double(), frames=kind, seed=s, pivots=pivots, **options)
-        for kind, s in ((frames, seed), ("riemannian", 1000 + seed))
-    )
-    target = wanted.weight.detach().clone()
+    frames: str, method: str, spectrum: str, targets: int, steps: int, size: tuple[int, int], pivots: bool = True
+) -> list[float]:
+    """Relative losses at the end of fitting weights that are exactly representable, each by a layer of its own."""
+    layers, teachers = (nn.ModuleList(nn.Linear(*size, bias=False).double() for _ in range(targets)) for _ in "12")
+    options: dict[str, Any] = {"rank": 8, "method": method, "spectrum": spectrum}
+    sr.reparameterize(teachers, seed=1, **options)
+    sr.reparameterize(layers, frames=frames, seed=0, pivots=pivots, **options)
+    wanted = [teacher.weight.detach() for teacher in teachers]
     make: Any = sr.RiemannianAdam if frames == "riemannian" else torch.optim.Adam
-    optimizer = make(layer.parameters(), lr=0.03)
-    sr.register_gauge_fix(layer, optimizer, every=every)
+    optimizer = make(layers.parameters(), lr=0.03)
+    sr.register_gauge_fix(layers, optimizer, every=20)
     for step in range(steps):
         optimizer.param_groups[0]["lr"] = 0.03 * (1 - step / steps)
-        loss = (layer.weight - target).square().sum() / target.square().sum()
-        optimizer.zero_grad()
-        loss.backward()
+        with sr.cached(layers):
+            losses = [(own.weight - w).square().sum() / w.square().sum() for own, w in zip(layers, wanted, strict=True)]
+            optimizer.zero_grad()
+            sum(losses).backward()
         optimizer.step()
-    return float(loss.detach())
+    return [float(loss.detach()) for loss in losses]
 
 
-def test_a_fit_that_is_stuck_at_a_wall_gets_past_it_with_other_rows() -> None:
-    stuck = _fit("householder", "svdp", "identity", 0, 400, 20, pivots=False, size=(32, 24))
-    assert stuck > 1e-3
-    assert _fit("householder", "svdp", "identity", 0, 400, 20, pivots=True, size=(32, 24)) < 1e-12
+def test_fits_that_are_stuck_at_walls_get_past_them_with_other_rows() -> None:
+    fit = partial(_fit, "householder", "svdp", "identity", 1, 400, (32, 24))
+    assert min(fit(pivots=False)) > 1e-3
+    assert max(fit(pivots=True)) < 1e-6
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(20))
-@pytest.mark.parametrize(("method", "spectrum"), itertools.product(("sttp", "svdp"), ("identity", "learned")))
 @pytest.mark.parametrize("frames", ["householder", "riemannian"])
-def test_what_a_layer_can_represent_is_reached(frames: str, method: str, spectrum: str, seed: int) -> None:
-    assert _fit(frames, method, spectrum, seed, 4000, 100, pivots=True, size=(96, 64)) < 1e-8
+@pytest.mark.parametrize(("method", "spectrum"), itertools.product(("sttp", "svdp"), ("identity", "learned")))
+def test_what_layers_can_represent_is_reached_by_all_of_twenty(method: str, spectrum: str, frames: str) -> None:
+    losses = _fit(frames, method, spectrum, 20, 4000, (64, 96))
+    assert max(losses) < 1e-8, losses
