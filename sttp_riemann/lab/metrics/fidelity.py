@@ -227,13 +227,16 @@ def _check_weights(options: MetricOptions, features: bool, lpips: bool) -> None:
     if features and options.weights is not None and not Path(options.weights).is_file():
         raise MetricError(f"there is no file {options.weights} with the extractor's weights: correct extractor_weights")
     own = options.weights is None and options.extractor != "digits"
-    needed = dict.fromkeys((URL_VGG16_LPIPS, VGG16_Weights.IMAGENET1K_V1.url) if lpips else (), "ppl")
-    needed |= {URL_INCEPTION_V3: f"extractor {options.extractor!r}"} if features and own else {}
-    for path, user in ((downloaded(url), user) for url, user in needed.items()):
-        if not options.download and not path.is_file():
+    needed = dict.fromkeys(
+        (URL_VGG16_LPIPS, VGG16_Weights.IMAGENET1K_V1.url) if lpips else (), ("ppl", "leave ppl out")
+    )
+    if features and own:
+        needed[URL_INCEPTION_V3] = "the Inception network", "name it in extractor_weights"
+    for url, (user, remedy) in needed.items():
+        if not options.download and not downloaded(url).is_file():
             raise MetricError(
-                f"{path.name}, which {user} needs, is not on this machine: set download to true, put it into "
-                f"{path.parent}, set extractor to 'digits', or leave it out of metrics"
+                f"{Path(url).name}, which {user} needs, is not on this machine: set download to true, put it into "
+                f"{downloaded(url).parent}, {remedy}, or set extractor to 'digits'"
             )
     there = downloaded(URL_INCEPTION_V3).is_file() if own else options.weights is not None
     if features and there:

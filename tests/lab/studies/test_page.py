@@ -17,7 +17,7 @@ def test_a_row_is_a_run_in_the_order_of_a_study(results):
     assert list(table.seed) == [0, 1] * 5
     row = table.iloc[2]
     assert (row.method, row.path, row["rank"], row.rate, row.start) == (
-        "svdp", "riemannian", "64", 1e-3, "noisy_identity"
+        "svdp", "riemannian", "64", 1e-3, "orthogonal"
     )  # fmt: skip
     assert (row.test_accuracy, row.ratio, row.dof, row.step_ms) == (pytest.approx(92), 12.5, 100, 12)
 
