@@ -23,7 +23,7 @@ from torch import nn
 
 import sttp_riemann as sr
 
-RATE, EVERY, MARGIN, LOOKS, REACHED = 0.03, 20, 0.1, 50, 1e-8
+RATE, EVERY, MARGIN, LOOKS, REACHED = 0.03, 20, 0.1, 25, 1e-8
 FRAMES = {
     "Riemannian": {"frames": "riemannian"},
     "Householder, first rows lead": {"frames": "householder", "pivots": False},
@@ -32,7 +32,7 @@ FRAMES = {
 
 
 def fit(name: str, method: str, spectrum: str, targets: int, steps: int) -> pd.DataFrame:
-    """Fit all targets side by side, each by a layer of its own, and look at them 50 times.
+    """Fit all targets side by side, each by a layer of its own, and look at them 25 times.
 
     Returns
     -------
@@ -100,8 +100,8 @@ def plot(found: pd.DataFrame, file: Path) -> None:
 def main() -> None:
     """Fit, print the summary, write the table and the figure."""
     parser = argparse.ArgumentParser(description="Fit weights that every kind of frames can represent.")
-    parser.add_argument("--targets", type=int, default=4, help="targets of each method and spectrum")
-    parser.add_argument("--steps", type=int, default=600, help="steps of Adam")
+    parser.add_argument("--targets", type=int, default=2, help="targets of each method and spectrum")
+    parser.add_argument("--steps", type=int, default=300, help="steps of Adam")
     parser.add_argument("--method", nargs="+", default=["sttp"], choices=["sttp", "svdp"])
     parser.add_argument("--spectrum", nargs="+", default=["identity"], choices=["identity", "learned", "free"])
     parser.add_argument("--output", type=Path, default=Path(), help="folder for walls.csv and walls.png")

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -77,6 +78,17 @@ def test_the_ablation_shows_the_trajectories_modulo_gauge(tmp_path: Path) -> Non
     assert _figure(householder, "quotient distance") > 0.1
     assert _figure(fixed, "loss") == pytest.approx(_figure(free, "loss"), rel=0.1, abs=1e-6)
     assert (tmp_path / "figures" / "ablation.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_first_rows_that_lead_get_stuck_where_riemannian_frames_go_on(tmp_path: Path) -> None:
+    printed = _run("walls", tmp_path, "--targets", "1", "--steps", "120", "--method", "svdp", "--output", "figures")
+    found = pd.read_csv(tmp_path / "figures" / "walls.csv")
+    last = found[found.step == 120].set_index("frames").loss
+    assert last["Riemannian"] < 1e-3 * last["Householder, first rows lead"]
+    assert last["Householder, pivoted"] < last["Householder, first rows lead"]
+    assert found.groupby("frames").margin.min()["Householder, first rows lead"] < 0.01
+    assert all(name in printed for name in last.index)
+    assert (tmp_path / "figures" / "walls.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_constrained_discriminator_has_singular_values_one_and_the_lower_bound(tmp_path: Path) -> None:
