@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 LONGEST = 300
-"""Maximum length of an error message that quotes a file."""
+"""Maximum length of an error message."""
 _CUT = " ... "
 
 
 class ReportedError(Exception):
-    """An error whose message names the problem and the remedy.
+    """An error whose message names the problem and the remedy, in one line; see `one_line`.
+
+    Parameters
+    ----------
+    message : str
+        It may quote what a file holds.
 
     Attributes
     ----------
@@ -18,6 +23,9 @@ class ReportedError(Exception):
 
     status = 1
 
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))
+
 
 class RecipeError(ReportedError, ValueError):
     """A recipe with an unknown field, a wrong type or an impossible combination."""
@@ -26,16 +34,7 @@ class RecipeError(ReportedError, ValueError):
 
 
 class CheckpointError(ReportedError, RuntimeError):
-    """A checkpoint or run folder that cannot be read, written or resumed; see `one_line`.
-
-    Parameters
-    ----------
-    message : str
-        It may quote what a file holds.
-    """
-
-    def __init__(self, message: str) -> None:
-        super().__init__(one_line(message))
+    """A checkpoint or run folder that cannot be read, written or resumed."""
 
 
 class DivergedError(ReportedError, ArithmeticError):
