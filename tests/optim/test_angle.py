@@ -27,7 +27,7 @@ def _angles(name: str, lr: float, rank: int = 4, **options: Any) -> list[float]:
     found = []
     for seed in range(6):
         before = point.detach().clone()
-        point.grad = torch.randn(3, 12, rank, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+        point.grad = torch.randn(3, 12, rank, dtype=torch.float64, generator=torch.Generator().manual_seed(seed + 9))
         optimizer.step()
         # Accurate for small angles, as the arc cosine is not
         beyond = point.detach() - before @ (before.mT @ point.detach())
