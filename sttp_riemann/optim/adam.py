@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import geoopt
@@ -117,7 +117,19 @@ class RiemannianAdam(FrameStepper, CheckedGroups, geoopt.optim.RiemannianAdam):
 
     @override
     def _apart(self, manifold: Any, group: dict[str, Any]) -> tuple[Any, ...]:
-        return (manifold.outer, manifold.outer_first) if MOMENTS[group["moment"]].by_core else ()
+        by_core = MOMENTS[group["moment"]].by_core
+        return (manifold.outer, manifold.outer_first) if by_core else ()
+
+    @override
+    def _check(self, stacks: Sequence[Any]) -> None:
+        super()._check(stacks)
+        for stack in stacks:
+            kept = stack.states[0].keys() - {"step", "max_exp_avg_sq"}
+            if kept and kept != {"exp_avg", *self._shapes(stack.points[0], stack.group)}:
+                raise ValueError(
+                    f"moment {stack.group['moment']!r} has no use for what steps with another one have kept; nothing "
+                    "was changed: make the optimizer anew"
+                )
 
     @override
     def _step_frames(

@@ -87,6 +87,17 @@ def test_a_state_says_which_moment_it_is_of() -> None:
     assert other.param_groups[0]["moment"] == "cores"
 
 
+@pytest.mark.parametrize(("first", "then"), [("matrix", "cores"), ("cores", "polar")])
+def test_a_moment_that_changes_in_training_is_refused_before_anything_moves(first: str, then: str) -> None:
+    model = _model()
+    optimizer = _stepped(model, first)
+    optimizer.param_groups[0]["moment"] = then
+    before = [p.detach().clone() for p in model.parameters()]
+    with pytest.raises(ValueError, match=f"moment '{then}' has no use for .* make the optimizer anew"):
+        optimizer.step()
+    assert all(torch.equal(p, q) for p, q in zip(model.parameters(), before, strict=True))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -12,8 +12,10 @@ from sttp_riemann.optim.moments.moment import Moment, averaged, averaged_square,
 from sttp_riemann.optim.stepping import projected
 from sttp_riemann.trains.shape import absorb
 
-REFRESH = 10
-"""Steps between eigendecompositions."""
+SAMPLE = 5
+"""Steps between gradients that the Gram moments take in: more cost as much as the rest of the step."""
+REFRESH = 20
+"""Steps between eigendecompositions, a multiple of `SAMPLE`."""
 TIE = 1e-13
 """Eigenvalues this close, as a part of the largest, count as equal."""
 
@@ -21,10 +23,10 @@ TIE = 1e-13
 class CoresMoment(Moment):
     """Adam entry by entry, in bases that turn with the gauge: "SOAP on cores".
 
-    A core (outer, mode, inner) has one Gram moment of its gradients over each rank index, decayed as the second moment
-    is. In their eigenbases, found anew every `REFRESH` steps, every entry has moments of its own. The mode is not
-    turned, as no gauge move turns it. A frame that is no core of a train has the inner index alone. The direction is
-    projected to the tangent space; the first moment is not.
+    A core (outer, mode, inner) has one Gram moment over each rank index, of every `SAMPLE`-th gradient, decayed as the
+    second moment is. In their eigenbases, found anew every `REFRESH` steps, every entry has moments of its own. The
+    mode is not turned, as no gauge move turns it. A frame that is no core of a train has the inner index alone. The
+    direction is projected to the tangent space; the first moment is not.
 
     Notes
     -----
@@ -52,19 +54,24 @@ class CoresMoment(Moment):
         manifold: Any, x: Tensor, tangent: Tensor, kept: dict[str, Tensor], step: int, group: dict[str, Any]
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         indices = ("outer", "inner") if manifold.outer > 1 else ("inner",)
-        for index in indices:
-            _take_in(kept, f"{index}_gram", _unfolded(tangent, manifold, index), 1 - group["betas"][1])
-        if step % REFRESH == 1 or "inner_basis" not in kept:
+        beta1, beta2 = group["betas"]
+        if step % SAMPLE == 1:
+            for index in indices:
+                _take_in(kept, f"{index}_gram", _unfolded(tangent, manifold, index), 1 - beta2**SAMPLE)
+        if step % REFRESH == 1:
             _refresh(kept, indices, manifold)
         bases = {index: kept[f"{index}_basis"] for index in indices}
         turned = _turned(tangent, bases, manifold)
         first = averaged(kept, turned, group)
         square = _shared(turned.square_(), kept, indices, manifold)
-        denominator = averaged_square(kept, square, step, group).sqrt_().add_(group["eps"])
+        root = averaged_square(kept, square, group).sqrt()
+        # Adam's denominator is the root over that of this, plus eps
+        unbiased = (1 - beta2**step) ** 0.5
+        turned = torch.div(first, root.add_(group["eps"] * unbiased), out=root)
         back = {index: basis.mT for index, basis in bases.items()}
-        direction = projected(manifold, x, _turned(first / denominator, back, manifold), None)
+        direction = projected(manifold, x, _turned(turned, back, manifold), None)
         length = (entries_in(manifold, x, group) / (x.shape[-2] * x.shape[-1])) ** 0.5
-        rate = -group["lr"] * length / (1 - group["betas"][0] ** step)
+        rate = -group["lr"] * length * unbiased / (1 - beta1**step)
         return direction, torch.full((), rate, dtype=x.dtype, device=x.device), None
 
 

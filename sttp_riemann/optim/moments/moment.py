@@ -120,8 +120,8 @@ def entries_in(manifold: Any, x: Tensor, group: dict[str, Any]) -> int:
     return math.prod(x.shape[x.dim() - manifold.ndim :]) if group["match_adam"] else 1
 
 
-def averaged_square(kept: dict[str, Tensor], square: Tensor, step: int, group: dict[str, Any]) -> Tensor:
-    """Second moment without bias, AMSGrad's if that is asked for; its state is updated.
+def averaged_square(kept: dict[str, Tensor], square: Tensor, group: dict[str, Any]) -> Tensor:
+    """Second moment, with its bias, AMSGrad's if that is asked for; its state is updated.
 
     Parameters
     ----------
@@ -129,24 +129,21 @@ def averaged_square(kept: dict[str, Tensor], square: Tensor, step: int, group: d
         State, with ``exp_avg_sq`` or without.
     square : Tensor
         Squares to take in.
-    step : int
-        Number of this step, from 1.
     group : dict
         Options.
 
     Returns
     -------
     Tensor
-        Not part of the state.
+        The state itself.
     """
-    beta2 = group["betas"][1]
     if "exp_avg_sq" not in kept:
         kept["exp_avg_sq"] = torch.zeros_like(square)
-    second = kept["exp_avg_sq"].lerp_(square, 1 - beta2)
+    second = kept["exp_avg_sq"].lerp_(square, 1 - group["betas"][1])
     if group["amsgrad"]:
         largest = kept.setdefault("max_exp_avg_sq", torch.zeros_like(second))
         second = torch.maximum(largest, second, out=largest)
-    return second / (1 - beta2**step)
+    return second
 
 
 def matrix_denominator(
@@ -164,5 +161,6 @@ def matrix_denominator(
     Tensor
         (B, 1, 1).
     """
-    second = averaged_square(kept, manifold.inner(x, tangent, keepdim=True), step, group)
-    return second.div_(entries_in(manifold, x, group)).sqrt_().add_(group["eps"])
+    second = averaged_square(kept, manifold.inner(x, tangent, keepdim=True), group)
+    unbiased = 1 - group["betas"][1] ** step
+    return (second / (entries_in(manifold, x, group) * unbiased)).sqrt_().add_(group["eps"])

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import sttp_riemann as sr
-from sttp_riemann.optim.moments.cores import REFRESH
+from sttp_riemann.optim.moments.cores import REFRESH, SAMPLE
 from tests.strategies import random_frame
 
 OUTER, MODE, INNER = 3, 4, 5
@@ -21,7 +21,7 @@ def _by_definition(outer_first: bool, gradients: torch.Tensor, amsgrad: bool) ->
     first, second, largest = (torch.zeros_like(x) for _ in range(3))
     gram_left, gram_right = torch.zeros(OUTER, OUTER).double(), torch.zeros(INNER, INNER).double()
     left, right = torch.eye(OUTER).double(), torch.eye(INNER).double()
-    eye = torch.eye(MODE, dtype=torch.float64)
+    eye, decay = torch.eye(MODE, dtype=torch.float64), BETAS[1] ** SAMPLE
 
     def over_rows(matrix: torch.Tensor) -> torch.Tensor:
         return torch.kron(matrix.contiguous(), eye) if outer_first else torch.kron(eye, matrix.contiguous())
@@ -30,8 +30,9 @@ def _by_definition(outer_first: bool, gradients: torch.Tensor, amsgrad: bool) ->
         tangent = manifold.proju(x, gradient)
         first = BETAS[0] * first + (1 - BETAS[0]) * tangent
         core = tangent.view(OUTER, MODE, INNER) if outer_first else tangent.view(MODE, OUTER, INNER).transpose(0, 1)
-        gram_left = BETAS[1] * gram_left + (1 - BETAS[1]) * torch.einsum("amr,bmr->ab", core, core)
-        gram_right = BETAS[1] * gram_right + (1 - BETAS[1]) * torch.einsum("amr,ams->rs", core, core)
+        if step % SAMPLE == 1:
+            gram_left = decay * gram_left + (1 - decay) * torch.einsum("amr,bmr->ab", core, core)
+            gram_right = decay * gram_right + (1 - decay) * torch.einsum("amr,ams->rs", core, core)
         if step % REFRESH == 1:
             old = left, right
             left, right = (torch.linalg.eigh(gram).eigenvectors for gram in (gram_left, gram_right))
