@@ -17,7 +17,7 @@ from sttp_riemann.checks import check_kind
 from sttp_riemann.frames import PolarStiefel
 from sttp_riemann.optim.gradients import all_small, check_gradients
 
-LARGE = 2**16
+LARGE = 2**18
 """Size from which a frame is stepped alone and in place: stacking would copy it."""
 CACHED = 2**19
 """Largest total size of frames that are stepped together."""
