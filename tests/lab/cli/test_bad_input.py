@@ -285,7 +285,7 @@ def _cases(run: Any, folder: Path, first: int, count: int) -> None:
 
 
 def test_no_recipe_and_no_command_line_leaves_a_traceback_or_a_file(run, tmp_path):
-    _cases(run, tmp_path, 0, 300)
+    _cases(run, tmp_path, 0, 150)
 
 
 @pytest.mark.slow
