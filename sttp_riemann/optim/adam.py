@@ -83,6 +83,7 @@ class RiemannianAdam(FrameStepper, CheckedGroups, geoopt.optim.RiemannianAdam):
     """
 
     plain_kind = torch.optim.Adam
+    sorted_by = ("moment",)
     needed = ("step", "exp_avg", "exp_avg_sq")
 
     def __init__(

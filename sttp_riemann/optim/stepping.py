@@ -30,6 +30,8 @@ class FrameStepper:
     """Base class of both optimizers: divides the work, and refuses bad steps."""
 
     plain_kind: ClassVar[type[Optimizer]]
+    sorted_by: ClassVar[tuple[str, ...]] = ()
+    """Options of a group that `_apart` depends on."""
     param_groups: list[dict[str, Any]]
     state: defaultdict[Tensor, Any]
 
@@ -109,8 +111,8 @@ class FrameStepper:
             (id(p), type(p), p.shape, p.dtype, p.device, id(getattr(p, "manifold", None)), p.grad is None)
             for p in group["params"]
         ]
-        known, moment = self._known.get(id(group)), group.get("moment")
-        if known is not None and known.looks == looks and known.moment == moment:
+        known, options = self._known.get(id(group)), [group[option] for option in self.sorted_by]
+        if known is not None and known.looks == looks and known.options == options:
             return known
         equal: dict[Any, list[geoopt.ManifoldParameter]] = {}
         plain = []
@@ -120,7 +122,7 @@ class FrameStepper:
             elif parameter.grad is not None:
                 kind = type(parameter.manifold), *self._apart(parameter.manifold, group)
                 equal.setdefault((parameter.shape, parameter.dtype, parameter.device, kind), []).append(parameter)
-        self._known[id(group)] = _Sorted(looks, moment, plain, list(equal.values()))
+        self._known[id(group)] = _Sorted(looks, options, plain, list(equal.values()))
         return self._known[id(group)]
 
     def _equal(self, group: dict[str, Any]) -> list[_Stack]:
@@ -264,10 +266,10 @@ class _Room(NamedTuple):
 
 
 class _Sorted(NamedTuple):
-    """A group's parameters by what steps them, and what they looked like when they were sorted."""
+    """A group's parameters by what steps them, and what they looked like and its options were when they were sorted."""
 
     looks: list[Any]
-    moment: str | None
+    options: list[Any]
     plain: list[Tensor]
     equal: list[list[geoopt.ManifoldParameter]]
 

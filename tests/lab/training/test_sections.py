@@ -3,7 +3,9 @@ from __future__ import annotations
 import pytest
 
 from sttp_riemann.errors import RecipeError
+from sttp_riemann.lab.metrics import fidelity
 from sttp_riemann.lab.training.recipe import FIELDS, Recipe
+from sttp_riemann.lab.training.sections import FEWEST_SAMPLES
 
 
 @pytest.mark.parametrize(
@@ -87,3 +89,8 @@ def _takes(field, value) -> bool:
     except RecipeError:
         return False
     return True
+
+
+def test_a_recipe_asks_for_as_many_samples_as_the_metrics_do():
+    # Recipes are read without torch-fidelity, so the numbers stand in both places
+    assert {metric: fewest for metric, (fewest, _) in fidelity._FEWEST.items()} == FEWEST_SAMPLES
