@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_origin
 
 from sttp_riemann.errors import RecipeError
-from sttp_riemann.files import child
+from sttp_riemann.files import child, write_atomically
 from sttp_riemann.lab import recipes
 from sttp_riemann.lab.training.recipe import FIELDS, Recipe, flatten, nest
 from sttp_riemann.lab.training.storage import checkpoint_of, checkpoints, run_folders
@@ -25,6 +25,8 @@ def compare(
     workers: int = 1,
     sweep: Mapping[str, Sequence[Any]] | None = None,
     margin: float | None = None,
+    choose: Sequence[str] = (),
+    target: float = 0.95,
     **fields: Any,
 ) -> Study:
     """Compare methods, paths, seeds and values of any field; what the output already holds is not done again.
@@ -39,6 +41,10 @@ def compare(
         Values of further fields, such as ``{"lr": [1e-3, 3e-3]}``.
     margin : float, optional
         Difference in the first measure that does not matter.
+    choose : sequence of str
+        Fields in which runs differ and whose best value is chosen by held-out images, as the learning rate always is.
+    target : float
+        Accuracy that steps are counted to.
     **fields
         Fields of the recipe; ``output`` is the folder, ``runs/NAME`` by default.
 
@@ -53,11 +59,12 @@ def compare(
         What was asked cannot be done; the message says why.
     """
     from sttp_riemann.lab.studies.compare import compare
+    from sttp_riemann.lab.studies.reading import Reading
 
     wanted = read_recipe(recipe, fields)
     if "rank" in fields and wanted.study.rank_unused:
         raise RecipeError("--rank has no effect where the recipe's ranks say every rank: give --ranks.METHOD instead")
-    return compare(wanted, output_of(wanted), workers, sweep, margin)
+    return compare(wanted, output_of(wanted), workers, sweep, Reading(margin, choose, target))
 
 
 def ablate(
@@ -68,6 +75,8 @@ def ablate(
     rates: Sequence[float] | None = None,
     sweep: Mapping[str, Sequence[Any]] | None = None,
     margin: float | None = None,
+    choose: Sequence[str] = (),
+    target: float = 0.95,
     drift_steps: int = 2000,
     **fields: Any,
 ) -> Study:
@@ -83,8 +92,8 @@ def ablate(
         Ranks of all layers, and learning rates.
     sweep : mapping, optional
         Values of further fields, such as ``{"init": ["orthogonal", "noisy_identity"]}``.
-    margin : float, optional
-        Difference in test accuracy that does not matter, in points.
+    margin, choose, target
+        As in `compare`.
     drift_steps : int
         Steps of the descent in float32 and float64.
     **fields
@@ -101,23 +110,36 @@ def ablate(
         What was asked cannot be done; the message says why.
     """
     from sttp_riemann.lab.studies.ablate import RANKS, RATES, ablate
+    from sttp_riemann.lab.studies.reading import Reading
 
+    reading = Reading(margin, choose, target)
     wanted = read_recipe(recipe, fields)
     ranks, rates = RANKS if ranks is None else ranks, RATES if rates is None else rates
-    return ablate(wanted, output_of(wanted), workers, ranks, rates, sweep, margin, drift_steps=drift_steps)
+    return ablate(wanted, output_of(wanted), workers, ranks, rates, sweep, reading, drift_steps=drift_steps)
 
 
-def report(runs: Sequence[str | Path], *, output: str | Path = "runs/report", margin: float | None = None) -> Study:
-    """Report finished runs, whichever commands made them.
+def report(
+    runs: Sequence[str | Path],
+    *,
+    output: str | Path = "runs/report",
+    margin: float | None = None,
+    choose: Sequence[str] = (),
+    target: float = 0.95,
+) -> Study:
+    """Report finished runs, whichever commands made them, and keep their results beside the report in one small file.
 
     Parameters
     ----------
     runs : sequence of str or Path
-        Folders of runs, or folders that hold such.
+        Folders of runs, or folders that hold such, or such a file: it stands for its runs in `compare`, too.
     output : str or Path
         Folder of the report.
     margin : float, optional
         Difference in the first measure that does not matter.
+    choose : sequence of str
+        Fields in which runs differ and whose best value is chosen by held-out images, as the learning rate always is.
+    target : float
+        Accuracy that steps are counted to.
 
     Returns
     -------
@@ -128,12 +150,16 @@ def report(runs: Sequence[str | Path], *, output: str | Path = "runs/report", ma
     ReportedError
         What was asked cannot be done; the message says why.
     """
+    from sttp_riemann.lab.studies.archive import ARCHIVE, pack
+    from sttp_riemann.lab.studies.reading import Reading
     from sttp_riemann.lab.studies.report import check_report
     from sttp_riemann.lab.studies.study import collect
 
+    reading = Reading(margin, choose, target)
     check_report(Path(output))
-    study = replace(collect([Path(run) for run in runs], Path(output).name, margin), folder=Path(output))
+    study = replace(collect([Path(run) for run in runs], Path(output).name, reading), folder=Path(output))
     study.write(Path(output))
+    write_atomically(Path(output) / ARCHIVE, pack(study.results))
     return study
 
 

@@ -20,6 +20,7 @@ from sttp_riemann.lab.training.fields import (
     Field,
     FilePath,
     Fraction,
+    Inside,
     Positive,
     Seed,
     Steps,
@@ -34,7 +35,11 @@ MOST_OF_A_MESSAGE = 4000
 FLAG = {"action": "store_true"}
 RECIPE = (FilePath, "name of a shipped recipe, or a .yaml file")
 CHECKPOINT = (FilePath, "the folder of a run, or a checkpoint")
-MARGIN = (Positive, "difference in the first measure that does not matter; 0.5 points of accuracy by default")
+READING = {
+    "--margin": (Positive, "difference in the first measure that does not matter; 0.5 points of accuracy by default"),
+    "--choose": (list[str], "fields whose best value is chosen by held-out images, as lr always is"),
+    "--target": (Inside, "accuracy that steps are counted to; 0.95 by default"),
+}
 SWEEP = (
     list[str],
     "values of further fields, such as init=orthogonal,noisy_identity; of lr=1e-3,3e-3 the best is chosen by the "
@@ -56,7 +61,7 @@ COMMANDS: dict[str, tuple[str, str | None, dict[str, Any]]] = {
             "--recipe": RECIPE,
             "--workers": WORKERS,
             "--sweep": SWEEP,
-            "--margin": MARGIN,
+            **READING,
         },
     ),
     "report": (
@@ -65,7 +70,7 @@ COMMANDS: dict[str, tuple[str, str | None, dict[str, Any]]] = {
         {
             "runs": (list[FilePath], "folders of runs, or folders that contain them"),
             "--output": (FilePath, "folder to write to; runs/report by default"),
-            "--margin": MARGIN,
+            **READING,
         },
     ),
     "ablate": (
@@ -80,7 +85,7 @@ COMMANDS: dict[str, tuple[str, str | None, dict[str, Any]]] = {
             "--seeds": (list[Seed], "seeds; the recipe's by default"),
             "--steps": (Steps, "steps of a run; the recipe's by default"),
             "--validation": (Fraction, "share of training images held out; the recipe's by default"),
-            "--margin": MARGIN,
+            **READING,
             "--drift_steps": (Steps, "steps of the drift in float32"),
             "--workers": WORKERS,
             "--output": (FilePath, "folder of the study; runs/NAME of the recipe by default"),

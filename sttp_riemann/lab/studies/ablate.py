@@ -8,8 +8,10 @@ from typing import Any
 
 from sttp_riemann.errors import RecipeError
 from sttp_riemann.lab.studies.compare import compare
+from sttp_riemann.lab.studies.page import DEFAULT
 from sttp_riemann.lab.studies.plan import Sweep, plan
 from sttp_riemann.lab.studies.probes import probe_path
+from sttp_riemann.lab.studies.reading import Reading
 from sttp_riemann.lab.studies.study import Study
 from sttp_riemann.lab.training.recipe import Recipe
 from sttp_riemann.lab.training.sections import LOW_RANK
@@ -26,7 +28,7 @@ def ablate(
     ranks: Sequence[int] = RANKS,
     rates: Sequence[float] = RATES,
     sweep: Sweep | None = None,
-    margin: float | None = None,
+    reading: Reading = DEFAULT,
     probe_options: Mapping[str, Any] = PROBED,
     drift_steps: int = 2000,
 ) -> Study:
@@ -44,8 +46,8 @@ def ablate(
         Ranks of all layers, and learning rates, of which each variant's best on held-out images is chosen.
     sweep : mapping, optional
         Values of further fields, all of which are combined, such as ``{"init": ["orthogonal", "noisy_identity"]}``.
-    margin : float, optional
-        Difference in test accuracy that does not matter, in points.
+    reading : Reading
+        How to report them.
     probe_options : mapping
         Options of the network that is probed: a Jacobian of a wide layer does not fit into memory.
     drift_steps : int
@@ -78,4 +80,4 @@ def ablate(
     options = {**recipe.flat()["network_options"], **probe_options}
     probed = [run.changed(network_options=options) for run in plan(recipe, sweep)]
     probes = [(run, drift_steps, probe_path(run, output)) for run in probed]
-    return compare(recipe, output, workers, {"lr": list(rates), **(sweep or {})}, margin, probes)
+    return compare(recipe, output, workers, {"lr": list(rates), **(sweep or {})}, reading, probes)

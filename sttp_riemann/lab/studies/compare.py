@@ -11,13 +11,14 @@ from tqdm import tqdm
 from sttp_riemann.errors import DivergedError
 from sttp_riemann.files import Lock, refuse_links
 from sttp_riemann.lab.progress import progress
-from sttp_riemann.lab.studies.page import check_shared
+from sttp_riemann.lab.studies.page import DEFAULT, check_shared
 from sttp_riemann.lab.studies.plan import Sweep, plan
 from sttp_riemann.lab.studies.probes import measure
+from sttp_riemann.lab.studies.reading import Reading
 from sttp_riemann.lab.studies.report import check_report
 from sttp_riemann.lab.studies.runs import Result, find, finish, recipe_of
-from sttp_riemann.lab.studies.study import Study, check_margin, collect
-from sttp_riemann.lab.studies.variant import Variant, bearing, folder_name
+from sttp_riemann.lab.studies.study import Study, collect
+from sttp_riemann.lab.studies.variant import NAMED, Variant, bearing, folder_name
 from sttp_riemann.lab.studies.workers import check_workers, spread
 from sttp_riemann.lab.training.machine import build_accelerator
 from sttp_riemann.lab.training.recipe import Recipe
@@ -48,7 +49,7 @@ def compare(
     output: Path,
     workers: int = 1,
     sweep: Sweep | None = None,
-    margin: float | None = None,
+    reading: Reading = DEFAULT,
     probes: Sequence[tuple[Recipe, int, Path]] = (),
 ) -> Study:
     """Do the missing runs of a study, and write the report of all runs in its folder.
@@ -64,8 +65,8 @@ def compare(
         processes share cores.
     sweep : mapping, optional
         Values of further fields; see `plan`. Of several learning rates the best on held-out images is chosen.
-    margin : float, optional
-        Difference in the first measure that does not matter.
+    reading : Reading
+        How to report them.
     probes : sequence of tuple
         What is probed after all runs; see `sttp_riemann.lab.studies.probes.measure`.
 
@@ -81,36 +82,40 @@ def compare(
         or a run fails; what is finished stays, and the same command resumes from there.
     """
     check_workers(workers)
-    check_margin(margin)
     runs = plan(recipe, sweep)
     check_report(output)
     _rehearse(runs)
-    folders = _folders(runs, output)
-    for folder in (*folders, *(path.parent for _, _, path in probes)):
+    tasks = _missing(runs, output)
+    for folder in (*(folder for _, folder in tasks), *(path.parent for _, _, path in probes)):
         refuse_links(folder, output)
     with Lock(output):
         with progress(len(runs), "compare", "run") as bar:
-            for index, result in spread(_outcome, list(zip(runs, folders, strict=True)), workers):
+            bar.update(len(runs) - len(tasks))
+            for index, result in spread(_outcome, tasks, workers):
                 bar.update()
-                tqdm.write(_line(runs[index], result))
+                tqdm.write(_line(tasks[index][0], [*(sweep or {})], result))
                 if isinstance(result, DivergedError) and "lr" not in (sweep or {}):
                     raise result
         if probes:
             with progress(len(probes), "probes", "probe") as bar:
                 for _ in spread(measure, probes, workers):
                     bar.update()
-        study = replace(collect([output], recipe.name, margin), name=recipe.name, summary=recipe.summary, folder=output)
+        study = replace(
+            collect([output], recipe.name, reading), name=recipe.name, summary=recipe.summary, folder=output
+        )
         study.write(output)
         return study
 
 
-def _folders(runs: Sequence[Recipe], output: Path) -> list[Path]:
-    """Give each run's folder: that of a finished run of its recipe, or else a new one."""
+def _missing(runs: Sequence[Recipe], output: Path) -> list[tuple[Recipe, Path]]:
+    """Give the runs that no archive holds, each with its folder: that of a run of its recipe, or else a new one."""
     there, _ = find([output]) if output.is_dir() else ([], [])
     # Runs that cannot share a page are refused before any of them starts
     check_shared([*there, *({"recipe": run.flat(), "folder": run_folder(run, output)} for run in runs)])
     known = {repr(bearing(recipe_of(result))): Path(result["folder"]) for result in there}
-    return [known.get(repr(bearing(run)), run_folder(run, output)) for run in runs]
+    folders = [known.get(repr(bearing(run)), run_folder(run, output)) for run in runs]
+    archived = {folder for folder in known.values() if not folder.exists()}
+    return [(run, folder) for run, folder in zip(runs, folders, strict=True) if folder not in archived]
 
 
 def _outcome(recipe: Recipe, folder: Path) -> Result | DivergedError:
@@ -127,8 +132,9 @@ def _rehearse(runs: Sequence[Recipe]) -> None:
         TASKS[run.task](run, build_accelerator(run))
 
 
-def _line(run: Recipe, result: Result | DivergedError) -> str:
-    name = f"{Variant.of(run).title(('spectrum', 'rank', 'rate'))}, seed {run.seed}"
+def _line(run: Recipe, swept: Sequence[str], result: Result | DivergedError) -> str:
+    variant = Variant.of(run, [name for name in swept if name not in NAMED and name in bearing(run)])
+    name = f"{variant.title(('spectrum', 'rank', 'rate', *(['start'] if 'init' in swept else [])))}, seed {run.seed}"
     if isinstance(result, DivergedError):
         return f"{name}: diverged"
     final, milliseconds = result["final"], result["median_step_ms"]

@@ -168,7 +168,7 @@ def _over_compression(drawing: Drawing, axes: Axes, page: Page, measure: Measure
 
 def rates(page: Page) -> Drawing | None:
     """Draw the first measure over learning rates, a panel a rank."""
-    if not page.tuned:
+    if "rate" not in page.choices:
         return None
     ranks = list(dict.fromkeys(variant.rank for variant in page.variants.values() if variant.path))
     figure, grid = panels(len(ranks), sharey=True)
@@ -176,7 +176,7 @@ def rates(page: Page) -> Drawing | None:
     lines = looks({page.curve(curve): curve for curve in page.curves})
     for axes, rank in zip(grid, ranks, strict=True):
         for title in (t for t, variant in page.variants.items() if variant.rank in ("", rank)):
-            look, runs = lines[page.curve(page.variants[title])], page.table[page.table.variant == title]
+            look, runs = lines[page.curve(page.variants[title])], page.at_all_rates(title)
             values = dict(list(runs.groupby("rate")[page.primary.column]))
             means = [
                 cluster(drawing, axes, f"{title}, {rate:g}", rate, of, page.primary, look, upright=True)
@@ -278,12 +278,13 @@ def over_steps(
 
 
 def histories(page: Page) -> Drawing | None:
-    """Draw accuracy, loss and orthogonality over steps."""
+    """Draw accuracy, loss, orthogonality and chart margin over steps."""
     kind = "validation" if "validation_accuracy" in page.results[0]["history"][0] else "test"
     series: dict[str, tuple[Value, Scale]] = {
         f"{kind} accuracy (%)": (lambda row: 100 * row[f"{kind}_accuracy"], "settled"),
         "training loss": (methodcaller("get", "train_loss"), "log"),
         "orthogonality error": (methodcaller("get", "orthogonality_error"), "log"),
+        "chart margin": (methodcaller("get", "chart_margin"), "linear"),
     }
     return over_steps(page, "steps", "Over steps", lambda result: result["history"], series)
 

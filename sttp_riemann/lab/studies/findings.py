@@ -78,15 +78,13 @@ def _points(measure: Measure) -> str:
     return " points" if measure.unit == " %" else measure.unit
 
 
-def comparisons(page: Page, margin: float | None = None) -> list[Comparison]:
+def comparisons(page: Page) -> list[Comparison]:
     """Make all comparisons of a page, which are one family.
 
     Parameters
     ----------
     page : Page
         The runs.
-    margin : float, optional
-        Difference in the first measure that does not matter; the measure's own by default.
 
     Returns
     -------
@@ -94,9 +92,8 @@ def comparisons(page: Page, margin: float | None = None) -> list[Comparison]:
         By the first measure, then by the others that are compared: path against path, value against value of a swept
         field, and each variant against the baseline; at several ranks curve against curve at the same Z.
     """
-    kept = [page.primary, *(m for m in page.measures if m.column in page.kind.compared)]
-    if margin is not None:
-        kept[0] = replace(kept[0], margin=margin)
+    further = page.kind.compared(page)
+    kept = [page.primary, *(m for m in page.measures if m.column in further)]
     found = [c for measure in kept for c in (_of_curves if page.ranked else _of_variants)(page, measure)]
     # Curves that share no Z, and variants that share no seed
     found = [c for c in found if c.difference.pairs]
@@ -128,10 +125,22 @@ def _of_curves(page: Page, measure: Measure) -> list[Comparison]:
 
 
 def _paths(variants: Sequence[Variant]) -> list[Pair]:
+    """Pair each variant on the first path with all others that differ in the path, and in fields of one path only."""
     groups: dict[Variant, list[Variant]] = {}
     for v in variants:
-        groups.setdefault(replace(v, path=""), []).append(v)
-    return [(group[0], other) for group in groups.values() for other in group[1:]]
+        groups.setdefault(replace(v, path="", swept=()), []).append(v)
+    return [
+        (ours, other)
+        for group in groups.values()
+        for ours in group
+        for other in group
+        if ours.path == group[0].path != other.path and _agree(ours, other)
+    ]
+
+
+def _agree(ours: Variant, other: Variant) -> bool:
+    mine, theirs = dict(ours.swept), dict(other.swept)
+    return all(mine[name] == theirs[name] for name in mine.keys() & theirs.keys())
 
 
 def _methods(variants: Sequence[Variant]) -> list[Pair]:
@@ -150,22 +159,20 @@ def _sweeps(variants: Sequence[Variant]) -> list[Pair]:
     return pairs
 
 
-def findings(page: Page, margin: float | None = None) -> list[str]:
+def findings(page: Page) -> list[str]:
     """Write sentences on what differs, how surely, and on the table.
 
     Parameters
     ----------
     page : Page
         The runs.
-    margin : float, optional
-        Difference that does not matter; see `comparisons`.
 
     Returns
     -------
     list of str
         Claims rest on `comparisons` only.
     """
-    made = comparisons(page, margin)
+    made = comparisons(page)
     told = [_range(page), *map(str, made), _resolution(made), *_times(page), *page.kind.facts(page), *_remarks(page)]
     return [sentence for sentence in told if sentence]
 
@@ -203,7 +210,10 @@ def _times(page: Page) -> list[str]:
 def _remarks(page: Page) -> list[str]:
     """Name what differs between methods and is in no title, and rows with fewer seeds."""
     told = []
-    for attribute, name in {"optimizer": "optimizer", **({} if page.tuned else {"rate": "learning rate"})}.items():
+    for attribute, name in {
+        "optimizer": "optimizer",
+        **({} if "rate" in page.choices else {"rate": "learning rate"}),
+    }.items():
         values: dict[str, dict[str, None]] = {}
         for variant in page.variants.values():
             values.setdefault(f"{getattr(variant, attribute)}", {})[variant.title(())] = None

@@ -21,6 +21,7 @@ from sttp_riemann.lab.studies.collapse import LASTING, LEAST, detect
 from sttp_riemann.lab.studies.looks import Drawing, panels
 from sttp_riemann.lab.studies.measures import COMMON, Measure
 from sttp_riemann.lab.studies.page import Kind, Page
+from sttp_riemann.lab.studies.reading import Reading
 from sttp_riemann.lab.studies.report import render
 from sttp_riemann.lab.studies.runs import Result
 
@@ -78,7 +79,7 @@ def read_records(result: Result) -> list[Record]:
     return records
 
 
-def _columns(result: Result) -> dict[str, Any]:
+def _columns(result: Result, reading: Reading) -> dict[str, Any]:
     final, found = result["final"], detect(read_records(result))
     return {
         **{m.column: final[m.column] for m in METRICS if m.column in final},

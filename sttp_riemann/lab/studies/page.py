@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,14 +12,17 @@ import pandas as pd
 
 from sttp_riemann.errors import RecipeError
 from sttp_riemann.lab.studies.measures import SIZE, Measure
+from sttp_riemann.lab.studies.reading import Reading
 from sttp_riemann.lab.studies.runs import Result, recipe_of
 from sttp_riemann.lab.studies.statistics import interval
 from sttp_riemann.lab.studies.variant import Variant, as_columns, differing, swept_fields
 from sttp_riemann.lab.training.recipe import FIELDS
+from sttp_riemann.lab.training.sections import require
 
 if TYPE_CHECKING:
     from sttp_riemann.lab.studies.looks import Drawing
 
+DEFAULT = Reading()
 # Z is relative to one dense network, and metrics are compared only where they are the same
 SHARED = tuple(name for name, field in FIELDS.items() if "page" in field.scope)
 
@@ -33,23 +36,23 @@ class Kind:
     measures : tuple of Measure
         Columns of the table, those first that are of the task; the first that runs have is what they are compared by.
     columns : callable
-        From a run's result to the values of its columns.
+        From a run's result and a reading to the values of its columns.
     figures : tuple of callable
         From a page to a drawing, or to None where there is nothing to draw.
     facts : callable
         From a page to further sentences about its table.
     notes : str
         How to read the table, in Markdown.
-    compared : tuple of str
-        Columns of further measures that are compared, where runs have them.
+    compared : callable
+        From a page to the columns of further measures that are compared, where runs have them.
     """
 
     measures: tuple[Measure, ...]
-    columns: Callable[[Result], Mapping[str, Any]]
+    columns: Callable[[Result, Reading], Mapping[str, Any]]
     figures: tuple[Callable[[Page], Drawing | None], ...]
     facts: Callable[[Page], list[str]]
     notes: str
-    compared: tuple[str, ...] = ()
+    compared: Callable[[Page], Collection[str]] = lambda page: ()
 
 
 @dataclass(frozen=True)
@@ -61,21 +64,27 @@ class Page:
     kind : Kind
         What is measured of them.
     table : pandas.DataFrame
-        A row a run, in the units of readers: its variant, seed and measures, and whether its learning rate is the
-        ``chosen`` one.
+        A row a run, in the units of readers: its variant, seed and measures, and whether its learning rate and other
+        `choices` are the ``chosen`` ones.
     results : list of Result
         The same runs, in the same order.
     variants : mapping
-        By title, in the order of the table; without seed, and without the rate where that is chosen.
+        By title, in the order of the table; without seed and what is chosen.
+    choices : tuple of str
+        Columns whose values are chosen by held-out images: the learning rate, and fields that the reader names.
     told : frozenset of str
         Attributes that titles show; see `Variant.title`.
+    reading : Reading
+        How the runs are read.
     """
 
     kind: Kind
     table: pd.DataFrame
     results: list[Result]
     variants: Mapping[str, Variant]
+    choices: tuple[str, ...] = ()
     told: frozenset[str] = frozenset()
+    reading: Reading = DEFAULT
 
     @property
     def chosen(self) -> pd.DataFrame:
@@ -84,13 +93,16 @@ class Page:
 
     @property
     def tuned(self) -> bool:
-        """Whether learning rates are chosen."""
-        return not self.table.chosen.all()
+        """Whether learning rates or other fields are chosen."""
+        return bool(self.choices)
 
     @property
     def measures(self) -> list[Measure]:
-        """Measures that runs have."""
-        return [m for m in self.kind.measures if m.column in self.table and self.table[m.column].notna().any()]
+        """Measures that runs have, the first with the margin of the reading."""
+        target = f"{100 * self.reading.target:g} %"
+        found = [m for m in self.kind.measures if m.column in self.table and self.table[m.column].notna().any()]
+        found = [replace(m, name=m.name.format(target=target)) if "{" in m.name else m for m in found]
+        return [replace(found[0], margin=self.reading.margin or found[0].margin), *found[1:]]
 
     @property
     def primary(self) -> Measure:
@@ -115,8 +127,16 @@ class Page:
         return variant.title(self.told - {"rank"})
 
     def rows(self, title: str) -> pd.DataFrame:
-        """Rows of a variant's runs at its chosen rate."""
+        """Rows of a variant's runs with all that is chosen."""
         return self.chosen[self.chosen.variant == title]
+
+    def at_all_rates(self, title: str) -> pd.DataFrame:
+        """Rows of a variant's runs at every rate, with all else that is chosen."""
+        own, first = self.table[self.table.variant == title], self.rows(title).iloc[0]
+        for name in (name for name in self.choices if name != "rate"):
+            # As text, for a field that a variant lacks has no value
+            own = own[own[name].map(repr) == repr(first[name])]
+        return own
 
     def first(self, title: str) -> Result:
         """Give a variant's run of the first seed."""
@@ -141,8 +161,8 @@ class Page:
         for title in self.variants:
             rows = self.rows(title)
             line = {"method": title, "seeds": str(len(rows))}
-            if self.tuned:
-                line["chosen lr"] = f"{rows.rate.iloc[0]:g}"
+            for name in self.choices:
+                line[f"chosen {'lr' if name == 'rate' else name}"] = _value(rows[name].iloc[0])
             for m in self.measures:
                 line[m.head] = _cell(m, rows[m.column])
                 paper = rows.get(f"paper_{m.column}")
@@ -163,7 +183,11 @@ def _cell(measure: Measure, values: pd.Series) -> str:
     return measure(float(values.mean())) + half
 
 
-def build_page(results: Sequence[Result], kind: Kind) -> Page:
+def _value(value: Any) -> str:
+    return "–" if pd.isna(value) else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def build_page(results: Sequence[Result], kind: Kind, reading: Reading = DEFAULT) -> Page:
     """Make the table of finished runs.
 
     Parameters
@@ -172,6 +196,8 @@ def build_page(results: Sequence[Result], kind: Kind) -> Page:
         In any order, no run twice.
     kind : Kind
         What to measure.
+    reading : Reading
+        How to read them.
 
     Returns
     -------
@@ -180,7 +206,7 @@ def build_page(results: Sequence[Result], kind: Kind) -> Page:
     Raises
     ------
     RecipeError
-        Runs cannot be compared; the message names two of them.
+        Runs cannot be compared, the message names two of them; or a field cannot be chosen.
     """
     check_shared(results)
     recipes = [recipe_of(result) for result in results]
@@ -188,24 +214,28 @@ def build_page(results: Sequence[Result], kind: Kind) -> Page:
     variants = [Variant.of(recipe, swept) for recipe in recipes]
     order = sorted(range(len(results)), key=lambda i: variants[i].place)
     results, variants = [results[i] for i in order], [variants[i] for i in order]
-    columns = [kind.columns(result) for result in results]
+    columns = [kind.columns(result, reading) for result in results]
     shown = differing(variants) | ({"spectrum"} if recipes[0].task == "gan" else set())
-    tuned = "rate" in shown and all("validation_accuracy" in row for row in columns)
-    if tuned:
-        shown.remove("rate")
+    measured_apart = all("validation_accuracy" in row for row in columns)
+    for name in reading.choose:
+        require(name in swept, f"choose takes a field in which runs differ, not {name!r}: {', '.join(swept) or 'none'}")
+        require(measured_apart, f"{name} is chosen by held-out images: set validation to a share such as 0.2")
+    choices = (*(["rate"] if "rate" in shown and measured_apart else []), *reading.choose)
+    shown -= {*choices}
     titles: dict[str, Variant] = {}
     rows: list[dict[str, Any]] = []
-    for result, variant, measured in zip(results, variants, columns, strict=True):
+    for result, full, measured in zip(results, variants, columns, strict=True):
+        variant = replace(full, swept=tuple((name, value) for name, value in full.swept if name not in choices))
         title = variant.title(shown)
-        titles.setdefault(title, replace(variant, seed=0, rate=0.0 if tuned else variant.rate))
+        titles.setdefault(title, replace(variant, seed=0, rate=0.0 if "rate" in choices else variant.rate))
         place = "/".join(Path(result["folder"]).parts[-2:])
         figures = {**measured, **_paper(result, variant, kind)}
-        row = {"variant": title, **as_columns(variant), "chosen": True, **_scaled(kind, figures, 1)}
+        row = {"variant": title, **as_columns(full), "chosen": True, **_scaled(kind, figures, 1)}
         rows.append({**row, "run": place})
     table = pd.DataFrame(rows)
-    if tuned:
-        table["chosen"] = table.rate == table.variant.map(_best_rates(table))
-    return Page(kind, table, list(results), titles, frozenset(shown))
+    if choices:
+        _choose(table, [*choices])
+    return Page(kind, table, list(results), titles, choices, frozenset(shown), reading)
 
 
 def _scaled(kind: Kind, figures: Mapping[Any, Any], power: int) -> dict[Any, Any]:
@@ -214,11 +244,20 @@ def _scaled(kind: Kind, figures: Mapping[Any, Any], power: int) -> dict[Any, Any
     return {name: value if name not in scales else scales[name] * value for name, value in figures.items()}
 
 
-def _best_rates(table: pd.DataFrame) -> dict[str, float]:
-    """Choose for each variant the rate with the best mean on held-out images, of those that the most seeds have."""
-    cells = table.groupby(["variant", "rate"]).validation_accuracy.agg(["count", "mean"]).reset_index()
+def _choose(table: pd.DataFrame, choices: list[str]) -> None:
+    """Mark each variant's runs with the best mean on held-out images, of the choices that the most seeds have.
+
+    A seed's mean over learning rates is of all rates that its variant was run at, with all else as it is.
+    """
+    # A field that a variant lacks has no value
+    given = table.assign(**{name: table[name].map(repr) for name in choices})
+    cells = given.groupby(["variant", *choices]).validation_accuracy.agg(["count", "mean"]).reset_index()
     best = cells.sort_values(["count", "mean"], kind="stable").groupby("variant").last()
-    return dict(best.rate)
+    table["chosen"] = (given[choices] == best.loc[given.variant, choices].to_numpy()).all(axis=1)
+    if "rate" in choices:
+        rates = given.groupby("variant").rate.transform("nunique")
+        over = given.groupby(["variant", *(name for name in choices if name != "rate"), "seed"])
+        table["mean_over_rates"] = over.test_accuracy.transform("mean").where(over.rate.transform("nunique") == rates)
 
 
 def _paper(result: Result, variant: Variant, kind: Kind) -> dict[str, Any]:

@@ -69,11 +69,17 @@ def attach(results: Sequence[Mapping[str, Any]], paths: Sequence[Path]) -> list[
     Raises
     ------
     CheckpointError
-        A probe cannot be read.
+        A probe cannot be read, or an archived one is not of a probe.
     """
+    for result in results:
+        if result.get("probe") is not None:
+            try:
+                check_form(result["probe"], _FORM)
+            except ValueError as error:
+                raise CheckpointError(f"the probe of {result['folder']} is not of a probe: {error}") from error
     probes = [_read(file) for path in paths for file in sorted(path.rglob(f"{FOLDER}/*.json"))]
     known = {_key(found["recipe"]): found for found in probes}
-    return [{**result, "probe": known.get(_key(result["recipe"]))} for result in results]
+    return [{**result, "probe": known.get(_key(result["recipe"]), result.get("probe"))} for result in results]
 
 
 def _key(fields: Mapping[str, Any]) -> str:

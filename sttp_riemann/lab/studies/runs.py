@@ -12,6 +12,7 @@ from typing import Any
 from sttp_riemann.errors import CheckpointError, RecipeError
 from sttp_riemann.files import parse_json
 from sttp_riemann.lab.forms import Each, check_form
+from sttp_riemann.lab.studies.archive import ARCHIVE, unpack
 from sttp_riemann.lab.training.loop import RESULT, Trainer
 from sttp_riemann.lab.training.recipe import Recipe
 from sttp_riemann.lab.training.snapshot import check_origin
@@ -52,6 +53,11 @@ def read_result(folder: Path) -> Result | None:
         result = parse_json(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
         raise CheckpointError(f"{path} cannot be read: delete it to have it written again ({error})") from error
+    _check(result, path)
+    return {**result, "folder": folder}
+
+
+def _check(result: Any, path: Path) -> None:
     try:
         check_form(result, _ANY)
         check_form(result, _OF_GAN if result["recipe"].get("task") == "gan" else _OF_CLASSIFIER)
@@ -61,7 +67,6 @@ def read_result(folder: Path) -> Result | None:
             raise ValueError("it has an empty history")
     except ValueError as error:
         raise CheckpointError(f"{path} is not of a run: {error}") from error
-    return {**result, "folder": folder}
 
 
 def recipe_of(result: Mapping[str, Any]) -> Recipe:
@@ -103,12 +108,12 @@ def finish(recipe: Recipe, folder: Path) -> Result:
 
 
 def find(paths: Sequence[Path]) -> tuple[list[Result], list[str]]:
-    """Read the finished runs in folders.
+    """Read the finished runs in folders, and in archives there.
 
     Parameters
     ----------
     paths : sequence of Path
-        Folders of runs, or folders that hold such at any depth.
+        Folders of runs, or folders that hold such or archives at any depth. A run's own folder comes before an archive.
 
     Returns
     -------
@@ -125,11 +130,19 @@ def find(paths: Sequence[Path]) -> tuple[list[Result], list[str]]:
             skipped.append(f"{path} is no folder")
             continue
         inside = sorted({file.parent for pattern in (RESULT, "*.safetensors") for file in path.rglob(pattern)})
-        if not inside:
+        archives = sorted(path.rglob(ARCHIVE))
+        if not inside and not archives:
             skipped.append(f"{path} holds no run")
         for folder in inside:
             try:
                 found[folder.resolve()] = _finished(folder)
+            except (CheckpointError, RecipeError) as error:
+                skipped.append(str(error))
+        for archive in archives:
+            try:
+                for result in unpack(archive):
+                    _check(result, archive)
+                    found.setdefault(result["folder"].resolve(), _of_whole_recipe(result))
             except (CheckpointError, RecipeError) as error:
                 skipped.append(str(error))
     return list(found.values()), list(dict.fromkeys(skipped))
@@ -141,10 +154,14 @@ def _finished(folder: Path) -> Result:
     if result is None:
         kind = "is not finished" if checkpoints(folder) else "holds no run"
         raise CheckpointError(f"{folder} {kind}")
+    return _of_whole_recipe(result)
+
+
+def _of_whole_recipe(result: Result) -> Result:
+    """Give a result with the fields at their defaults that its recipe does not have."""
     try:
-        # With the fields at their defaults that it does not have
         fields = Recipe.from_dict(result["recipe"]).flat()
         check_form(fields["paper"], Each(Each(float)), "paper")
         return {**result, "recipe": fields}
     except (ValueError, TypeError) as error:
-        raise CheckpointError(f"{folder} is of a recipe that is not valid here: {error}") from error
+        raise CheckpointError(f"{result['folder']} is of a recipe that is not valid here: {error}") from error

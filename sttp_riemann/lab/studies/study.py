@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +15,9 @@ from sttp_riemann.lab.studies.classify import CLASSIFY
 from sttp_riemann.lab.studies.findings import findings
 from sttp_riemann.lab.studies.gan import GAN
 from sttp_riemann.lab.studies.looks import STYLE
-from sttp_riemann.lab.studies.page import Kind, Page, build_page
+from sttp_riemann.lab.studies.page import DEFAULT, Kind, Page, build_page
 from sttp_riemann.lab.studies.probes import attach
+from sttp_riemann.lab.studies.reading import Reading
 from sttp_riemann.lab.studies.report import Report, Section
 from sttp_riemann.lab.studies.runs import Result, find, recipe_of
 from sttp_riemann.lab.studies.variant import bearing
@@ -60,7 +60,7 @@ class Study(Report):
         return self.page.results
 
 
-def study_of(name: str, summary: str, page: Page, margin: float | None = None, skipped: Sequence[str] = ()) -> Study:
+def study_of(name: str, summary: str, page: Page, skipped: Sequence[str] = ()) -> Study:
     """Make a study of a page.
 
     Parameters
@@ -69,8 +69,6 @@ def study_of(name: str, summary: str, page: Page, margin: float | None = None, s
         Its title and one line on it.
     page : Page
         The table of its runs, with their results.
-    margin : float, optional
-        Difference in the first measure that does not matter; that measure's own by default.
     skipped : sequence of str
         Folders without a finished run, each with the reason.
 
@@ -84,7 +82,7 @@ def study_of(name: str, summary: str, page: Page, margin: float | None = None, s
         name=name,
         summary=summary,
         table=page.for_files(),
-        sections=[Section(page.summary(), findings(page, margin), drawings)],
+        sections=[Section(page.summary(), findings(page), drawings)],
         notes=page.kind.notes,
         recipe=recipe_text(page.results),
         environment={
@@ -96,7 +94,7 @@ def study_of(name: str, summary: str, page: Page, margin: float | None = None, s
     )
 
 
-def collect(paths: Sequence[Path], name: str, margin: float | None = None) -> Study:
+def collect(paths: Sequence[Path], name: str, reading: Reading = DEFAULT) -> Study:
     """Make a study of the finished runs in folders, whichever commands made them.
 
     Parameters
@@ -105,8 +103,8 @@ def collect(paths: Sequence[Path], name: str, margin: float | None = None) -> St
         Folders of runs, or folders that hold such at any depth.
     name : str
         Of the study where the runs are of recipes of several names.
-    margin : float, optional
-        Difference in the first measure that does not matter.
+    reading : Reading
+        How to read them.
 
     Returns
     -------
@@ -119,7 +117,6 @@ def collect(paths: Sequence[Path], name: str, margin: float | None = None) -> St
     CheckpointError
         What a run recorded cannot be read.
     """
-    check_margin(margin)
     results, skipped = find(paths)
     if not results:
         raise RecipeError(f"there is no finished run to report: {'; '.join(skipped)}")
@@ -131,20 +128,8 @@ def collect(paths: Sequence[Path], name: str, margin: float | None = None) -> St
     results = list(runs.values())
     names = list(dict.fromkeys(result["recipe"]["name"] for result in results))
     summary = results[0]["recipe"]["summary"] if len(names) == 1 else f"runs of {', '.join(names)}"
-    page = build_page(results, KINDS[results[0]["recipe"]["task"]])
-    return study_of(names[0] if len(names) == 1 else name, summary, page, margin, skipped)
-
-
-def check_margin(margin: float | None) -> None:
-    """Refuse a margin that is not positive and finite.
-
-    Raises
-    ------
-    RecipeError
-        The message gives the range.
-    """
-    if margin is not None and not 0 < margin < math.inf:
-        raise RecipeError(f"margin must be positive and finite, not {margin}")
+    page = build_page(results, KINDS[results[0]["recipe"]["task"]], reading)
+    return study_of(names[0] if len(names) == 1 else name, summary, page, skipped)
 
 
 def recipe_text(results: Sequence[Result]) -> str:

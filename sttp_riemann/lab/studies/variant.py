@@ -19,12 +19,14 @@ ATTRIBUTES = ("rank", "optimizer", "rate", "start")
 
 
 def bearing(recipe: Recipe) -> dict[str, Any]:
-    """Give the fields that affect a run: for a dense network none that are about low-rank weights."""
+    """Give the fields that affect a run: none that are about low-rank weights or frames that its networks lack."""
     fields, network = recipe.what_matters(), recipe.network
-    if network.low_rank or (recipe.task == "gan" and recipe.of_generator().network.low_rank):
-        return fields
-    # Nor does it make a difference which of a dense network's layers stay dense
-    idle = {"low_rank", "held"} if network.method == "dense" else {"low_rank"}
+    networks = [network, *([recipe.of_generator().network] if recipe.task == "gan" else [])]
+    direct = {FRAMES[n.frames].direct for n in networks if n.low_rank}
+    idle = {scope for scope, kind in {"direct": True, "chart": False}.items() if kind not in direct}
+    if not direct:
+        # Nor does it make a difference which of a dense network's layers stay dense
+        idle |= {"low_rank", "held"} if network.method == "dense" else {"low_rank"}
     return {name: value for name, value in fields.items() if not idle & FIELDS[name].scope}
 
 

@@ -142,7 +142,8 @@ def option(
         Text for the command line's help and the documentation.
     scope : str
         What it applies to, one word or several: ``gan`` or ``classify``, only that task; ``low_rank``, only low-rank
-        methods; ``held``, those and "sn" and "sr"; ``start``, training from scratch, not fine-tuning; ``run``, a single
+        methods; ``direct`` and ``chart``, only frames that are parameters themselves, and only others; ``held``,
+        low-rank methods and "sn" and "sr"; ``start``, training from scratch, not fine-tuning; ``run``, a single
         run: a comparison sets it itself; ``study``, a comparison, not its runs; ``page``, fields that runs of one
         report must share.
     matters : bool

@@ -65,7 +65,9 @@ class Network:
     init: Init = option("orthogonal", "initialization of frames", "low_rank start", follows=True)
     exclude: list[str] = option([], "layers that stay dense", "held")
     kernel_modes: KernelModes = option("flat", "kernel positions: one mode, or factorized", "low_rank", follows=True)
-    pivots: bool = option(True, "any rows may lead Householder frames, not only the first", "low_rank", follows=True)
+    pivots: bool = option(
+        True, "any rows may lead Householder frames, not only the first", "low_rank chart", follows=True
+    )
     recompute: Recompute = option("auto", RECOMPUTE, matters=False, follows=True)
     penalty: Penalty = option("none", "spectral penalty of low-rank methods", "low_rank", follows=True)
     penalty_weight: kinds.Weight = option(1.0, "weight of the spectral penalty", "low_rank")
@@ -127,10 +129,12 @@ class Optimizer:
     betas: list[kinds.Fraction] = option([0.9, 0.999], "Adam: decay of both moments")
     momentum: kinds.Fraction = option(0.9, "SGD: momentum")
     nesterov: bool = option(False, "SGD: Nesterov's momentum")
-    moment: Moment = option("matrix", "Adam on Riemannian frames: matrix, polar or cores", "low_rank")
+    moment: Moment = option("matrix", "Adam on Riemannian frames: matrix, polar or cores", "low_rank direct")
     weight_decay: kinds.Decay = option(0.0, "weight decay")
     decoupled_weight_decay: bool = option(False, "Adam: weight decay apart from the gradient, as in AdamW")
-    max_angle: kinds.Angle | None = option(None, "largest angle in radians of a step of Riemannian frames", "low_rank")
+    max_angle: kinds.Angle | None = option(
+        None, "largest angle in radians of a step of Riemannian frames", "low_rank direct"
+    )
     clip: kinds.Positive | None = option(None, "largest norm of the gradient (Riemannian on Riemannian frames)")
     gauge_fix_every: kinds.Every = option(0, "steps between gauge fixings of frames (0: never)", "low_rank")
     skip_bad_steps: kinds.Every = option(

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from sttp_riemann.lab.cli import main as cli
+from sttp_riemann.lab.studies.reading import Reading
 from sttp_riemann.lab.training.loop import Trainer
 from sttp_riemann.lab.training.recipe import nest
 from tests.conftest import TINY
@@ -61,9 +62,9 @@ def test_compare_takes_ranks_by_method(recipe, monkeypatch):
     seen = []
     monkeypatch.setattr("sttp_riemann.lab.studies.compare.compare", lambda *given: seen.append(given) or Nothing())
     assert cli.main(["compare", "--recipe", "figure7-cifar10", "--ranks.sttp", "[8, 0.5]", "--workers", "3"]) == 0
-    ((compared, output, workers, sweep, margin),) = seen
+    ((compared, output, workers, sweep, reading),) = seen
     assert compared.study.ranks == {"svdp": [4, 8, 16, 32, 64, 128], "sttp": [8, 0.5]}
-    assert (str(output), workers, sweep, margin) == ("runs/figure7-cifar10", 3, {}, None)
+    assert (str(output), workers, sweep, reading) == ("runs/figure7-cifar10", 3, {}, Reading())
 
 
 def test_compare_sweeps_fields(recipe, tmp_path, capsys):

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from sttp_riemann.lab.studies.classify import CLASSIFY
-from sttp_riemann.lab.studies.page import Page, build_page
+from sttp_riemann.lab.studies.page import DEFAULT, Page, build_page
+from sttp_riemann.lab.studies.reading import Reading
 from sttp_riemann.lab.studies.runs import Result
 from sttp_riemann.lab.training.loop import RESULT
 from sttp_riemann.lab.training.recipe import FIELDS, Recipe, nest
@@ -70,8 +71,8 @@ def curves(seeds: int = 2, ranks: tuple[int, ...] = (2, 8)) -> list[Result]:
     return runs
 
 
-def page(runs: list[Result]) -> Page:
-    return build_page(runs, CLASSIFY)
+def page(runs: list[Result], reading: Reading = DEFAULT) -> Page:
+    return build_page(runs, CLASSIFY, reading)
 
 
 def stored(run: Result) -> dict[str, Any]:

@@ -7,10 +7,11 @@ import pytest
 
 from sttp_riemann.errors import CheckpointError, DivergedError, RecipeError
 from sttp_riemann.files import LOCK, Lock
-from sttp_riemann.lab import recipes
+from sttp_riemann.lab import recipes, verbs
 from sttp_riemann.lab.studies.classify import CLASSIFY
 from sttp_riemann.lab.studies.compare import compare, run_folder
 from sttp_riemann.lab.studies.plan import plan
+from sttp_riemann.lab.studies.runs import find
 from sttp_riemann.lab.studies.study import KINDS
 from sttp_riemann.lab.training.loop import RESULT, Trainer
 from sttp_riemann.lab.training.recipe import Recipe
@@ -99,12 +100,6 @@ def test_runs_that_cannot_share_a_page_are_refused_before_any_has_run(finished, 
 def test_values_that_cannot_share_a_page_are_refused_before_any_has_run(tiny, tmp_path, no_step):
     with pytest.raises(RecipeError, match="cannot share a page: validation is"):
         compare(tiny(), tmp_path, sweep={"validation": [0.1, 0.2]})
-
-
-@pytest.mark.parametrize("margin", [0, -1.0, float("nan")])
-def test_a_margin_that_holds_nothing_is_refused(tiny, tmp_path, no_step, margin):
-    with pytest.raises(RecipeError, match="margin must be positive"):
-        compare(tiny(), tmp_path, margin=margin)
 
 
 def timeless(study):
@@ -210,3 +205,13 @@ def test_the_shipped_recipe_brings_every_method_to_95_percent(tmp_path):
     assert len(table) == 15
     assert table.test_accuracy.min() >= 0.95
     assert table.orthogonality_error.max() < 1e-5
+
+
+def test_runs_that_an_archive_holds_are_not_trained_again(finished, tmp_path):
+    recipe, folder, _ = finished
+    kept = tmp_path / "kept"
+    verbs.report([folder], output=kept)
+    before = len(find([kept])[0])
+    study, made = changed((recipe, kept, None), tmp_path, methods=["dense"], seeds=[0, 1, 7])
+    assert [run.seed for run in made] == [7]
+    assert len(study.results) == before + 1

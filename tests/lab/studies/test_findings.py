@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from sttp_riemann.lab.studies.findings import comparisons, findings
+from sttp_riemann.lab.studies.reading import Reading
 from tests.lab.studies.conftest import VARIANTS, curves, page, result, study, validated
 
 PATHS = ("riemannian", "householder")
@@ -38,6 +39,46 @@ def test_values_of_a_swept_field_are_compared_with_the_first():
     ]
 
 
+def test_paths_are_compared_whatever_fields_only_one_of_them_has():
+    runs = [result("sttp", moment=moment) for moment in ("matrix", "cores")]
+    runs += [result("sttp", "householder", pivots=pivots) for pivots in (True, False)]
+    assert pairs(comparisons(page(runs)))[:4] == [
+        (f"STTP riemannian moment={moment}", f"STTP householder pivots={pivots}")
+        for moment in ("cores", "matrix") for pivots in ("false", "true")
+    ]  # fmt: skip
+
+
+def test_paths_that_differ_in_a_field_that_both_have_are_not_compared():
+    runs = [result("sttp", path, init=init) for path in PATHS for init in ("orthogonal", "identity")]
+    made = pairs(comparisons(page(runs)))
+    assert ("STTP riemannian identity", "STTP householder identity") in made
+    assert ("STTP riemannian identity", "STTP householder orthogonal") not in made
+
+
+def tuned(rates=(0.1, 0.2), gap=0.0):
+    """Runs at several rates, of which the last is the best."""
+    return [
+        validated(result("sttp", path, seed, 0.9 + rate / 10 + gap * (path == "riemannian"), lr=rate), 0.9 + rate)
+        for seed in range(3) for path in PATHS for rate in rates
+    ]  # fmt: skip
+
+
+def test_where_rates_are_chosen_their_mean_and_the_steps_to_the_target_are_compared_too():
+    told = [str(c) for c in comparisons(page(tuned(gap=0.01)))]
+    assert len(told) == 3
+    assert "difference +1.00 points" in told[2]
+    assert "mean over rates" in told[2]
+    assert "steps to 95 %" in told[1]
+
+
+def test_a_run_that_never_reaches_the_target_counts_with_all_its_steps():
+    runs = [result("sttp", path, seed, 0.9 if path == "riemannian" else 0.99) for seed in range(2) for path in PATHS]
+    found = page(runs)
+    assert list(found.table.steps_to_target) == [1000, 1000, 10, 10]
+    assert "Runs that never reach 95 % count with all their steps: 2 of STTP riemannian." in findings(found)
+    assert list(page(runs, Reading(target=0.5)).table.steps_to_target) == [10] * 4
+
+
 def test_curves_are_compared_at_the_same_size():
     made = comparisons(page(curves()))
     assert pairs(made) == [
@@ -65,7 +106,7 @@ def test_a_difference_is_told_with_its_interval():
 
 
 def test_a_difference_within_the_margin_is_told_as_that():
-    told = str(comparisons(page(noisy(8, gap=0.01)), margin=3)[0])
+    told = str(comparisons(page(noisy(8, gap=0.01), Reading(margin=3)))[0])
     assert "test accuracy is higher, yet by less than the margin of 3 points" in told
 
 

@@ -7,6 +7,7 @@ import pytest
 from sttp_riemann.errors import RecipeError
 from sttp_riemann.lab.studies.measures import ACCURACY, TIME
 from sttp_riemann.lab.studies.page import curve_points
+from sttp_riemann.lab.studies.reading import Reading
 from tests.lab.studies.conftest import curves, page, result, study, validated
 
 
@@ -122,3 +123,47 @@ def test_the_papers_figures_go_with_the_rank_and_stand_beside_ours():
     paper = {"STTP-L r=8": {"test_accuracy": 0.95}}
     table = page([result("sttp", rank=r, paper=paper) for r in (2, 8)]).summary()
     assert list(table["paper's test accuracy"]) == ["–", "95.00"]
+
+
+def moments(best="cores"):
+    """Runs with two moments at two rates, the validation accuracy of one of which is the best."""
+    return [
+        validated(result("sttp", seed=seed, accuracy=0.9 + lr, moment=m, lr=lr), 0.8 + 0.1 * (m == best) + lr)
+        for seed in range(2) for m in ("matrix", "cores") for lr in (0.01, 0.02)
+    ] + [
+        validated(result("sttp", "householder", seed, 0.9, lr=lr), 0.9) for seed in range(2) for lr in (0.01, 0.02)
+    ]  # fmt: skip
+
+
+def test_a_named_field_is_chosen_by_held_out_images_like_the_rate():
+    found = page(moments(), Reading(choose=["moment"]))
+    assert list(found.variants) == ["STTP riemannian", "STTP householder"]
+    chosen = found.rows("STTP riemannian")
+    assert (set(chosen.moment), set(chosen.rate), len(chosen)) == ({"cores"}, {0.02}, 2)
+    assert set(page(moments("matrix"), Reading(choose=["moment"])).rows("STTP riemannian").moment) == {"matrix"}
+    line = found.summary().set_index("method")
+    assert line["chosen moment"].to_dict() == {"STTP riemannian": "cores", "STTP householder": "–"}
+
+
+def test_a_mean_over_rates_is_of_one_value_of_what_else_is_chosen():
+    found = page(moments(), Reading(choose=["moment"]))
+    assert found.rows("STTP riemannian").mean_over_rates.tolist() == pytest.approx([91.5, 91.5])
+    assert sorted(found.at_all_rates("STTP riemannian").moment) == ["cores"] * 4
+
+
+def test_a_seed_that_lacks_a_rate_has_no_mean_over_rates():
+    runs = [run for run in moments() if (run["recipe"]["seed"], run["recipe"]["lr"]) != (1, 0.01)]
+    rows = page(runs).rows("STTP householder")
+    assert rows[rows.seed == 0].mean_over_rates.notna().all()
+    assert rows[rows.seed == 1].mean_over_rates.isna().all()
+
+
+def test_only_a_field_in_which_runs_differ_is_chosen():
+    with pytest.raises(RecipeError, match="choose takes a field in which runs differ, not 'pivots': moment"):
+        page(moments(), Reading(choose=["pivots"]))
+
+
+def test_nothing_is_chosen_by_test_images():
+    runs = [result("sttp", moment=m) for m in ("matrix", "cores")]
+    with pytest.raises(RecipeError, match="moment is chosen by held-out images: set validation"):
+        page(runs, Reading(choose=["moment"]))

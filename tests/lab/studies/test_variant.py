@@ -76,3 +76,17 @@ def test_columns_are_plain_values_and_no_mathematics_of_a_figure():
     columns = as_columns(Variant("sttp", swept=(("teacher", '"a$b$"'),)))
     assert columns["teacher"] == "a＄b＄"
     assert "swept" not in columns
+
+
+@pytest.mark.parametrize(("field", "frames"), [("moment", "householder"), ("pivots", "riemannian")])
+def test_a_field_of_the_other_path_makes_no_other_run(field, frames):
+    values = {"moment": ["matrix", "cores"], "pivots": [True, False]}[field]
+    runs = [Recipe().changed(method="sttp", frames=frames, **{field: value}) for value in values]
+    assert bearing(runs[0]) == bearing(runs[1])
+    assert field in bearing(runs[0].changed(frames={"householder": "riemannian"}.get(frames, "householder")))
+
+
+def test_a_gan_whose_networks_are_on_both_paths_has_the_fields_of_both():
+    run = Recipe().changed(task="gan", method="sttp", frames="householder", generator_method="sttp", data="fake")
+    assert "moment" not in bearing(run)
+    assert {"moment", "pivots"} <= set(bearing(run.changed(generator_frames="riemannian")))
