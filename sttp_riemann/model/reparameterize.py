@@ -282,8 +282,13 @@ def _start(
     generator = torch.Generator().manual_seed(seed)
     if init != "dense":
         return [draw(shape, init, generator) for shape in shapes]
+    # Not before it is needed: the library works without it
+    from tqdm import tqdm
+
     cores = []
-    for (name, layer), shape in zip(layers.items(), shapes, strict=True):
+    pairs = zip(layers.items(), shapes, strict=True)
+    # Shown where it takes more than a moment, and only in a terminal
+    for (name, layer), shape in tqdm(pairs, "reparameterize", len(shapes), leave=False, disable=None, delay=1):
         try:
             cores.append(from_weight(shape, _matrix(layer), roots.get(name)))
         except ValueError as error:
