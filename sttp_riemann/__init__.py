@@ -7,6 +7,7 @@ interruption.end_while_importing()
 
 from sttp_riemann import compat  # noqa: F401 - before anything else imports geoopt
 from sttp_riemann.batch.cached import cached
+from sttp_riemann.batch.frozen import frozen
 from sttp_riemann.frames import PolarStiefel
 from sttp_riemann.model.averages import averaged
 from sttp_riemann.model.compression import compression
@@ -28,6 +29,7 @@ __all__ = [
     "compression",
     "convert_frames",
     "decompress",
+    "frozen",
     "gauge_fix",
     "input_moments",
     "orthogonality_error",

@@ -8,9 +8,9 @@ import pytest
 import torch
 from hypothesis import given
 
+from sttp_riemann.trains import svd
 from sttp_riemann.trains.contraction import contract
 from sttp_riemann.trains.shape import layer_shape
-from sttp_riemann.trains import svd
 from sttp_riemann.trains.svd import LARGE, RIDGE, leading_svd, moment_root, tt_svd
 from tests.strategies import METHODS, SEEDS, layer_dimensions, random_frame
 
