@@ -62,6 +62,7 @@ _RIVALS = {
     "landing-weak": 0.3,
     "landing-momentum": 0.3,
     "pogo": 0.1,
+    "pogo-tangent": 0.1,
     "pogo-sgd": 0.03,
     "spel": 0.01,
 }

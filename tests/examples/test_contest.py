@@ -27,6 +27,7 @@ from sttp_riemann.lab.training.optimizer_registry import OPTIMIZERS
 from sttp_riemann.lab.training.optimizers import build_optimizer, join_state, split_state
 from sttp_riemann.lab.training.recipe import Recipe
 from sttp_riemann.lab.training.storage import checkpoints
+from sttp_riemann.testing.models import turn_
 
 CONTEST = Path(__file__).parents[2] / "examples" / "contest"
 # A learning rate, and the largest orthogonality error after 20 steps in float32
@@ -44,6 +45,7 @@ RIVALS = {
     "landing-weak": (0.3, 0.05),
     "landing-momentum": (0.1, 0.2),
     "pogo": (0.1, 1e-4),
+    "pogo-tangent": (0.1, 1e-4),
     "pogo-sgd": (0.1, 1e-3),
     "spel": (0.03, 5e-6),
 }
@@ -150,6 +152,17 @@ def _first_step(name: str, rate: float, **fields: Any) -> tuple[Tensor, Tensor, 
     return x.as_subclass(Tensor), point.grad.clone().as_subclass(Tensor), point.detach().as_subclass(Tensor)
 
 
+@pytest.mark.filterwarnings("ignore:frames of layer")
+@pytest.mark.parametrize("name", RIVALS)
+def test_of_all_rivals_only_qr_depends_on_the_gauge(name: str) -> None:
+    straight, turned = (_model(torch.float64) for _ in range(2))
+    turn_(turned)
+    for model in (straight, turned):
+        _losses(model, build_optimizer(model, _recipe(name)), 10)
+    apart = torch.linalg.matrix_norm(turned.weight - straight.weight).item()
+    assert apart > 1e-4 if name.endswith("qr") else apart < 1e-9
+
+
 def _skew(a: Tensor) -> Tensor:
     return (a - a.mT) / 2
 
@@ -175,8 +188,9 @@ def test_a_landing_step_is_the_relative_gradient_and_is_never_longer_than_is_saf
 
 
 def test_a_step_of_pogo_is_a_relative_gradient_and_a_pull_to_the_manifold() -> None:
-    for name, scaled in (("pogo-sgd", False), ("pogo", True)):
+    for name, scaled in (("pogo-sgd", False), ("pogo", True), ("pogo-tangent", True)):
         x, g, moved = _first_step(name, 0.3)
+        g = g - x @ (x.mT @ g + g.mT @ x) / 2 if name == "pogo-tangent" else g
         middle = x - 0.3 * _skew(g / (g.norm() if scaled else 1) @ x.mT) @ x
         wanted = middle + middle @ (torch.eye(x.shape[1], dtype=x.dtype) - middle.mT @ middle) / 2
         assert torch.allclose(moved, wanted, rtol=0, atol=1e-7)

@@ -14,7 +14,7 @@ from rivals.cayley import CayleyAdam, CayleySGD
 from rivals.geoopts import GeooptAdam, GeooptSGD, on
 from rivals.landing import Landing, LandingMomentum, LandingWeak
 from rivals.parametrized import KINDS
-from rivals.pogo import Pogo, PogoSGD
+from rivals.pogo import Pogo, PogoSGD, PogoTangent
 from rivals.spel import Spel
 from sttp_riemann.frames import FRAMES
 from sttp_riemann.lab.training.optimizer_registry import OPTIMIZERS
@@ -28,6 +28,7 @@ _ADAMS = {
     **{f"geoopt-adam-{name}": on(manifold, GeooptAdam) for name, manifold in _RETRACTIONS.items()},
     "cayley-adam": CayleyAdam,
     "pogo": Pogo,
+    "pogo-tangent": PogoTangent,
     "spel": Spel,
 }
 _SGDS = {

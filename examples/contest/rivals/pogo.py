@@ -45,6 +45,22 @@ class Pogo(sr.RiemannianAdam):
         _move(x, direction, group["lr"])
 
 
+class PogoTangent(Pogo):
+    """POGO on Adam for gradients that are first projected to the tangent space: a variant of ours."""
+
+    def _step_frames(
+        self,
+        manifold: Any,
+        x: Tensor,
+        gradient: Tensor,
+        kept: dict[str, Tensor],
+        step: int,
+        group: dict[str, Any],
+        room: Tensor | None,
+    ) -> None:
+        super()._step_frames(manifold, x, manifold.proju(x, gradient), kept, step, group, room)
+
+
 class PogoSGD(sr.RiemannianSGD):
     """POGO on SGD: D is ``M <- momentum M + G``."""
 
