@@ -23,7 +23,7 @@ class CayleySGD(sr.RiemannianSGD):
     Li, Li and Todorovic 2020, Algorithm 1. The norm is the largest column sum, as in the authors' code; that code also
     orthonormalizes by QR at one step in a hundred, drawn at random, and this at every hundredth. The formulas and the
     two iterations were checked against a summary of the paper and against copies of the authors' code, which iterates
-    five times; the paper itself could not be read.
+    five times; the paper itself could not be read. Where the norm bounds the step, the step depends on the gauge.
     """
 
     def _step_frames(
