@@ -28,6 +28,8 @@ from contestants import CONTESTANTS, Contestant
 from figure import plot
 from measure import Fit, gauge, orthogonality
 
+from sttp_riemann.errors import RecipeError
+
 LOOKS, REACHED = 50, 1e-8
 
 
@@ -54,6 +56,16 @@ def run(fits: list[Fit], steps: int) -> pd.DataFrame:
                 seen = enumerate(fit.losses)
                 rows += [(fit.own.name, fit.rate, target, step, fit.seconds, loss) for target, loss in seen]
     return pd.DataFrame(rows, columns=["contestant", "rate", "target", "step", "seconds", "loss"])
+
+
+def ready(own: Contestant) -> bool:
+    """Whether the libraries of a contestant are there; prints what is missing."""
+    try:
+        Fit(own, own.rates[0], 1, seed=0)
+    except RecipeError as error:
+        print(f"left out: {own.name}: {error}")
+        return False
+    return True
 
 
 def choose(own: Contestant, targets: int, steps: int) -> pd.DataFrame:
@@ -108,7 +120,9 @@ def main() -> None:
     torch.set_num_threads(1)
     # Measured below: rivals without a retraction leave the manifold
     warnings.filterwarnings("ignore", message="frames of layer")
-    own = [contestant for contestant in CONTESTANTS if contestant.name in given.only]
+    own = [contestant for contestant in CONTESTANTS if contestant.name in given.only and ready(contestant)]
+    if not own:
+        parser.error("no contestant is left")
     rates = pd.concat([choose(each, max(1, given.targets // 2), given.steps) for each in own])
     medians = rates.groupby(["contestant", "rate"]).loss.median()
     best = {each.name: medians[each.name].idxmin() for each in own}

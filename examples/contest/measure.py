@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from time import perf_counter
+from typing import Any
 
 import torch
 from contestants import Contestant
@@ -16,7 +17,8 @@ from sttp_riemann.testing.models import turn_
 
 BATCHES, EVERY = 30, 20
 FAILURES = (ValueError, torch.linalg.LinAlgError)
-RANK, OPTIONS = 8, {"method": "sttp", "spectrum": "identity", "init": "orthogonal"}
+RANK = 8
+OPTIONS: dict[str, Any] = {"method": "sttp", "spectrum": "identity", "init": "orthogonal"}
 
 
 class Fit:
@@ -26,8 +28,7 @@ class Fit:
         self.own, self.rate, self.seconds = own, rate, 0.0
         self.layers, teachers = (fresh(targets, dtype) for _ in range(2))
         sr.reparameterize(teachers, RANK, seed=seed + 1, **OPTIONS)
-        options = {"frames": own.frames, "pivots": own.pivots}
-        sr.reparameterize(self.layers, RANK, seed=seed, **OPTIONS, **options)
+        sr.reparameterize(self.layers, RANK, seed=seed, **OPTIONS, frames=own.frames, pivots=own.pivots)
         self.wanted = [teacher.weight.detach() for teacher in teachers]
         self.optimizer = build_optimizer(self.layers, own.recipe(rate))
         if own.pivots:
