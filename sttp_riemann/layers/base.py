@@ -57,6 +57,8 @@ class SpectralLayer(Weighted):  # type: ignore[override, misc]
     dense_error: float | None
     dense_class: type[nn.Module]
     room: float
+    # `save_pretrained` of transformers leaves out all but one of what several names share if its names match one of these
+    _tied_weights_keys: ClassVar = {r"left\.": None, r"right\.": None, "spectrum": None}
 
     @staticmethod
     def matrix_shape(layer: nn.Module) -> tuple[int, tuple[int, ...]]:
