@@ -57,7 +57,7 @@ class SpectralLayer(Weighted):  # type: ignore[override, misc]
     dense_error: float | None
     dense_class: type[nn.Module]
     room: float
-    # `save_pretrained` of transformers leaves out all but one of what several names share if its names match one of these
+    # Of tensors that share memory, `save_pretrained` of transformers writes one if the names of the others match these
     _tied_weights_keys: ClassVar = {r"left\.": None, r"right\.": None, "spectrum": None}
 
     @staticmethod

@@ -61,7 +61,7 @@ class Options:
         Returns
         -------
         dict[str, Any]
-            What JSON can hold; `sttp_riemann.layers.told.read` reads it.
+            What JSON can hold; `sttp_riemann.layers.told.read_told` reads it.
         """
         others = {
             "bound_from_weight": self.bound_from_weight,

@@ -44,7 +44,7 @@ class Told:
     dtype: torch.dtype | None
 
 
-def read(found: Any) -> Told:
+def read_told(found: Any) -> Told:
     """Check and read what `Parameterized.told` wrote.
 
     Parameters

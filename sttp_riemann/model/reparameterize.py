@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -168,10 +168,10 @@ def reparameterize(
     made = []
     for name, shape, own, bound in zip(layers, shapes, cores, bounds, strict=True):
         options = Options(method, spectrum, bound, spectral_bound == "initial", kernel_modes, init, pivots)
-        new = Parts(layers[name], shape, options, frames_kind(frames, pivots), own)
+        parts = Parts(layers[name], shape, options, frames_kind(frames, pivots), own)
         error = _relative_error(shape, own, options, layers[name], roots.get(name)) if init == "dense" else None
-        given = {"options": options, "shape": shape, "recompute": recompute, "room": room, "dense_error": error}
-        made.append(given | {"left": new.left, "spectrum": new.spectrum, "right": new.right})
+        given: dict[str, Any] = {"options": options, "shape": shape, "recompute": recompute, "room": room, "dense_error": error}
+        made.append(given | {"left": parts.left, "spectrum": parts.spectrum, "right": parts.right})
     # Nothing can fail from here on
     for twins, new in zip(found.values(), made, strict=True):
         for layer in twins:
