@@ -90,7 +90,8 @@ class Options:
         found = decode(state)
         if found is None:
             return "its options in the state (_extra_state) cannot be read"
-        for name, mine in ({"pivots": False} | self._facts(shape, frames)).items():
+        facts = self._facts(shape, frames)
+        for name, mine in {**facts, "pivots": facts.get("pivots", False)}.items():
             theirs = found.get(name, False if name == "pivots" else None)
             free = name == "bound" and (self.bound_from_weight or self.spectrum == "free")
             if mine != theirs and not (free and isinstance(theirs, float) and theirs > 0):

@@ -88,7 +88,11 @@ class Parameterized(Owner):
         errors: list[str],
     ) -> None:
         state = state_dict.get(f"{prefix}_extra_state")
-        difference = None if state is None else self.options.difference(self.shape, self.frames, state)
+        if state is not None:
+            difference = self.options.difference(self.shape, self.frames, state)
+        else:
+            dense = f"{prefix}weight" in state_dict
+            difference = "it is that of a dense layer; load it before you call reparameterize" if dense else None
         if difference is not None:
             errors.append(f"layer {prefix.removesuffix('.')!r} cannot load this state: {difference}")
             # Substitute the layer's own values for what does not fit, so that torch reports no second error

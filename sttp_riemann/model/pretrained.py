@@ -19,7 +19,7 @@ from sttp_riemann.checks import check_kind, shown
 from sttp_riemann.errors import CheckpointError, one_line
 from sttp_riemann.model.fitting import Fit
 from sttp_riemann.model.states import matched
-from sttp_riemann.model.stored import Stored, owner_of, read, under
+from sttp_riemann.model.stored import EXTRA, Stored, owner_of, read, under
 
 REFUSED = ("output_loading_info", "state_dict", "subfolder", "variant")
 """Arguments of transformers that would load something else than is read here."""
@@ -91,14 +91,26 @@ def from_pretrained(cls: Any, path: str | os.PathLike[str], **kwargs: Any) -> nn
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what transformers tells of names that it does not know: those of spectral layers, which follow."""
+    """Without the report of transformers on what it does not know of reparameterized layers, except with an error."""
+    held: list[logging.LogRecord] = []
+
+    def passes(record: logging.LogRecord) -> bool:
+        about = EXTRA in record.getMessage()
+        if about:
+            held.append(record)
+        return not about
+
     logger = logging.getLogger("transformers.modeling_utils")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    logger.addFilter(passes)
     try:
         yield
+    except BaseException:
+        logger.removeFilter(passes)
+        for record in held:
+            logger.handle(record)
+        raise
     finally:
-        logger.setLevel(level)
+        logger.removeFilter(passes)
 
 
 def _dtype_of(stored: Stored) -> dict[str, torch.dtype]:

@@ -170,8 +170,8 @@ def reparameterize(
         options = Options(method, spectrum, bound, spectral_bound == "initial", kernel_modes, init, pivots)
         parts = Parts(layers[name], shape, options, frames_kind(frames, pivots), own)
         error = _relative_error(shape, own, options, layers[name], roots.get(name)) if init == "dense" else None
-        given: dict[str, Any] = {"options": options, "shape": shape, "recompute": recompute, "room": room, "dense_error": error}
-        made.append(given | {"left": parts.left, "spectrum": parts.spectrum, "right": parts.right})
+        about: dict[str, Any] = {"options": options, "recompute": recompute, "room": room, "dense_error": error}
+        made.append({**about, "shape": shape, "left": parts.left, "spectrum": parts.spectrum, "right": parts.right})
     # Nothing can fail from here on
     for twins, new in zip(found.values(), made, strict=True):
         for layer in twins:

@@ -28,8 +28,8 @@ def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
     model : nn.Module
         Not changed.
     path : str or path
-        A safetensors file; it is replaced atomically. For a model of transformers also a folder, which is a path
-        without a suffix: ``model.save_pretrained(path)`` then does the same.
+        A safetensors file; it is replaced atomically. A model of transformers is written by its ``save_pretrained``
+        into a folder of this name, unless the name ends with ``.safetensors``.
 
     Raises
     ------
@@ -57,8 +57,9 @@ def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
     """
     spectral_layers(model)
     file = Path(check_kind("path", path, str | os.PathLike, PATH))
-    if not file.suffix and callable(getattr(model, "save_pretrained", None)):
+    if file.suffix != ".safetensors" and callable(getattr(model, "save_pretrained", None)):
         model.save_pretrained(file)  # type: ignore[operator]
+        read(file, whole=False)  # adapters of peft, say, are written without what they adapt
         return
     check_writable(file)
     try:

@@ -65,6 +65,8 @@ def matched(fit: Fit, whole: bool = True) -> dict[str, Tensor]:
                 )
         if not names[0].endswith(EXTRA):
             _check_tensor(stored.where, names[0], tensor, slots[names[0]], whole)
+            if tensor.dtype == torch.int64 and owner_of(names[0], fit.layers) is not None:
+                _check_rows(stored.where, names[0], tensor)
         found.update(dict.fromkeys(names, tensor))
     return found
 
@@ -88,11 +90,19 @@ def _check_tied(stored: Stored, groups: Mapping[str, list[str]]) -> None:
 def _check_tensor(where: str, name: str, there: Tensor, here: Tensor, exact: bool) -> None:
     if hasattr(here, "__tensor_flatten__"):
         raise CheckpointError(f"{where}: {name!r} of the model is a {type(here).__name__}; load before it is sharded")
-    if there.shape == here.shape and (there.dtype == here.dtype or not exact):
+    castable = not exact and there.is_floating_point() and here.is_floating_point()
+    if there.shape == here.shape and (there.dtype == here.dtype or castable):
         return
     texts = (f"{tuple(t.shape)} of {str(t.dtype).removeprefix('torch.')}" for t in (there, here))
     remedy = REBUILD if there.shape != here.shape else RECAST
     raise CheckpointError("{}: {!r} is {} in the file and {} in the model; {}".format(where, name, *texts, remedy))
+
+
+def _check_rows(where: str, name: str, rows: Tensor) -> None:
+    """Rows of pivoted frames are indices, which other numbers would turn into a wrong weight."""
+    # Other kinds of frames may have whole numbers, too
+    if ".rows_" in f".{name}" and not torch.equal(rows.sort().values, torch.arange(rows.numel(), device=rows.device)):
+        raise CheckpointError(f"{where}: {name!r} is no order of the rows of a frame; save the model again")
 
 
 def leave_meta(model: nn.Module) -> None:
