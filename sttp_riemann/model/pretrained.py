@@ -8,7 +8,6 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +55,18 @@ def from_pretrained(cls: Any, path: str | os.PathLike[str], **kwargs: Any) -> nn
     Each layer tells its options in the state, so checkpoints of a ``Trainer`` can be loaded, too. Without ``dtype`` the
     weights get the one that they were saved with. A warning names what is in the folder and not in the model, or the
     other way round, such as a new head.
+
+    Examples
+    --------
+    >>> import tempfile, torch, transformers, sttp_riemann as sr
+    >>> sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    >>> model = transformers.BertModel(transformers.BertConfig(vocab_size=32, **sizes))
+    >>> model = sr.reparameterize(model, rank=4).eval()
+    >>> folder = tempfile.mkdtemp()
+    >>> model.save_pretrained(folder)
+    >>> again, tokens = sr.from_pretrained(transformers.AutoModel, folder), torch.arange(8)[None]
+    >>> torch.equal(again(tokens).last_hidden_state, model(tokens).last_hidden_state)
+    True
     """
     make = getattr(cls, "from_pretrained", None)
     if not isinstance(cls, type) or not callable(make):
@@ -64,7 +75,7 @@ def from_pretrained(cls: Any, path: str | os.PathLike[str], **kwargs: Any) -> nn
         if name in kwargs:
             raise ValueError(f"{name} is not supported by sr.from_pretrained; leave it out")
     folder = Path(check_kind("path", path, str | os.PathLike, "a path"))
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # unlike the method of Path, this reports a name that is too long as missing
         raise CheckpointError(f"there is no folder {folder}; download a model of a hub first")
     stored = read(folder, whole=False)
     chosen = "dtype" in kwargs or "torch_dtype" in kwargs
@@ -134,5 +145,7 @@ def _renamed(stored: Stored, model: nn.Module) -> tuple[Stored, set[str]]:
         if owner in way:
             assert owner is not None
             tensors[under(way[owner], name[len(owner) :].removeprefix("."))] = tensor
-    layers = {way[name]: told for name, told in stored.layers.items() if name in way}
-    return replace(stored, tensors=tensors, layers=layers), {*stored.layers} - {*way}
+    layers, settings = (
+        {way[name]: about for name, about in own.items() if name in way} for own in (stored.layers, stored.settings)
+    )
+    return Stored(stored.where, tensors, layers, settings), {*stored.layers} - {*way}

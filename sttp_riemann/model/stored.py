@@ -158,9 +158,9 @@ def read(source: Path | Mapping[str, Any], whole: bool = True) -> Stored:
         return Stored("the state", dict(source), _layers_in("the state", source))
     where = str(source)
     try:
-        if source.is_file() and is_sealed(source):
-            return _of_sealed(where, *unseal(source, FORMAT))
         files = _files(source)
+        if len(files) == 1 and is_sealed(files[0]):
+            return _of_sealed(where, *unseal(files[0], FORMAT))
         extras = _all_of(files, lambda name: name.endswith(EXTRA))
         layers = _layers_in(where, extras)
         return Stored(where, _all_of(files, lambda name: whole or owner_of(name, layers) is not None), layers)
@@ -290,4 +290,6 @@ def _check_savable(name: str, tensor: Any) -> None:
     plain = isinstance(tensor, Tensor) and not is_lazy(tensor) and tensor.layout == torch.strided
     if not plain or tensor.is_meta or tensor.is_quantized or hasattr(tensor, "__tensor_flatten__"):
         kind = shown(tensor) if not plain or not tensor.is_meta else "on the meta device, without numbers"
-        raise ValueError(f"the state of the model has {name!r}, {kind}: only plain tensors of one device can be saved")
+        raise ValueError(
+            f"the state of the model has {name!r}, {kind}: only plain tensors can be saved; gather a sharded model first"
+        )
