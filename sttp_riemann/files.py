@@ -67,7 +67,8 @@ def check_writable(path: Path) -> None:
     # These functions report names that are too long as missing; the methods of Path raise
     there = next((parent for parent in path.parents if os.path.lexists(parent)), path)
     try:
-        os.fsencode(path)
+        with contextlib.suppress(FileNotFoundError):
+            os.lstat(path)  # raises where no file can have this name
         if os.path.isdir(path):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         with _folder(there, there) as folder, _partial(folder):

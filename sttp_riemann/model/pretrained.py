@@ -145,7 +145,6 @@ def _renamed(stored: Stored, model: nn.Module) -> tuple[Stored, set[str]]:
         if owner in way:
             assert owner is not None
             tensors[under(way[owner], name[len(owner) :].removeprefix("."))] = tensor
-    layers, settings = (
-        {way[name]: about for name, about in own.items() if name in way} for own in (stored.layers, stored.settings)
-    )
+    layers = {way[name]: told for name, told in stored.layers.items() if name in way}
+    settings = {way[name]: own for name, own in stored.settings.items() if name in way}
     return Stored(stored.where, tensors, layers, settings), {*stored.layers} - {*way}

@@ -291,5 +291,5 @@ def _check_savable(name: str, tensor: Any) -> None:
     if not plain or tensor.is_meta or tensor.is_quantized or hasattr(tensor, "__tensor_flatten__"):
         kind = shown(tensor) if not plain or not tensor.is_meta else "on the meta device, without numbers"
         raise ValueError(
-            f"the state of the model has {name!r}, {kind}: only plain tensors can be saved; gather a sharded model first"
+            f"the state of the model has {name!r}, {kind}: only plain tensors are saved; gather a sharded model first"
         )
