@@ -46,7 +46,7 @@ def seal(tensors: Mapping[str, Tensor], values: Mapping[str, Any], kind: str) ->
     Raises
     ------
     SealError
-        There are more values than `read` accepts.
+        There are more values than `read` accepts, or a tensor of a dtype that safetensors does not have.
     """
     # safetensors refuses tensors that share memory, as tied weights do
     own = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
@@ -54,7 +54,11 @@ def seal(tensors: Mapping[str, Tensor], values: Mapping[str, Any], kind: str) ->
     if sum(map(len, texts)) > LARGEST_HEADER // 2:
         raise SealError(f"would hold {sum(map(len, texts))} characters of plain values: too many to read back")
     metadata = {"format": kind, "values": texts[0], "sums": texts[1], "seal": _seal_of(kind, *texts)}
-    return save(own, metadata)
+    try:
+        return save(own, metadata)
+    except KeyError as error:
+        name = next(name for name, tensor in own.items() if tensor.dtype == error.args[0])
+        raise SealError(f"cannot hold {name!r} of {error.args[0]}; cast it first") from error
 
 
 def unseal(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -165,7 +165,9 @@ class Fit:
     def _shape(self, name: str, layer: nn.Module) -> LayerShape:
         told = self.told(layer)
         if kind_of(layer) not in LAYERS:
-            raise self.error(name, f"is a {type(layer).__name__} here, which cannot be reparameterized; {REBUILD}")
+            raise self.error(
+                name, f"is of class {type(layer).__name__} here, which cannot be reparameterized; {REBUILD}"
+            )
         settings = self.stored.settings.get(self._told[id(layer)])
         weight = layer._parameters.get("weight")
         if settings is not None and weight is not None:

@@ -241,6 +241,23 @@ def test_a_model_that_is_a_layer_comes_back(frames: str, path: Path) -> None:
     assert_same(sr.load(path, nn.Linear(12, 18)), model)
 
 
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+@PATHS
+def test_attention_comes_back(frames: str, device: str, path: Path) -> None:
+    model, x = sr.reparameterize(nn.MultiheadAttention(12, 2), 4, frames=frames), torch.randn(3, 2, 12)
+    sr.save(model, path)
+    with torch.device(device):
+        fresh = nn.MultiheadAttention(12, 2)
+    assert torch.equal(sr.load(path, fresh)(x, x, x)[0], model(x, x, x)[0])
+
+
+def test_a_dtype_that_no_file_has_is_named(path: Path) -> None:
+    model = sr.reparameterize(pair(), 4)
+    model.register_buffer("phases", torch.ones(2, dtype=torch.complex128))
+    with pytest.raises(CheckpointError, match="cannot hold 'phases' of torch.complex128; cast it first"):
+        sr.save(model, path)
+
+
 @PATHS
 def test_settings_that_no_state_has_come_back(frames: str, path: Path) -> None:
     model = sr.reparameterize(pair(), 4, frames=frames, recompute="always", pivots=False)
@@ -366,8 +383,8 @@ MISFITS: dict[str, tuple[Callable[[], nn.Module], str]] = {
         "layer '2' does not fit: its weight is 6-18 in the file and 6-18-1 here; build the model",
     ),
     "a missing layer": (lambda: nn.Sequential(nn.Linear(12, 18)), "layer '2' is in the file, and the model has no"),
-    "no layer": (lambda: nn.Sequential(nn.Linear(12, 18), nn.Tanh(), nn.ReLU()), "layer '2' is a ReLU here"),
-    "an own class": (lambda: nn.Sequential(nn.Linear(12, 18), nn.Tanh(), Own(18, 6)), "layer '2' is a Own here"),
+    "no layer": (lambda: nn.Sequential(nn.Linear(12, 18), nn.Tanh(), nn.ReLU()), "layer '2' is of class ReLU here"),
+    "an own class": (lambda: nn.Sequential(nn.Linear(12, 18), nn.Tanh(), Own(18, 6)), "layer '2' is of class Own here"),
     "another bias": (
         lambda: nn.Sequential(nn.Linear(12, 18), nn.Tanh(), nn.Linear(18, 6, bias=False)),
         "'2.bias' is in the file, and the model has no such name",
