@@ -75,7 +75,7 @@ def test_values_too_many_to_be_read_again_are_not_written():
 
 
 def test_a_dtype_that_the_format_does_not_have_is_named():
-    with pytest.raises(SealError, match="cannot hold 'b' of torch.complex128; cast it first"):
+    with pytest.raises(SealError, match=r"cannot hold 'b' of torch.complex128; cast it first"):
         seal({"a": torch.ones(2), "b": torch.ones(2, dtype=torch.complex128)}, {}, KIND)
 
 

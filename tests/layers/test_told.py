@@ -40,9 +40,8 @@ def test_the_state_of_a_layer_as_usual_is_as_it_was_before_it_told_all(frames: s
 
 @PATHS
 def test_what_a_state_tells_beyond_the_compared_options_need_not_fit(frames: str) -> None:
-    saved, found = (
-        sr.reparameterize(nn.Linear(12, 18), 4, frames=frames, init=init) for init in ("identity", "orthogonal")
-    )
+    starts = ("identity", "orthogonal")
+    saved, found = (sr.reparameterize(nn.Linear(12, 18), 4, frames=frames, init=start) for start in starts)
     found.load_state_dict(saved.state_dict())
     assert torch.equal(found.weight, saved.weight)
     assert found.options.init == "orthogonal"
@@ -50,7 +49,7 @@ def test_what_a_state_tells_beyond_the_compared_options_need_not_fit(frames: str
 
 @pytest.mark.parametrize("value", [None, 3, [], "text", {}, {1: 2}])
 def test_what_is_no_mapping_of_options_is_refused(value: Any) -> None:
-    with pytest.raises(ValueError, match="mapping|missing"):
+    with pytest.raises(ValueError, match=r"mapping|missing"):
         read_told(value)
 
 

@@ -254,7 +254,7 @@ def test_attention_comes_back(frames: str, device: str, path: Path) -> None:
 def test_a_dtype_that_no_file_has_is_named(path: Path) -> None:
     model = sr.reparameterize(pair(), 4)
     model.register_buffer("phases", torch.ones(2, dtype=torch.complex128))
-    with pytest.raises(CheckpointError, match="cannot hold 'phases' of torch.complex128; cast it first"):
+    with pytest.raises(CheckpointError, match=r"cannot hold 'phases' of torch.complex128; cast it first"):
         sr.save(model, path)
 
 
