@@ -124,7 +124,7 @@ class Fit:
         parts = {id(layer): change.parts for change in self.changes for layer in change.layers}
         for name, layer in self.layers.items():
             if id(layer) in parts:
-                del state[under(name, "weight")]
+                state.pop(under(name, "weight"), None)
                 own = parts[id(layer)].state_dict(keep_vars=True)
                 state.update({under(name, part): tensor for part, tensor in own.items()})
                 state[under(name, EXTRA)] = torch.empty(0)
@@ -161,17 +161,18 @@ class Fit:
         difference = layer.options.difference(layer.shape, layer.frames, self.state_of(layer))
         if difference is not None:
             raise self.error(name, f"does not fit: {difference}; load into a fresh dense model")
+        self._check_weight(name, layer, layer.from_matrix(layer._empty_matrix()))
+
+    def _check_weight(self, name: str, layer: nn.Module, weight: Tensor | None) -> None:
+        settings = self.stored.settings.get(self._told[id(layer)])
+        if settings is not None and weight is not None:
+            self._check_sizes(name, "its weight is", tuple(weight.shape), settings.weight)
 
     def _shape(self, name: str, layer: nn.Module) -> LayerShape:
         told = self.told(layer)
         if kind_of(layer) not in LAYERS:
-            raise self.error(
-                name, f"is of class {type(layer).__name__} here, which cannot be reparameterized; {REBUILD}"
-            )
-        settings = self.stored.settings.get(self._told[id(layer)])
-        weight = layer._parameters.get("weight")
-        if settings is not None and weight is not None:
-            self._check_sizes(name, "its weight is", tuple(weight.shape), settings.weight)
+            raise self.error(name, f"is a {type(layer).__name__} here, which stays dense; {REBUILD}")
+        self._check_weight(name, layer, layer._parameters.get("weight"))
         options = told.options
         sizes = LAYERS[kind_of(layer)].matrix_shape(layer)
         identity = options.spectrum == "identity"

@@ -382,9 +382,13 @@ MISFITS: dict[str, tuple[Callable[[], nn.Module], str]] = {
         lambda: nn.Sequential(nn.Linear(12, 18), nn.Tanh(), nn.Conv1d(18, 6, 1)),
         "layer '2' does not fit: its weight is 6-18 in the file and 6-18-1 here; build the model",
     ),
+    "another kind that is reparameterized alike": (
+        lambda: sr.reparameterize(nn.Sequential(nn.Linear(12, 18), nn.Tanh(), nn.Conv1d(18, 6, 1)), 4),
+        "layer '2' does not fit: its weight is 6-18 in the file and 6-18-1 here; build the model",
+    ),
     "a missing layer": (lambda: nn.Sequential(nn.Linear(12, 18)), "layer '2' is in the file, and the model has no"),
-    "no layer": (lambda: nn.Sequential(nn.Linear(12, 18), nn.Tanh(), nn.ReLU()), "layer '2' is of class ReLU here"),
-    "an own class": (lambda: nn.Sequential(nn.Linear(12, 18), nn.Tanh(), Own(18, 6)), "layer '2' is of class Own here"),
+    "no layer": (lambda: nn.Sequential(nn.Linear(12, 18), nn.Tanh(), nn.ReLU()), "layer '2' is a ReLU here"),
+    "an own class": (lambda: nn.Sequential(nn.Linear(12, 18), nn.Tanh(), Own(18, 6)), "layer '2' is a Own here"),
     "another bias": (
         lambda: nn.Sequential(nn.Linear(12, 18), nn.Tanh(), nn.Linear(18, 6, bias=False)),
         "'2.bias' is in the file, and the model has no such name",
