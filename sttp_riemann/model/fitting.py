@@ -172,7 +172,10 @@ class Fit:
         told = self.told(layer)
         if kind_of(layer) not in LAYERS:
             raise self.error(name, f"is a {type(layer).__name__} here, which stays dense; {REBUILD}")
-        self._check_weight(name, layer, layer._parameters.get("weight"))
+        weight = layer._parameters.get("weight")
+        if hasattr(weight, "__tensor_flatten__"):
+            raise self.error(name, f"has a {type(weight).__name__} as weight; load before it is sharded or quantized")
+        self._check_weight(name, layer, weight)
         options = told.options
         sizes = LAYERS[kind_of(layer)].matrix_shape(layer)
         identity = options.spectrum == "identity"

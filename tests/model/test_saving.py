@@ -19,6 +19,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.testing._internal.two_tensor import TwoTensor
 
 import sttp_riemann as sr
 from sttp_riemann.errors import LONGEST, CheckpointError
@@ -417,6 +418,16 @@ def test_a_model_that_does_not_fit_is_named_and_stays_as_it_is(misfit: str, path
     sr.save(sr.reparameterize(pair(), 4), path)
     make, match = MISFITS[misfit]
     refused(path, make(), match)
+
+
+def test_a_weight_that_is_no_plain_tensor_is_refused_by_layer(path: Path) -> None:
+    """As a weight is that fully_shard has split."""
+    sr.save(sr.reparameterize(nn.Sequential(nn.Linear(12, 18, bias=False)), 4), path)
+    fresh = nn.Sequential(nn.Linear(12, 18, bias=False))
+    fresh[0].weight = nn.Parameter(TwoTensor(torch.ones(18, 12), torch.ones(18, 12)))
+    with pytest.raises(CheckpointError, match="layer '0' has a TwoTensor as weight; load before it is sharded"):
+        sr.load(path, fresh)
+    assert type(fresh[0]) is nn.Linear
 
 
 def test_a_buffer_without_numbers_is_refused_on_the_meta_device(path: Path) -> None:
