@@ -14,7 +14,9 @@ from sttp_riemann.model.compression import compression
 from sttp_riemann.model.gauge import canonicalize, convert_frames, gauge_fix, register_gauge_fix
 from sttp_riemann.model.measures import chart_margin, orthogonality_error, singular_values, spectral_penalty
 from sttp_riemann.model.moments import input_moments
+from sttp_riemann.model.pretrained import from_pretrained
 from sttp_riemann.model.reparameterize import decompress, reparameterize
+from sttp_riemann.model.saving import load, save
 from sttp_riemann.model.writing import project, set_weight
 from sttp_riemann.optim import RiemannianAdam, RiemannianSGD
 
@@ -30,12 +32,15 @@ __all__ = [
     "convert_frames",
     "decompress",
     "frozen",
+    "from_pretrained",
     "gauge_fix",
     "input_moments",
+    "load",
     "orthogonality_error",
     "project",
     "register_gauge_fix",
     "reparameterize",
+    "save",
     "set_weight",
     "singular_values",
     "spectral_penalty",

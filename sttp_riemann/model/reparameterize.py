@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 from sttp_riemann.batch.cached import share, unshare
 from sttp_riemann.checks import check_choice, check_flag, check_kind, check_mapping, check_tensor, check_whole, shown
-from sttp_riemann.frames import FRAMES, Frames, frames_kind
-from sttp_riemann.frames.frame import wide_dtype
+from sttp_riemann.frames import FRAMES, frames_kind
 from sttp_riemann.layers import LAYERS, kind_of
 from sttp_riemann.layers.options import Options
 from sttp_riemann.layers.recompute import RECOMPUTE, Recompute
 from sttp_riemann.model.compression import other_numbers
 from sttp_riemann.model.measures import spectral_layers
+from sttp_riemann.model.parts import Parts
 from sttp_riemann.model.ranks import Dimensions, Ranks, budget_ranks, given_ranks
 from sttp_riemann.model.selection import select_layers, spectral_names
 from sttp_riemann.trains.contraction import contract
@@ -168,9 +168,10 @@ def reparameterize(
     made = []
     for name, shape, own, bound in zip(layers, shapes, cores, bounds, strict=True):
         options = Options(method, spectrum, bound, spectral_bound == "initial", kernel_modes, init, pivots)
-        new = _make(layers[name], shape, own, options, frames_kind(frames, pivots))
+        parts = Parts(layers[name], shape, options, frames_kind(frames, pivots), own)
         error = _relative_error(shape, own, options, layers[name], roots.get(name)) if init == "dense" else None
-        made.append({**new, "options": options, "recompute": recompute, "room": room, "dense_error": error})
+        about: dict[str, Any] = {"options": options, "recompute": recompute, "room": room, "dense_error": error}
+        made.append({**about, "shape": shape, "left": parts.left, "spectrum": parts.spectrum, "right": parts.right})
     # Nothing can fail from here on
     for twins, new in zip(found.values(), made, strict=True):
         for layer in twins:
@@ -307,23 +308,6 @@ def _bounds(
                 "spectrum='free' or another init"
             )
     return largest if bound == "initial" else [float(bound)] * len(cores)
-
-
-def _make(
-    layer: nn.Module, shape: LayerShape, cores: LayerCores, options: Options, kind: type[Frames]
-) -> dict[str, Any]:
-    """Frames and spectrum for a layer: on its device, in float32 or above, frozen if its weight was."""
-    weight = layer._parameters["weight"]
-    assert weight is not None
-    trained = options.spectrum != "identity"
-    values = nn.Parameter(cores.spectrum.clone()) if trained else None
-    made = nn.Module()
-    made.register_parameter("spectrum", values)
-    left, right = cores.fix_gauge(shape, kind.pivoted)
-    made.left, made.right = kind(shape.left.cores, cores.left, left), kind(shape.right.cores, cores.right, right)
-    made.to(device=weight.device, dtype=wide_dtype(weight.dtype)).requires_grad_(weight.requires_grad)
-    made.train(layer.training)
-    return {"left": made.left, "spectrum": made.spectrum, "right": made.right, "shape": shape}
 
 
 def _matrix(layer: nn.Module) -> Tensor:

@@ -58,6 +58,29 @@ def select_layers(model: nn.Module, exclude: str | Sequence[str]) -> dict[str, l
         excluded = ", as exclude leaves all of them" if found else ""
         raise ValueError(f"the model has no layers to change{excluded}; reparameterize reaches {kinds}")
     _warn_of_subclasses(model)
+    return grouped(model, chosen)
+
+
+def grouped(model: nn.Module, chosen: dict[str, nn.Module]) -> dict[str, list[nn.Module]]:
+    """Check that layers can be reparameterized, and group them by shared weight.
+
+    Parameters
+    ----------
+    model : nn.Module
+        The model.
+    chosen : dict[str, nn.Module]
+        Ordinary layers of it, of kinds in `LAYERS`.
+
+    Returns
+    -------
+    dict[str, list of nn.Module]
+        By the name of the group's first layer.
+
+    Raises
+    ------
+    ValueError
+        A weight cannot be replaced.
+    """
     for name, layer in chosen.items():
         _check(name, layer)
     return _with_twins(model, chosen)
