@@ -220,7 +220,7 @@ def divergence(values: Sequence[Tensor], bounds: Tensor) -> Tensor:
 def half_normal(values: Sequence[Tensor], bounds: Tensor, width: float = 0.1, floor: float = 1e-3) -> Tensor:
     """Kullback-Leibler divergence of each layer's spectrum from a half-normal density at its bound, mean over layers.
 
-    Unlike `divergence` it spreads values that start equal, and its gradient is at most 1 / `floor`.
+    Unlike `divergence` it spreads values that start equal, and its gradient is bounded, by about 1 / `floor`.
 
     Parameters
     ----------

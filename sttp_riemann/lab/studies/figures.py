@@ -130,7 +130,8 @@ def compression(page: Page) -> Drawing | None:
         return None
     measures = [m for m in page.measures if (m.pool == "mean" and m is not VALIDATION) or m is TIME]
     figure, grid = panels(len(measures), columns=2, size=(5.6, 3.6))
-    caption = f"Over compression {page.size.name}: {INTERVALS}; numbers are ranks. The paths have the same Z and stand side by side."
+    sides = "The paths have the same Z and stand side by side."
+    caption = f"Over compression {page.size.name}: {INTERVALS}; numbers are ranks. {sides}"
     drawing = Drawing("compression", caption, figure)
     lines = looks({page.curve(curve): curve for curve in page.curves})
     for axes, measure in zip(grid, measures, strict=True):

@@ -49,7 +49,11 @@ def test_the_whole_figure_has_every_point_on_both_paths():
 def test_the_protocol_is_the_papers(name):
     fields = read(name).flat()
     wanted = {"name": name, "task": "classify", "data": "cifar10", "network": "wide_resnet"}
-    wanted |= {"network_options": {"depth": 28, "widen_factor": 10, "variant": "released"}, "seeds": [0, 1, 2], "download": False}
+    wanted |= {
+        "network_options": {"depth": 28, "widen_factor": 10, "variant": "released"},
+        "seeds": [0, 1, 2],
+        "download": False,
+    }
     wanted |= {"optimizer": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 1e-4}
     wanted |= {"decay": "linear", "steps": 100_000, "batch_size": 128}
     assert {field: fields[field] for field in wanted} == wanted
@@ -102,7 +106,12 @@ def test_compression_grows_with_rank(method):
 @pytest.mark.parametrize("frames", ["riemannian", "householder"])
 @pytest.mark.parametrize("name", [BASELINE, *POINTS])
 def test_a_recipe_trains_one_step_on_fake_data(name, frames, tmp_path):
-    small = {"data": "fake", "network_options": {"depth": 10, "widen_factor": 1, "variant": "released"}, "batch_size": 2, "steps": 1}
+    small = {
+        "data": "fake",
+        "network_options": {"depth": 10, "widen_factor": 1, "variant": "released"},
+        "batch_size": 2,
+        "steps": 1,
+    }
     result = Trainer(read(name, **small, frames=frames, device="cpu", threads=1), tmp_path).run()
     assert [row["step"] for row in result["history"]] == [1]
     assert result["final"]["test_loss"] > 0

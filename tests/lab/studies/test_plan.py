@@ -51,7 +51,9 @@ def test_where_generators_are_compared_the_discriminator_stays_and_the_paths_are
     assert all(run.network.frames == own.frames for run, own in zip(runs, found, strict=True))
     variants = [(own.method, own.penalty, own.frames, own.rank) for own in found]
     paths, letters = ("riemannian", "householder"), ("none", "d_optimal")
-    wanted = [(m, letter, p, r) for m, of in recipe.study.ranks.items() for letter in letters for p in paths for r in of]
+    wanted = [
+        (m, letter, p, r) for m, of in recipe.study.ranks.items() for letter in letters for p in paths for r in of
+    ]
     assert variants == wanted
 
 
