@@ -110,3 +110,30 @@ def test_an_unknown_variant_is_refused_by_name(name, variant):
 def test_there_is_no_released_network_for_8_pixels(part):
     with pytest.raises(ValueError, match="no released network for 8 pixels: leave variant at 'original'"):
         build_model(f"sngan8_{part}", variant="released")
+
+
+@pytest.mark.parametrize("variant", ["original", "released"])
+@pytest.mark.parametrize(
+    ("size", "bottom", "ups", "downs"),
+    [
+        (32, 4, [(256, 256)] * 3, [(3, 128), (128, 128), (128, 128), (128, 128)]),
+        (48, 6, [(512, 256), (256, 128), (128, 64)], [(3, 64), (64, 128), (128, 256), (256, 512), (512, 1024)]),
+    ],
+)
+def test_the_papers_gans_have_its_channels(size, bottom, ups, downs, variant):
+    with torch.device("meta"):
+        generator, discriminator = (
+            build_model(f"sngan{size}_{part}", variant=variant) for part in ("generator", "discriminator")
+        )
+    assert (generator.latent_dim, generator.linear.out_features) == (128, bottom**2 * ups[0][0])
+    assert [(block.conv1.in_channels, block.conv2.out_channels) for block in generator.blocks] == ups
+    assert [(block.conv1.in_channels, block.conv2.out_channels) for block in discriminator.blocks] == downs
+    plain = 2 if size == 32 else 1
+    assert [block.down for block in discriminator.blocks] == [True] * (len(downs) - plain) + [False] * plain
+    assert discriminator.linear.bias is None
+    convolutions = [m for net in (generator, discriminator) for m in net.modules() if isinstance(m, torch.nn.Conv2d)]
+    assert all(m.bias is not None for m in convolutions)
+    # A 1x1 convolution where channels or size change, and nothing elsewhere
+    for block in discriminator.blocks:
+        changes = block.down or block.conv1.in_channels != block.conv2.out_channels
+        assert (block.shortcut is not None) == changes
