@@ -75,7 +75,7 @@ def reparameterize(
         is then at most 100 times that. With ``init="dense"`` ranks go where they keep most of the weights; otherwise
         all layers get about the same share of their numbers.
     kernel_modes : {"flat", "prime"}
-        Kernel positions as one mode of the train, or factorized.
+        Kernel positions as one mode of the train, or each side of the kernel factorized.
     spectral_bound : float or "initial", optional
         Largest singular value of a layer with a learned or identity spectrum. The default is 1, which makes each layer
         1-Lipschitz as a matrix; with ``init="dense"`` and a learned spectrum it is "initial": that of each layer's

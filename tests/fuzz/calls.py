@@ -112,7 +112,7 @@ FUNCTIONS: dict[str, dict[str, Kind]] = {
     "save": {"model": v.MODEL, "path": v.NEW_PATH},
     "set_weight": {"layer": v.LAYER, "weight": v.WEIGHT},
     "singular_values": {"model": v.MODEL},
-    "spectral_penalty": {"model": v.MODEL, "kind": v.choice("d_optimal", "divergence")},
+    "spectral_penalty": {"model": v.MODEL, "kind": v.choice("d_optimal", "divergence", "half_normal")},
 }
 METHODS: dict[str, dict[str, dict[str, Kind]]] = {
     "optimizer": {
