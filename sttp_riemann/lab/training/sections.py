@@ -66,7 +66,9 @@ class Network:
     spectrum: SpectrumKind = option("learned", "singular values of a layer", "low_rank", follows=True)
     init: Init = option("orthogonal", "initialization of frames", "low_rank start", follows=True)
     exclude: list[str] = option([], "layers that stay dense", "held")
-    kernel_modes: KernelModes = option("flat", "kernel positions: one mode, or each side factorized", "low_rank", follows=True)
+    kernel_modes: KernelModes = option(
+        "flat", "kernel positions: one mode, or each side factorized", "low_rank", follows=True
+    )
     pivots: bool = option(
         True, "any rows may lead Householder frames, not only the first", "low_rank chart", follows=True
     )
