@@ -160,7 +160,7 @@ def _finished(folder: Path) -> Result:
 def _of_whole_recipe(result: Result) -> Result:
     """Give a result with the fields at their defaults that its recipe does not have."""
     try:
-        fields = Recipe.from_dict(result["recipe"]).flat()
+        fields = Recipe.recorded(result["recipe"]).flat()
         check_form(fields["paper"], Each(Each(float)), "paper")
         return {**result, "recipe": fields}
     except (ValueError, TypeError) as error:

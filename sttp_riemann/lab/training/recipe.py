@@ -15,6 +15,7 @@ from sttp_riemann.lab.training.fields import FOLLOW, Field, FilePath, FolderName
 from sttp_riemann.lab.training.plain import shown
 from sttp_riemann.lab.training.sections import Frames, Method, Network, require
 
+OTHER = {"gan": "classify", "classify": "gan"}
 # The paper's names of spectra, as in STTP-C or SVDP-L
 LETTERS = {"C": ("identity", "none"), "L": ("learned", "none"), "R": ("learned", "d_optimal")}
 
@@ -81,10 +82,9 @@ class Recipe:
             self._check_generator()
 
     def _check_scope(self) -> None:
-        other = "classify" if self.task == "gan" else "gan"
         for name, field in FIELDS.items():
-            if other in field.scope and _at(self, field) != field.default:
-                raise RecipeError(f"{name} is for task {other!r}, and this is {self.task!r}: leave it out")
+            if OTHER[self.task] in field.scope and _at(self, field) != field.default:
+                raise RecipeError(f"{name} is for task {OTHER[self.task]!r}, and this is {self.task!r}: leave it out")
         for method in (self.network.method, *self.study.methods) if self.task == "classify" else ():
             require(method not in ("sn", "sr"), f"method {method!r} is a discriminator's: set task to 'gan'")
         chosen = self.schedule.patience > 0 or self.checkpoints.keep_best
@@ -157,6 +157,16 @@ class Recipe:
         """
         return self.from_dict(nest(self.flat() | fields))
 
+    @classmethod
+    def recorded(cls, fields: Mapping[str, Any]) -> Recipe:
+        """Read the recipe of a run; fields of the other task, whose defaults may have been others then, are left out.
+
+        Takes what `to_dict` gives; raises as `from_dict` does.
+        """
+        flat = flatten(fields)
+        other = OTHER.get(flat.get("task", FIELDS["task"].default), "")
+        return cls.from_dict(nest({name: v for name, v in flat.items() if other not in FIELDS[name].scope}))
+
     def to_dict(self) -> dict[str, Any]:
         """Every field, as plain values.
 
@@ -168,24 +178,13 @@ class Recipe:
         return dataclasses.asdict(self)
 
     def flat(self) -> dict[str, Any]:
-        """Every field by its name on the command line.
-
-        Returns
-        -------
-        dict
-            What `changed` takes.
-        """
+        """Every field by its name on the command line, as `changed` takes them."""
         return {name: _at(self, field) for name, field in FIELDS.items()}
 
     def what_matters(self) -> dict[str, Any]:
-        """Fields that a resumed run may not change; see `option`.
-
-        Returns
-        -------
-        dict
-            By their names on the command line; other values make another run.
-        """
-        return {name: value for name, value in self.flat().items() if FIELDS[name].metadata["matters"]}
+        """Fields of its task that a resumed run may not change, by their names on the command line; see `option`."""
+        matters = {n for n, f in FIELDS.items() if f.metadata["matters"] and OTHER[self.task] not in f.scope}
+        return {name: value for name, value in self.flat().items() if name in matters}
 
     def for_run(
         self, method: Method, frames: Frames, seed: int, letter: str | None = None, rank: int | float | None = None

@@ -123,7 +123,7 @@ def load_saved(path: Path) -> Saved:
         raise CheckpointError(f"{path} does not say which network it is of; write it again ({error})") from error
     require(checkpoint.values.get("imports", []), path)
     try:
-        recipe = Recipe.from_dict(checkpoint.values["recipe"])
+        recipe = Recipe.recorded(checkpoint.values["recipe"])
         images, ranks = Images(**checkpoint.values["images"]), checkpoint.values["ranks"]
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{path} does not say which network it is of; write it again ({error})") from error

@@ -5,8 +5,10 @@ import json
 import pytest
 
 from sttp_riemann.errors import LONGEST, CheckpointError
-from sttp_riemann.lab.studies.runs import find, finish, read_result
+from sttp_riemann.lab.studies.runs import find, finish, read_result, recipe_of
+from sttp_riemann.lab.studies.variant import bearing
 from sttp_riemann.lab.training.loop import RESULT
+from sttp_riemann.lab.training.recipe import Recipe
 from sttp_riemann.lab.training.storage import checkpoints
 from tests.lab.studies.conftest import result, store, stored
 
@@ -123,3 +125,12 @@ def test_a_recipe_that_lacks_fields_has_them_at_their_defaults(tmp_path):
     (folder / "0" / RESULT).write_text(json.dumps(run))
     (found,), _ = find([folder])
     assert (found["recipe"]["method"], found["recipe"]["frames"]) == ("sttp", "riemannian")
+
+
+def test_a_run_of_a_version_with_other_defaults_of_the_other_task_is_read(tmp_path):
+    run = plain(result("dense"))
+    run["recipe"]["generator"]["penalty_weight"] = 0.75
+    (tmp_path / RESULT).write_text(json.dumps(run))
+    runs, skipped = find([tmp_path])
+    assert not skipped
+    assert bearing(recipe_of(runs[0])) == bearing(Recipe().changed(method="dense"))
