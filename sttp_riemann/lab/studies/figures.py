@@ -176,6 +176,7 @@ def rates(page: Page) -> Drawing | None:
     figure, grid = panels(len(ranks), sharey=True)
     drawing = Drawing("rates", f"{page.primary.name.capitalize()} over learning rates: {INTERVALS}.", figure)
     lines = looks({page.curve(curve): curve for curve in page.curves})
+    tried = sorted(page.table.rate.unique())
     for axes, rank in zip(grid, ranks, strict=True):
         for title in (t for t, variant in page.variants.items() if variant.rank in ("", rank)):
             look, runs = lines[page.curve(page.variants[title])], page.at_all_rates(title)
@@ -186,6 +187,8 @@ def rates(page: Page) -> Drawing | None:
             ]
             axes.plot(list(values), means, **_line(look))
         axes.set(xscale="log", xlabel="learning rate", title=f"rank {rank}" if len(ranks) > 1 else "")
+        axes.set_xticks(tried, [f"{rate:g}" for rate in tried])
+        axes.xaxis.set_minor_locator(NullLocator())
     grid[0].set_ylabel(page.primary.head)
     legend(figure, lines)
     return drawing
@@ -262,7 +265,7 @@ def over_steps(
             if any(values):
                 found[panel][title] = [record["step"] for record in of[0]], values
     found = {panel: of for panel, of in found.items() if of}
-    figure, grid = panels(len(found), size=(4.2, 3.2))
+    figure, grid = panels(len(found), columns=2 if len(found) == 4 else 3, size=(4.2, 3.2))
     drawing = Drawing(name, f"{caption}: mean of the seeds and their range.{only_largest(page)}", figure)
     for axes, (panel, drawn) in zip(grid, found.items(), strict=True):
         draw_series(drawing, axes, drawn, lines)

@@ -100,11 +100,16 @@ class Drawing:
         return text[text.index("<svg") :].replace("<svg ", f'<svg role="img" aria-label="{escape(self.name)}" ', 1)
 
 
+# Of variants after the first that would look the same
+MARKERS = "^Dv<P>"
+
+
 def looks(variants: Mapping[str, Variant]) -> dict[str, dict[str, Any]]:
     """Give the looks of each variant, by its title: the one convention of all figures.
 
-    The color tells the method, full circles on solid lines are Riemannian frames, hollow squares on dashed lines
-    Householder frames, the width tells the spectrum; of several that would look the same, later ones are lighter.
+    The color tells the method, full markers on solid lines are Riemannian frames, hollow ones on dashed lines
+    Householder frames, the width tells the spectrum; of several that would look the same, later ones are lighter and
+    have other markers.
     """
     found: dict[str, dict[str, Any]] = {}
     seen: dict[Variant, int] = {}
@@ -118,7 +123,7 @@ def looks(variants: Mapping[str, Variant]) -> dict[str, dict[str, Any]]:
             "color": color,
             "linestyle": "--" if hollow else "-",
             "linewidth": WIDTHS.get(variant.spectrum, 1.8),
-            "marker": "s" if hollow else "o",
+            "marker": MARKERS[turn % len(MARKERS)] if turn else "s" if hollow else "o",
             "markerfacecolor": PAPER if hollow else color,
             "markeredgecolor": color,
             "markersize": 5,
