@@ -19,7 +19,8 @@ from sttp_riemann.layers.recompute import RECOMPUTE, Recompute
 from sttp_riemann.model.compression import other_numbers
 from sttp_riemann.model.measures import spectral_layers
 from sttp_riemann.model.ranks import Dimensions, Ranks, budget_ranks, given_ranks
-from sttp_riemann.model.selection import select_layers, spectral_names
+from sttp_riemann.model.reach import warn_of_left
+from sttp_riemann.model.selection import select_layers, spectral_names, weight_of, without_zeros
 from sttp_riemann.trains.contraction import contract
 from sttp_riemann.trains.shape import KERNEL_MODES, METHODS, KernelModes, LayerShape, Method
 from sttp_riemann.trains.spectrum import SPECTRA, SpectrumKind, check_bound, spectrum_values
@@ -144,6 +145,8 @@ def reparameterize(
         spectral_bound = "initial" if init == "dense" and spectrum == "learned" else 1.0
     check_bound("spectral_bound", spectral_bound)
     found = select_layers(model, exclude)
+    if init == "dense" and spectrum == "learned":
+        found = without_zeros(found)
     layers = {name: twins[0] for name, twins in found.items()}
     roots = _roots(model, layers, {} if moments is None else moments, init)
     dimensions = {
@@ -163,7 +166,7 @@ def reparameterize(
         ranks = budget_ranks(dimensions, budget, other, weights)
     shapes = [dimensions[name].shape(rank) for name, rank in ranks.items()]
     cores = _start(layers, shapes, roots, init, seed)
-    bounds = _bounds(layers, cores, spectral_bound, spectrum)
+    bounds = _bounds(cores, spectral_bound)
     room = sum(shape.saving for shape in shapes) / len(shapes)
     made = []
     for name, shape, own, bound in zip(layers, shapes, cores, bounds, strict=True):
@@ -176,6 +179,7 @@ def reparameterize(
         for layer in twins:
             LAYERS[kind_of(layer)].adopt(layer, **new)
     share(model)
+    warn_of_left(model)
     return model
 
 
@@ -291,25 +295,15 @@ def _start(
     return cores
 
 
-def _bounds(
-    layers: dict[str, nn.Module], cores: Sequence[LayerCores], bound: float | str, spectrum: SpectrumKind
-) -> list[float]:
-    largest = [float(core.spectrum.abs().max()) for core in cores]
-    for name, value in zip(layers, largest, strict=True):
-        if value == 0 and spectrum == "learned":
-            raise ValueError(
-                f"layer {name!r} is all zero, so a learned spectrum has no scale there; exclude it, or use "
-                "spectrum='free' or another init"
-            )
-    return largest if bound == "initial" else [float(bound)] * len(cores)
+def _bounds(cores: Sequence[LayerCores], bound: float | str) -> list[float]:
+    return [float(core.spectrum.abs().max() if bound == "initial" else bound) for core in cores]
 
 
 def _make(
     layer: nn.Module, shape: LayerShape, cores: LayerCores, options: Options, kind: type[Frames]
 ) -> dict[str, Any]:
     """Frames and spectrum for a layer: on its device, in float32 or above, frozen if its weight was."""
-    weight = layer._parameters["weight"]
-    assert weight is not None
+    weight = weight_of(layer)
     trained = options.spectrum != "identity"
     values = nn.Parameter(cores.spectrum.clone()) if trained else None
     made = nn.Module()
@@ -322,9 +316,7 @@ def _make(
 
 
 def _matrix(layer: nn.Module) -> Tensor:
-    weight = layer._parameters["weight"]
-    assert weight is not None
-    return LAYERS[kind_of(layer)].to_matrix(weight.detach())
+    return LAYERS[kind_of(layer)].to_matrix(weight_of(layer).detach())
 
 
 def _weighed(matrix: Tensor, root: Tensor | None) -> Tensor:

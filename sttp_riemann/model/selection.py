@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
 
-from sttp_riemann.layers import LAYERS, SpectralLayer, kind_of
+from sttp_riemann.layers import LAYERS, SpectralLayer, kind_of, row_for
 from sttp_riemann.layers.base import OWN
 from sttp_riemann.layers.state import Parameterized
 from sttp_riemann.layers.writing import Weighted
@@ -44,7 +43,7 @@ def select_layers(model: nn.Module, exclude: str | Sequence[str]) -> dict[str, l
         If there is no layer to change, a name matches no layer, or a weight cannot be replaced.
     """
     done = spectral_names(model)
-    found = {name: layer for name, layer in model.named_modules() if kind_of(layer) in LAYERS}
+    found = {name: layer for name, layer in model.named_modules() if row_for(kind_of(layer)) is not None}
     names = names_in(exclude)
     kept_dense = {name for entry in names for name in matching("exclude", entry, [*found, *done])}
     chosen = {name: layer for name, layer in found.items() if name not in kept_dense}
@@ -57,10 +56,9 @@ def select_layers(model: nn.Module, exclude: str | Sequence[str]) -> dict[str, l
         kinds = ", ".join(kind.__name__ for kind in LAYERS if kind.__name__ in vars(nn))
         excluded = ", as exclude leaves all of them" if found else ""
         raise ValueError(f"the model has no layers to change{excluded}; reparameterize reaches {kinds}")
-    _warn_of_subclasses(model)
     for name, layer in chosen.items():
         _check(name, layer)
-    return _with_twins(model, chosen)
+    return _thawed(model, _with_twins(model, chosen))
 
 
 def untied_layers(model: nn.Module, exclude: str | Sequence[str]) -> list[nn.Module]:
@@ -83,15 +81,51 @@ def spectral_names(model: nn.Module) -> list[str]:
     return [name for name, layer in model.named_modules() if isinstance(layer, SpectralLayer)]
 
 
-def _warn_of_subclasses(model: nn.Module) -> None:
-    kinds = tuple(LAYERS)
-    known = {name for name, layer in model.named_modules() if kind_of(layer) in LAYERS} | {*spectral_names(model)}
-    left = [name for name, layer in model.named_modules() if isinstance(layer, kinds) and name not in known]
-    if left:
-        warnings.warn(
-            f"layers of own classes are left as they are, as their forward is not known: {', '.join(left)}",
-            stacklevel=4,
+def _thawed(model: nn.Module, found: dict[str, list[nn.Module]]) -> dict[str, list[nn.Module]]:
+    """Without frozen weights, which are to stay as they are; a model that is frozen as a whole does not say which."""
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        return found
+    thawed = {name: twins for name, twins in found.items() if weight_of(twins[0]).requires_grad}
+    if not thawed:
+        raise ValueError(
+            f"the weight of layer {next(iter(found))!r} is frozen, as those of all layers to change are; call "
+            "requires_grad_(True) on them first, and freeze them again afterwards"
         )
+    return thawed
+
+
+def without_zeros(found: dict[str, list[nn.Module]]) -> dict[str, list[nn.Module]]:
+    """Layers with a weight that is not all zero: s = bound * S / max|S| cannot be zero.
+
+    Parameters
+    ----------
+    found : dict
+        Result of `select_layers`.
+
+    Returns
+    -------
+    dict
+        Some of it.
+
+    Raises
+    ------
+    ValueError
+        All weights are zero.
+    """
+    kept = {name: twins for name, twins in found.items() if weight_of(twins[0]).any()}
+    if not kept:
+        raise ValueError(
+            f"layer {next(iter(found))!r} is all zero, so a learned spectrum has no scale there; use spectrum='free' "
+            "or another init"
+        )
+    return kept
+
+
+def weight_of(layer: nn.Module) -> nn.Parameter:
+    """The weight of an ordinary layer."""
+    weight = layer._parameters["weight"]
+    assert weight is not None
+    return weight
 
 
 def _check(name: str, layer: Any) -> None:

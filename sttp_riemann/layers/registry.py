@@ -1,0 +1,53 @@
+"""Which layers have a spectral form."""
+
+from __future__ import annotations
+
+import importlib
+
+from torch import nn
+from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
+
+from sttp_riemann.layers.base import SpectralLayer
+from sttp_riemann.layers.convolution import SpectralConv1d, SpectralConv2d, SpectralConv3d
+from sttp_riemann.layers.embedding import SpectralEmbedding
+from sttp_riemann.layers.linear import SpectralLinear
+from sttp_riemann.layers.transposed import SpectralConvTranspose1d, SpectralConvTranspose2d, SpectralConvTranspose3d
+
+LAYERS: dict[type[nn.Module], type[SpectralLayer]] = {
+    nn.Linear: SpectralLinear,
+    NonDynamicallyQuantizableLinear: SpectralLinear,
+    nn.Embedding: SpectralEmbedding,
+    nn.Conv1d: SpectralConv1d,
+    nn.Conv2d: SpectralConv2d,
+    nn.Conv3d: SpectralConv3d,
+    nn.ConvTranspose1d: SpectralConvTranspose1d,
+    nn.ConvTranspose2d: SpectralConvTranspose2d,
+    nn.ConvTranspose3d: SpectralConvTranspose3d,
+}
+"""Layer classes that `reparameterize` handles, and what they become."""
+
+NAMED = {
+    "transformers.pytorch_utils.Conv1D": "sttp_riemann.layers.transposed_linear.SpectralTransposedLinear",
+}
+"""Classes of packages that this one does not import, and what they become: both by name."""
+
+
+def row_for(kind: type[nn.Module]) -> type[SpectralLayer] | None:
+    """What layers of a class become.
+
+    Parameters
+    ----------
+    kind : type
+        Class of an ordinary layer.
+
+    Returns
+    -------
+    type or None
+        Its row in `LAYERS`, which a class of `NAMED` gets here; None if it has none.
+    """
+    row = NAMED.get(f"{kind.__module__}.{kind.__qualname__}")
+    if row is not None and kind not in LAYERS:
+        module, _, name = row.rpartition(".")
+        # The package of `kind` is imported already: it has an instance
+        LAYERS[kind] = getattr(importlib.import_module(module), name)
+    return LAYERS.get(kind)
