@@ -8,15 +8,19 @@ from torch import nn
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 from sttp_riemann.layers.base import SpectralLayer
+from sttp_riemann.layers.bilinear import SpectralBilinear
 from sttp_riemann.layers.convolution import SpectralConv1d, SpectralConv2d, SpectralConv3d
 from sttp_riemann.layers.embedding import SpectralEmbedding
+from sttp_riemann.layers.embedding_bag import SpectralEmbeddingBag
 from sttp_riemann.layers.linear import SpectralLinear
 from sttp_riemann.layers.transposed import SpectralConvTranspose1d, SpectralConvTranspose2d, SpectralConvTranspose3d
 
 LAYERS: dict[type[nn.Module], type[SpectralLayer]] = {
     nn.Linear: SpectralLinear,
     NonDynamicallyQuantizableLinear: SpectralLinear,
+    nn.Bilinear: SpectralBilinear,
     nn.Embedding: SpectralEmbedding,
+    nn.EmbeddingBag: SpectralEmbeddingBag,
     nn.Conv1d: SpectralConv1d,
     nn.Conv2d: SpectralConv2d,
     nn.Conv3d: SpectralConv3d,

@@ -47,7 +47,7 @@ def reparameterize(
     recompute: Recompute = "auto",
     pivots: bool = True,
 ) -> nn.Module:
-    """Write the weight of every Linear, convolution and Embedding as W = U diag(s) V^T, in place.
+    """Write the weights of linear layers, convolutions and embeddings as W = U diag(s) V^T, in place.
 
     Parameters
     ----------

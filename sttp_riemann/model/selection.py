@@ -146,7 +146,7 @@ def _check(name: str, layer: Any) -> None:
         raise ValueError(f"the weight of layer {name!r} ({kind}) is {weight.dtype}, not floating point; exclude it")
     if not weight.numel():
         raise ValueError(f"the weight of layer {name!r} ({kind}) is empty, {tuple(weight.shape)}; exclude it")
-    if isinstance(layer, nn.Embedding):
+    if isinstance(layer, nn.Embedding | nn.EmbeddingBag):
         for option in ("max_norm", "sparse", "scale_grad_by_freq"):
             if getattr(layer, option):
                 raise ValueError(f"layer {name!r}: an embedding with {option} cannot be reparameterized; exclude it")
