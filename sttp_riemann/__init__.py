@@ -8,6 +8,7 @@ interruption.end_while_importing()
 from sttp_riemann import compat  # noqa: F401 - before anything else imports geoopt
 from sttp_riemann.batch.cached import cached
 from sttp_riemann.frames import PolarStiefel
+from sttp_riemann.layers import register_layer
 from sttp_riemann.model.averages import averaged
 from sttp_riemann.model.compression import compression
 from sttp_riemann.model.gauge import canonicalize, convert_frames, gauge_fix, register_gauge_fix
@@ -33,6 +34,7 @@ __all__ = [
     "orthogonality_error",
     "project",
     "register_gauge_fix",
+    "register_layer",
     "reparameterize",
     "set_weight",
     "singular_values",

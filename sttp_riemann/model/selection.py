@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -146,6 +147,13 @@ def _check(name: str, layer: Any) -> None:
         raise ValueError(f"the weight of layer {name!r} ({kind}) is {weight.dtype}, not floating point; exclude it")
     if not weight.numel():
         raise ValueError(f"the weight of layer {name!r} ({kind}) is empty, {tuple(weight.shape)}; exclude it")
+    row = LAYERS[kind_of(layer)]
+    rows, columns = row.matrix_shape(layer)
+    if tuple(row.to_matrix(weight.detach()).shape) != (rows, math.prod(columns)):
+        raise ValueError(
+            f"the weight of layer {name!r} ({kind}) is {tuple(weight.shape)}, not as its base class stores it; exclude "
+            "the layer"
+        )
     if isinstance(layer, nn.Embedding | nn.EmbeddingBag):
         for option in ("max_norm", "sparse", "scale_grad_by_freq"):
             if getattr(layer, option):
