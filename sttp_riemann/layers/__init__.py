@@ -2,6 +2,17 @@
 
 from sttp_riemann.layers.base import SpectralLayer, kind_of
 from sttp_riemann.layers.registered import register_layer
-from sttp_riemann.layers.registry import LAYERS, row_for
+from sttp_riemann.layers.registry import LAYERS, SPLITS, row_for, split_for
+from sttp_riemann.layers.split import Split, parts_of
 
-__all__ = ["LAYERS", "SpectralLayer", "kind_of", "register_layer", "row_for"]
+__all__ = [
+    "LAYERS",
+    "SPLITS",
+    "SpectralLayer",
+    "Split",
+    "kind_of",
+    "parts_of",
+    "register_layer",
+    "row_for",
+    "split_for",
+]

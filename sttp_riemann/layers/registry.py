@@ -7,12 +7,14 @@ import importlib
 from torch import nn
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
+from sttp_riemann.layers.attention import SplitAttention
 from sttp_riemann.layers.base import SpectralLayer
 from sttp_riemann.layers.bilinear import SpectralBilinear
 from sttp_riemann.layers.convolution import SpectralConv1d, SpectralConv2d, SpectralConv3d
 from sttp_riemann.layers.embedding import SpectralEmbedding
 from sttp_riemann.layers.embedding_bag import SpectralEmbeddingBag
 from sttp_riemann.layers.linear import SpectralLinear
+from sttp_riemann.layers.split import Split
 from sttp_riemann.layers.transposed import SpectralConvTranspose1d, SpectralConvTranspose2d, SpectralConvTranspose3d
 
 LAYERS: dict[type[nn.Module], type[SpectralLayer]] = {
@@ -29,6 +31,9 @@ LAYERS: dict[type[nn.Module], type[SpectralLayer]] = {
     nn.ConvTranspose3d: SpectralConvTranspose3d,
 }
 """Layer classes that `reparameterize` handles, and what they become."""
+
+SPLITS: dict[type[nn.Module], type[Split]] = {nn.MultiheadAttention: SplitAttention}
+"""Classes of modules with several matrices in one parameter, and what they become."""
 
 NAMED = {
     "transformers.pytorch_utils.Conv1D": "sttp_riemann.layers.transposed_linear.SpectralTransposedLinear",
@@ -55,3 +60,24 @@ def row_for(kind: type[nn.Module]) -> type[SpectralLayer] | None:
         # The package of `kind` is imported already: it has an instance
         LAYERS[kind] = getattr(importlib.import_module(module), name)
     return LAYERS.get(kind)
+
+
+def split_for(module: nn.Module) -> type[Split] | None:
+    """What a module with several matrices in one parameter becomes.
+
+    Parameters
+    ----------
+    module : nn.Module
+        Any.
+
+    Returns
+    -------
+    type or None
+        None if it has no row in `SPLITS`, or lacks a parameter or a free name that its row needs.
+    """
+    kind = SPLITS.get(type(module))
+    if kind is None:
+        return None
+    pieces = kind.pieces_of(module)
+    free = not any(hasattr(module, name.split(".")[0]) for layers in pieces.values() for name in layers)
+    return kind if free and all(module._parameters.get(name) is not None for name in pieces) else None

@@ -13,7 +13,7 @@ from torch.nn.utils import parametrize
 from sttp_riemann.batch.owner import Owner
 from sttp_riemann.errors import one_line
 from sttp_riemann.frames import Frames
-from sttp_riemann.layers import LAYERS, SpectralLayer, kind_of, row_for
+from sttp_riemann.layers import LAYERS, SpectralLayer, kind_of, row_for, split_for
 
 REASONS = {
     "excluded": "excluded, or added since",
@@ -171,7 +171,9 @@ def _reason(module: nn.Module, own: str, tensor: Tensor, whole: bool) -> str:
         return "parametrized"
     if own == "weight" and is_subclass(module):
         return "subclass"
-    if own != "weight" or row_for(kind_of(module)) is None:
+    split = split_for(module)
+    pieces = ("weight",) if split is None else split.pieces_of(module)
+    if own not in pieces or (split is None and row_for(kind_of(module)) is None):
         return "unknown"
     if not tensor.requires_grad and not whole:
         return "frozen"

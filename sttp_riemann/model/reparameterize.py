@@ -13,14 +13,14 @@ from sttp_riemann.batch.cached import share, unshare
 from sttp_riemann.checks import check_choice, check_flag, check_kind, check_mapping, check_tensor, check_whole, shown
 from sttp_riemann.frames import FRAMES, Frames, frames_kind
 from sttp_riemann.frames.frame import wide_dtype
-from sttp_riemann.layers import LAYERS, kind_of
+from sttp_riemann.layers import LAYERS, Split, kind_of
 from sttp_riemann.layers.options import Options
 from sttp_riemann.layers.recompute import RECOMPUTE, Recompute
 from sttp_riemann.model.compression import other_numbers
 from sttp_riemann.model.measures import spectral_layers
 from sttp_riemann.model.ranks import Dimensions, Ranks, budget_ranks, given_ranks
 from sttp_riemann.model.reach import warn_of_left
-from sttp_riemann.model.selection import select_layers, spectral_names, weight_of, without_zeros
+from sttp_riemann.model.selection import parts_in, select_layers, spectral_names, weight_of, without_zeros
 from sttp_riemann.trains.contraction import contract
 from sttp_riemann.trains.shape import KERNEL_MODES, METHODS, KernelModes, LayerShape, Method
 from sttp_riemann.trains.spectrum import SPECTRA, SpectrumKind, check_bound, spectrum_values
@@ -144,7 +144,8 @@ def reparameterize(
     if spectral_bound is None:
         spectral_bound = "initial" if init == "dense" and spectrum == "learned" else 1.0
     check_bound("spectral_bound", spectral_bound)
-    found = select_layers(model, exclude)
+    parts = parts_in(model)
+    found = select_layers(model, exclude, parts)
     if init == "dense" and spectrum == "learned":
         found = without_zeros(found)
     layers = {name: twins[0] for name, twins in found.items()}
@@ -169,12 +170,16 @@ def reparameterize(
     bounds = _bounds(cores, spectral_bound)
     room = sum(shape.saving for shape in shapes) / len(shapes)
     made = []
-    for name, shape, own, bound in zip(layers, shapes, cores, bounds, strict=True):
+    for name, shape, core, bound in zip(layers, shapes, cores, bounds, strict=True):
         options = Options(method, spectrum, bound, spectral_bound == "initial", kernel_modes, init, pivots)
-        new = _make(layers[name], shape, own, options, frames_kind(frames, pivots))
-        error = _relative_error(shape, own, options, layers[name], roots.get(name)) if init == "dense" else None
+        new = _make(layers[name], shape, core, options, frames_kind(frames, pivots))
+        error = _relative_error(shape, core, options, layers[name], roots.get(name)) if init == "dense" else None
         made.append({**new, "options": options, "recompute": recompute, "room": room, "dense_error": error})
     # Nothing can fail from here on
+    chosen = {id(layer) for twins in found.values() for layer in twins}
+    for own in parts.values():
+        if own.meets(chosen):
+            own.split()
     for twins, new in zip(found.values(), made, strict=True):
         for layer in twins:
             LAYERS[kind_of(layer)].adopt(layer, **new)
@@ -235,6 +240,8 @@ def decompress(model: nn.Module, factored: bool = False) -> nn.Module:
     unshare(dense)
     for layer in layers.values():
         layer.release(weights[id(layer.left)])
+    for module in [module for module in dense.modules() if isinstance(module, Split)]:
+        module.release()
     for name, pair in thin.items():
         _take_hooks(pair, layers[name])
         if not name:
@@ -265,7 +272,7 @@ def _roots(
     known = dict(model.named_modules())
     roots = {}
     for name, moment in moments.items():
-        if name not in known:
+        if name not in known and name not in layers:
             raise ValueError(f"moments names {shown(name)}, and the model has no such layer")
         check_tensor(f"the moment of layer {name!r}", moment)
         if name not in layers:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 
-from sttp_riemann.layers import LAYERS, SpectralLayer, kind_of, row_for
+from sttp_riemann.layers import LAYERS, SpectralLayer, Split, kind_of, parts_of, row_for, split_for
 from sttp_riemann.layers.base import OWN
 from sttp_riemann.layers.state import Parameterized
 from sttp_riemann.layers.writing import Weighted
+from sttp_riemann.model.reach import is_subclass
 from sttp_riemann.model.weights import matching, names_in
 
 NAMES = tuple(
@@ -23,7 +26,54 @@ NAMES = tuple(
 HELD = ("_parameters", "_buffers", "_modules")
 
 
-def select_layers(model: nn.Module, exclude: str | Sequence[str]) -> dict[str, list[nn.Module]]:
+@dataclass(frozen=True)
+class Parts:
+    """A module with several matrices in one parameter, and a layer for each, which is not part of the model yet.
+
+    Attributes
+    ----------
+    module : nn.Module
+        The module.
+    kind : type
+        What it becomes.
+    layers : dict
+        Name inside the module to layer.
+    """
+
+    module: nn.Module
+    kind: type[Split]
+    layers: dict[str, nn.Module]
+
+    def meets(self, chosen: Collection[int]) -> bool:
+        """Whether any of the layers is chosen, by its id."""
+        return any(id(layer) in chosen for layer in self.layers.values())
+
+    def split(self) -> None:
+        """Split the module, in place."""
+        self.kind.adopt(self.module, self.layers)
+
+
+def parts_in(model: nn.Module) -> dict[str, Parts]:
+    """Modules with several matrices in one parameter, by name.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Not changed.
+
+    Returns
+    -------
+    dict[str, Parts]
+    """
+    found = {name: (module, split_for(module)) for name, module in model.named_modules()}
+    return {
+        name: Parts(module, kind, parts_of(kind, module)) for name, (module, kind) in found.items() if kind is not None
+    }
+
+
+def select_layers(
+    model: nn.Module, exclude: str | Sequence[str], parts: Mapping[str, Parts] | None = None
+) -> dict[str, list[nn.Module]]:
     """Layers to reparameterize, grouped by shared weight.
 
     Parameters
@@ -32,6 +82,8 @@ def select_layers(model: nn.Module, exclude: str | Sequence[str]) -> dict[str, l
         The model. Layers that are already reparameterized are skipped.
     exclude : str or sequence of str
         Names of layers or of modules that contain some, or patterns with ``*`` and ``?``.
+    parts : mapping, optional
+        Result of `parts_in`, whose layers are selected, too.
 
     Returns
     -------
@@ -44,7 +96,12 @@ def select_layers(model: nn.Module, exclude: str | Sequence[str]) -> dict[str, l
         If there is no layer to change, a name matches no layer, or a weight cannot be replaced.
     """
     done = spectral_names(model)
-    found = {name: layer for name, layer in model.named_modules() if row_for(kind_of(layer)) is not None}
+    found: dict[str, nn.Module] = {}
+    for name, layer in model.named_modules():
+        if row_for(kind_of(layer)) is not None:
+            found[name] = layer
+        for own, part in parts[name].layers.items() if parts and name in parts else ():
+            found[f"{name}.{own}" if name else own] = part
     names = names_in(exclude)
     kept_dense = {name for entry in names for name in matching("exclude", entry, [*found, *done])}
     chosen = {name: layer for name, layer in found.items() if name not in kept_dense}
@@ -59,6 +116,7 @@ def select_layers(model: nn.Module, exclude: str | Sequence[str]) -> dict[str, l
         raise ValueError(f"the model has no layers to change{excluded}; reparameterize reaches {kinds}")
     for name, layer in chosen.items():
         _check(name, layer)
+    _check_shared(model, chosen, parts or {})
     return _thawed(model, _with_twins(model, chosen))
 
 
@@ -160,6 +218,18 @@ def _check(name: str, layer: Any) -> None:
                 raise ValueError(f"layer {name!r}: an embedding with {option} cannot be reparameterized; exclude it")
 
 
+def _check_shared(model: nn.Module, chosen: dict[str, nn.Module], parts: Mapping[str, Parts]) -> None:
+    held = Counter(id(p) for module in model.modules() for p in module._parameters.values() if p is not None)
+    split = {id(layer) for layer in chosen.values()}
+    for name, own in parts.items():
+        for parameter in own.kind.pieces_of(own.module) if own.meets(split) else ():
+            if held[id(own.module._parameters[parameter])] > 1:
+                raise ValueError(
+                    f"{parameter} of {name!r} is shared with another module, so it cannot be split; exclude "
+                    f"{f'{name}.*'.lstrip('.')!r}, or untie it first"
+                )
+
+
 def _with_twins(model: nn.Module, chosen: dict[str, nn.Module]) -> dict[str, list[nn.Module]]:
     """Each weight once, with all layers that hold it."""
     names = {id(layer): name for name, layer in chosen.items()}
@@ -174,11 +244,20 @@ def _with_twins(model: nn.Module, chosen: dict[str, nn.Module]) -> dict[str, lis
             if own is None:
                 continue
             if id(module) not in names or held != "weight" or _view(module) != _view(chosen[own]):
-                raise ValueError(
-                    f"layers {own!r} and {name!r} share one weight, but not as one matrix that both could "
-                    "parameterize; exclude both, or untie them first"
-                )
+                raise ValueError(f"layers {own!r} and {name!r} share one weight, {_why_apart(module, held, names)}")
     return found
+
+
+def _why_apart(module: nn.Module, held: str, chosen: Mapping[int, str]) -> str:
+    """Why a module cannot share the cores of a weight that it shares, and what to do."""
+    kind = type(module).__name__
+    if is_subclass(module):
+        return (
+            f"and the second is a {kind}, which is not known: sr.register_layer({kind}) lets both have the same cores"
+        )
+    if held == "weight" and id(module) not in chosen and row_for(kind_of(module)) is not None:
+        return "and the second is excluded: exclude both, or none"
+    return "but not as one matrix that both could parameterize; exclude both, or untie them first"
 
 
 def _view(layer: nn.Module) -> tuple[object, ...]:
