@@ -78,20 +78,20 @@ def transposed_linear() -> nn.Module:
 
 
 EXAMPLES = {
-    "Linear": (lambda: nn.Linear(12, 18), lambda: torch.randn(5, 12)),
-    "output of attention": (lambda: nn.MultiheadAttention(12, 2).out_proj, lambda: torch.randn(5, 12)),
-    "Conv1D of transformers": (transposed_linear, lambda: torch.randn(2, 5, 12)),
+    "Linear": (lambda: nn.Linear(12, 18), lambda: (torch.randn(5, 12),)),
+    "output of attention": (lambda: nn.MultiheadAttention(12, 2).out_proj, lambda: (torch.randn(5, 12),)),
+    "Conv1D of transformers": (transposed_linear, lambda: (torch.randn(2, 5, 12),)),
     "Bilinear": (lambda: nn.Bilinear(4, 6, 10), lambda: (torch.randn(5, 4), torch.randn(5, 6))),
-    "Embedding": (lambda: nn.Embedding(14, 9), lambda: torch.arange(14)),
+    "Embedding": (lambda: nn.Embedding(14, 9), lambda: (torch.arange(14),)),
     "EmbeddingBag": (lambda: nn.EmbeddingBag(14, 9), lambda: (torch.arange(14), torch.tensor([0, 3, 7]))),
-    "Conv1d": (lambda: nn.Conv1d(6, 8, 3, padding=1), lambda: torch.randn(2, 6, 9)),
-    "Conv2d": (lambda: nn.Conv2d(6, 8, 3, stride=2), lambda: torch.randn(2, 6, 9, 9)),
-    "Conv3d": (lambda: nn.Conv3d(4, 6, 2), lambda: torch.randn(2, 4, 5, 5, 5)),
-    "ConvTranspose1d": (lambda: nn.ConvTranspose1d(6, 8, 4, stride=2), lambda: torch.randn(2, 6, 5)),
-    "ConvTranspose2d": (lambda: nn.ConvTranspose2d(6, 8, 3), lambda: torch.randn(2, 6, 5, 5)),
-    "ConvTranspose3d": (lambda: nn.ConvTranspose3d(4, 6, 2), lambda: torch.randn(2, 4, 3, 3, 3)),
+    "Conv1d": (lambda: nn.Conv1d(6, 8, 3, padding=1), lambda: (torch.randn(2, 6, 9),)),
+    "Conv2d": (lambda: nn.Conv2d(6, 8, 3, stride=2), lambda: (torch.randn(2, 6, 9, 9),)),
+    "Conv3d": (lambda: nn.Conv3d(4, 6, 2), lambda: (torch.randn(2, 4, 5, 5, 5),)),
+    "ConvTranspose1d": (lambda: nn.ConvTranspose1d(6, 8, 4, stride=2), lambda: (torch.randn(2, 6, 5),)),
+    "ConvTranspose2d": (lambda: nn.ConvTranspose2d(6, 8, 3), lambda: (torch.randn(2, 6, 5, 5),)),
+    "ConvTranspose3d": (lambda: nn.ConvTranspose3d(4, 6, 2), lambda: (torch.randn(2, 4, 3, 3, 3),)),
 }
-"""What makes a layer of each kind in `LAYERS`, and an input or several for it: a new row there needs one here."""
+"""What makes a layer of each kind in `LAYERS`, and the inputs for a call of it: a new row there needs one here."""
 
 
 def small_network() -> nn.Sequential:

@@ -13,6 +13,7 @@ from sttp_riemann.layers.bilinear import SpectralBilinear
 from sttp_riemann.layers.convolution import SpectralConv1d, SpectralConv2d, SpectralConv3d
 from sttp_riemann.layers.embedding import SpectralEmbedding
 from sttp_riemann.layers.embedding_bag import SpectralEmbeddingBag
+from sttp_riemann.layers.experts import experts_for
 from sttp_riemann.layers.linear import SpectralLinear
 from sttp_riemann.layers.split import Split
 from sttp_riemann.layers.transposed import SpectralConvTranspose1d, SpectralConvTranspose2d, SpectralConvTranspose3d
@@ -73,9 +74,9 @@ def split_for(module: nn.Module) -> type[Split] | None:
     Returns
     -------
     type or None
-        None if it has no row in `SPLITS`, or lacks a parameter or a free name that its row needs.
+        None if it has no row in `SPLITS` and holds no experts, or lacks a parameter or a free name that it needs.
     """
-    kind = SPLITS.get(type(module))
+    kind = SPLITS.get(type(module)) or experts_for(module)
     if kind is None:
         return None
     pieces = kind.pieces_of(module)

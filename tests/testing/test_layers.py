@@ -23,8 +23,7 @@ def test_every_row_has_an_example() -> None:
 @pytest.mark.parametrize("kind", EXAMPLES)
 def test_every_row_passes(kind: str) -> None:
     make, example = EXAMPLES[kind]
-    inputs = example()
-    sr.testing.check_layer(make, *(inputs if isinstance(inputs, tuple) else [inputs]))
+    sr.testing.check_layer(make, *example())
 
 
 @pytest.mark.parametrize("kind", [k for k in LAYER_KINDS if "grouped" in k or "reflect" in k or "unbatched" in k])

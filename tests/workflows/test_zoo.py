@@ -68,6 +68,19 @@ def mixtral() -> Any:
     return MixtralForCausalLM(MixtralConfig(**SIZES, num_key_value_heads=2, num_local_experts=4))
 
 
+def qwen3() -> Any:
+    from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM
+
+    experts = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 8, "head_dim": 8}
+    return Qwen3MoeForCausalLM(Qwen3MoeConfig(**SIZES, **experts, num_key_value_heads=2))
+
+
+def gpt_oss() -> Any:
+    from transformers import GptOssConfig, GptOssForCausalLM
+
+    return GptOssForCausalLM(GptOssConfig(**SIZES, head_dim=8, num_key_value_heads=2, num_local_experts=4))
+
+
 def vit() -> Any:
     from torchvision.models import VisionTransformer
 
@@ -106,7 +119,9 @@ ZOO: dict[str, tuple[Callable[[], Any], Callable[[Any], Tensor], float]] = {
     "T5": (t5, pairs, 90),
     "BART": (bart, pairs, 90),
     "Whisper": (whisper, sounds, 90),
-    "Mixtral": (mixtral, words, 20),
+    "Mixtral": (mixtral, words, 95),
+    "Qwen3 with experts": (qwen3, words, 95),
+    "GPT-OSS": (gpt_oss, words, 85),
     "vision transformer of torchvision": (vit, image, 85),
     "vision transformer of timm": (timm_vit, image, 85),
 }
