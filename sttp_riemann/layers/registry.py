@@ -15,6 +15,7 @@ from sttp_riemann.layers.embedding import SpectralEmbedding
 from sttp_riemann.layers.embedding_bag import SpectralEmbeddingBag
 from sttp_riemann.layers.experts import experts_for
 from sttp_riemann.layers.linear import SpectralLinear
+from sttp_riemann.layers.recurrent import RECURRENT
 from sttp_riemann.layers.split import Split
 from sttp_riemann.layers.transposed import SpectralConvTranspose1d, SpectralConvTranspose2d, SpectralConvTranspose3d
 
@@ -33,7 +34,8 @@ LAYERS: dict[type[nn.Module], type[SpectralLayer]] = {
 }
 """Layer classes that `reparameterize` handles, and what they become."""
 
-SPLITS: dict[type[nn.Module], type[Split]] = {nn.MultiheadAttention: SplitAttention}
+ROWS: tuple[type[Split], ...] = (SplitAttention, *RECURRENT)
+SPLITS: dict[type[nn.Module], type[Split]] = {kind.ordinary: kind for kind in ROWS}
 """Classes of modules with several matrices in one parameter, and what they become."""
 
 NAMED = {

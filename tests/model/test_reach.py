@@ -18,6 +18,15 @@ class Own(nn.Linear):
         return nn.functional.linear(input, self.weight / 2, self.bias)
 
 
+class Matrices(nn.Module):
+    """Two matrices in a class of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(8, 9))
+        self.weight_hh = nn.Parameter(torch.randn(9, 9))
+
+
 class Raw(nn.Module):
     """A parameter of its own beside a layer."""
 
@@ -41,7 +50,7 @@ def everything_left() -> nn.ModuleDict:
             "zero": nn.Linear(8, 6, bias=False),
             "parametrized": nn.utils.parametrizations.orthogonal(nn.Linear(8, 7, bias=False)),
             "subclass": Own(8, 3, bias=False),
-            "unknown": nn.RNNCell(8, 9, bias=False),
+            "unknown": Matrices(),
             "vectors": nn.BatchNorm1d(8),
         }
     )
@@ -75,7 +84,7 @@ def test_the_table_says_the_share_of_each_reason_with_names() -> None:
     shares = [float(line.split()[0]) for line in lines[start + 1 :]]
     assert shares == sorted(shares, reverse=True)
     assert sum(shares) + float(lines[start].split()[1]) == pytest.approx(100, abs=0.05)
-    for name, kind in (("frozen", "Linear"), ("unknown.weight_ih", "RNNCell"), ("subclass", "Own")):
+    for name, kind in (("frozen", "Linear"), ("unknown", "Matrices"), ("subclass", "Own")):
         assert sum(f"{name} ({kind})" in line for line in lines) == 1
 
 
@@ -83,7 +92,7 @@ def test_what_the_user_did_not_choose_is_told_in_one_line_each() -> None:
     with pytest.warns(UserWarning, match="are left as they are") as told:
         sr.reparameterize(everything_left(), 2, init="dense", exclude="excluded")
     found = [str(w.message) for w in told]
-    for text in ("all zero", "parametrized by", "makes a class known: subclass (Own)", "unknown.weight_hh (RNNCell)"):
+    for text in ("all zero", "parametrized by", "makes a class known: subclass (Own)", "unknown.weight_hh (Matrices)"):
         assert sum(text in line for line in found) == 1
     assert len(found) == 4
     assert all(len(line) <= LONGEST and line.isprintable() for line in found)
