@@ -59,8 +59,10 @@ def register_layer(kind: Kind) -> Kind:
 
     Raises
     ------
+    TypeError
+        It is no class of ordinary layers.
     ValueError
-        It is no class of layers, or its base is none that `reparameterize` reaches.
+        It derives from none that `reparameterize` reaches.
 
     Notes
     -----
@@ -82,7 +84,7 @@ def register_layer(kind: Kind) -> Kind:
     'Halved'
     """
     if not (isinstance(kind, type) and issubclass(kind, nn.Module)) or issubclass(kind, SpectralLayer):
-        raise ValueError(f"kind must be a class of ordinary layers, got {shown(kind)}")
+        raise TypeError(f"kind must be a class of ordinary layers, got {shown(kind)}")
     if row_for(kind) is None:
         LAYERS[kind] = _row(kind)
     return kind
@@ -93,7 +95,7 @@ def _row(kind: type[nn.Module]) -> type[SpectralLayer]:
     known = {base: row for base in lineage if (row := row_for(base)) and not issubclass(row, Registered)}
     if not known:
         raise ValueError(
-            f"{shown(kind)} derives from no layer that reparameterize reaches; write its row of "
+            f"kind must derive from a layer that reparameterize reaches, got {shown(kind)}; for others, write a row of "
             "sttp_riemann.layers.LAYERS, as the guide's page 'Add your own' says"
         )
     base, row = next(iter(known.items()))

@@ -18,14 +18,14 @@ from sttp_riemann.layers import LAYERS, SpectralLayer, kind_of, row_for, split_f
 REASONS = {
     "excluded": "excluded, or added since",
     "frozen": "frozen",
-    "zero": "all zero, so dense weights give them no singular vectors",
+    "zero": "all zero: excluded, or without singular vectors that init='dense' could keep",
     "parametrized": "parametrized by something else",
     "subclass": "layers of own classes; sr.register_layer makes a class known",
     "unknown": "of no kind that is known",
     "vectors": "biases, other vectors and buffers",
 }
 """Why numbers are left as they are, in words."""
-WARNED = {"zero": 0.0, "parametrized": 0.0, "subclass": 0.0, "unknown": 0.05}
+WARNED = {"parametrized": 0.0, "subclass": 0.0, "unknown": 0.05}
 """Reasons that the user did not give, and the share of the numbers from which they are told unasked."""
 SHOWN = 3
 """Number of names that a line gives as examples."""

