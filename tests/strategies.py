@@ -94,6 +94,30 @@ EXAMPLES = {
 """What makes a layer of each kind in `LAYERS`, and the inputs for a call of it: a new row there needs one here."""
 
 
+def _rows(width: int, count: int = 3) -> Tensor:
+    return torch.randn(count, 4, width)
+
+
+def _same(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    return x, x, x
+
+
+SPLIT_EXAMPLES = {
+    "MultiheadAttention": (lambda: nn.MultiheadAttention(12, 2, batch_first=True), lambda: _same(_rows(12))),
+    "MultiheadAttention of widths": (
+        lambda: nn.MultiheadAttention(12, 2, kdim=8, vdim=6),
+        lambda: (_rows(12), _rows(8), _rows(6)),
+    ),
+    "RNN": (lambda: nn.RNN(6, 8), lambda: (_rows(6),)),
+    "LSTM": (lambda: nn.LSTM(6, 8, 2, bidirectional=True), lambda: (_rows(6),)),
+    "GRU": (lambda: nn.GRU(6, 8, bias=False), lambda: (_rows(6),)),
+    "RNNCell": (lambda: nn.RNNCell(6, 8), lambda: (torch.randn(5, 6),)),
+    "LSTMCell": (lambda: nn.LSTMCell(6, 8), lambda: (torch.randn(5, 6),)),
+    "GRUCell": (lambda: nn.GRUCell(6, 8), lambda: (torch.randn(5, 6),)),
+}
+"""What makes a module of each kind in `SPLITS`, and the inputs for a call of it: a new row there needs one here."""
+
+
 def small_network() -> nn.Sequential:
     """Layers of several kinds, some of equal shape, for what concerns a whole model."""
     return nn.Sequential(

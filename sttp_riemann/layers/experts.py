@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 from typing_extensions import override
 
 from sttp_riemann.layers.split import Pieces, Split
@@ -20,18 +20,16 @@ class SplitExperts(Split):
     Matrices are those that the parameter holds, as it holds them. Layers of one shape are built together.
     """
 
-    held: ClassVar[tuple[str, ...]]
-
     @classmethod
     @override
     def pieces_of(cls, module: nn.Module) -> Pieces:
-        found = {name: module._parameters[name] for name in cls.held}
-        return {name: tuple(f"{HELD[name]}.{i}" for i in range(len(p))) for name, p in found.items() if p is not None}
+        held = {name: p for name in HELD if (p := module._parameters.get(name)) is not None and p.dim() == 3}
+        return {name: tuple(f"{HELD[name]}.{i}" for i in range(len(p))) for name, p in held.items()}
 
     @override
     def __reduce_ex__(self, protocol: Any) -> Any:
         state = super().__reduce_ex__(protocol)[2]  # type: ignore[index]
-        return _empty, (self.ordinary, self.held), state
+        return _empty, (self.ordinary,), state
 
 
 def experts_for(module: nn.Module) -> type[SplitExperts] | None:
@@ -50,31 +48,20 @@ def experts_for(module: nn.Module) -> type[SplitExperts] | None:
     kind = type(module)
     if not kind.__module__.startswith(PACKAGE) or not kind.__name__.endswith("Experts") or isinstance(module, Split):
         return None
-    held = tuple(name for name in HELD if (p := module._parameters.get(name)) is not None and p.dim() == 3)
-    return _made(kind, held) if held else None
+    return _made(kind) if SplitExperts.pieces_of(module) else None
 
 
-_MADE: dict[tuple[type[nn.Module], tuple[str, ...]], type[SplitExperts]] = {}
+_MADE: dict[type[nn.Module], type[SplitExperts]] = {}
 
 
-def _made(kind: type[nn.Module], held: tuple[str, ...]) -> type[SplitExperts]:
-    if (kind, held) not in _MADE:
-        members: dict[str, Any] = {name: _joined(name) for name in held}
+def _made(kind: type[nn.Module]) -> type[SplitExperts]:
+    if kind not in _MADE:
         facts = {"__module__": kind.__module__, "__doc__": f"{kind.__name__} with a layer for each matrix."}
-        _MADE[kind, held] = type(
-            f"Split{kind.__name__}", (SplitExperts, kind), {**members, **facts, "ordinary": kind, "held": held}
-        )
-    return _MADE[kind, held]
+        _MADE[kind] = type(f"Split{kind.__name__}", (SplitExperts, kind), {**facts, "ordinary": kind})
+    return _MADE[kind]
 
 
-def _joined(name: str) -> property:
-    def joined(self: SplitExperts) -> Tensor:
-        return self.joined(name)
-
-    return property(joined, doc="Of all experts; read-only.")
-
-
-def _empty(kind: type[nn.Module], held: tuple[str, ...]) -> nn.Module:
-    """A module to unpickle into."""
-    made = _made(kind, held)
+def _empty(kind: type[nn.Module]) -> nn.Module:
+    """A module to unpickle into; its class has no place in a module."""
+    made = _made(kind)
     return made.__new__(made)

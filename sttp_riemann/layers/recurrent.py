@@ -40,9 +40,6 @@ class SplitRecurrent(Split):
                 self._parameters[name] = self._parameters.pop(name)
             self._init_flat_weights()
 
-    def __getattr__(self, name: str) -> Any:
-        return self.joined(name) if name in self.__dict__.get("pieces", ()) else super().__getattr__(name)
-
     @property
     def _flat_weights(self) -> list[Tensor]:
         return [getattr(self, name) for name in self._flat_weights_names]

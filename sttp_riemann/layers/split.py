@@ -33,6 +33,8 @@ _JOINED = _Joined()
 class Split(nn.Module):
     """A module that finds its parameters as before, joined from the weights of layers.
 
+    A kind is a class of this one and of the ordinary module, with `ordinary` and `pieces_of`, and a row in `SPLITS`.
+
     Attributes
     ----------
     pieces : dict
@@ -87,7 +89,7 @@ class Split(nn.Module):
             inner = module
             for container in containers:
                 if container not in inner._modules:
-                    inner.add_module(container, nn.ModuleList())
+                    inner.add_module(container, nn.ModuleList().train(module.training))
                 inner = inner.get_submodule(container)
             inner.add_module(last, part.train(module.training))
         module._modules.update(others)
@@ -160,6 +162,9 @@ class Split(nn.Module):
                     "and it is never called: put the layer back, or change sr.decompress(model) instead"
                 )
         return layers
+
+    def __getattr__(self, name: str) -> Any:
+        return self.joined(name) if name in self.__dict__.get("pieces", ()) else super().__getattr__(name)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name not in self.__dict__.get("pieces", ()):

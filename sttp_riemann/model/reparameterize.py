@@ -53,7 +53,8 @@ def reparameterize(
     ----------
     model : nn.Module
         Changed in place: weights become cores, which each layer owns as ``left``, ``spectrum`` and ``right``;
-        everything else stays, layers that are already reparameterized included. Create optimizers afterwards.
+        everything else stays: layers that are already reparameterized, and frozen weights unless all are frozen.
+        `compression` tells what was reached. Create optimizers afterwards.
     rank : int, float or mapping
         Largest rank of a layer and of a tensor train bond; a fraction in (0, 1] of each layer's full rank, which
         truncates nothing; or a mapping to either from layer names, names of modules that contain layers, or patterns:
