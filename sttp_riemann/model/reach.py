@@ -17,7 +17,7 @@ from sttp_riemann.layers import LAYERS, SpectralLayer, kind_of, row_for, split_f
 
 REASONS = {
     "excluded": "excluded, or added since",
-    "frozen": "frozen",
+    "frozen": "frozen; requires_grad_(True) before reparameterize lets it reach them",
     "zero": "all zero: excluded, or without singular vectors that init='dense' could keep",
     "parametrized": "parametrized by something else",
     "subclass": "layers of own classes; sr.register_layer makes a class known",
@@ -25,8 +25,8 @@ REASONS = {
     "vectors": "biases, other vectors and buffers",
 }
 """Why numbers are left as they are, in words."""
-WARNED = {"parametrized": 0.0, "subclass": 0.0, "unknown": 0.05}
-"""Reasons that the user did not give, and the share of the numbers from which they are told unasked."""
+WARNED = {"parametrized": 0.0, "subclass": 0.0, "unknown": 0.05, "frozen": 0.5}
+"""Reasons that may surprise, and the share of the numbers from which they are told unasked."""
 SHOWN = 3
 """Number of names that a line gives as examples."""
 

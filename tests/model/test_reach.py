@@ -118,6 +118,12 @@ def test_a_frozen_weight_keeps_its_values(init: str) -> None:
     assert list(spectral_layers(model)) == ["1"]
 
 
+def test_where_most_is_frozen_that_is_told() -> None:
+    model = nn.Sequential(nn.Linear(40, 40).requires_grad_(False), nn.Linear(40, 4))
+    with pytest.warns(UserWarning, match=r"left as they are, frozen; requires_grad_\(True\) before .*: 0 \(Linear\)"):
+        sr.reparameterize(model, 2)
+
+
 def test_a_model_that_is_frozen_as_a_whole_is_compressed_as_a_whole() -> None:
     model = sr.reparameterize(nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 4)).requires_grad_(False), 2, init="dense")
     assert list(spectral_layers(model)) == ["0", "1"]
