@@ -11,6 +11,7 @@ from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from torch.utils.hooks import RemovableHandle
 from typing_extensions import override
 
+from sttp_riemann.checks import check_tensor
 from sttp_riemann.compat import in_transform
 from sttp_riemann.layers.base import SpectralLayer
 from sttp_riemann.layers.tracing import opaque
@@ -136,7 +137,7 @@ class Split(nn.Module):
         Tensor
         """
         layers = self.layers(name)
-        if len(layers) == 1:
+        if not _stacked(self.pieces[name]) and len(layers) == 1:
             return layers[0].weight  # type: ignore[no-any-return]
         if in_transform():
             return _join(layers, self.pieces[name])
@@ -171,8 +172,9 @@ class Split(nn.Module):
             super().__setattr__(name, value)
             return
         layers = self.layers(name)
-        for layer, matrix in zip(layers, matrices(value, len(layers)), strict=True):
-            layer.weight = matrix if isinstance(layer, SpectralLayer) else nn.Parameter(matrix.detach().clone())
+        given = check_tensor(name, value, self.joined(name).shape)
+        for layer, matrix in zip(layers, matrices(given, len(layers)), strict=True):
+            layer.weight = matrix if isinstance(layer, SpectralLayer) else nn.Parameter(matrix.clone())
 
 
 class _Writable:
@@ -201,7 +203,12 @@ class _Writable:
 
 def _join(layers: list[Any], names: tuple[str, ...]) -> Tensor:
     weights = [layer.built_weight() if isinstance(layer, SpectralLayer) else layer.weight for layer in layers]
-    return torch.stack(weights) if "." in names[0] else torch.cat(weights)
+    return torch.stack(weights) if _stacked(names) else torch.cat(weights)
+
+
+def _stacked(names: tuple[str, ...]) -> bool:
+    """Whether layers with these names hold the matrices of a parameter of three dimensions."""
+    return "." in names[0]
 
 
 def matrices(tensor: Tensor, count: int) -> tuple[Tensor, ...]:

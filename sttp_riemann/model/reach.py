@@ -14,6 +14,8 @@ from sttp_riemann.batch.owner import Owner
 from sttp_riemann.errors import one_line
 from sttp_riemann.frames import Frames
 from sttp_riemann.layers import LAYERS, SpectralLayer, kind_of, row_for, split_for
+from sttp_riemann.model.measures import spectral_layers
+from sttp_riemann.model.weights import distinct
 
 REASONS = {
     "excluded": "excluded, or added since",
@@ -114,9 +116,8 @@ def warn_of_left(model: nn.Module) -> None:
         Just reparameterized.
     """
     rows = left_numbers(model)
-    total = sum(row.numbers for row in rows) + sum(
-        layer.shape.d_out * layer.shape.d_in for layer in model.modules() if isinstance(layer, SpectralLayer)
-    )
+    layers = distinct(spectral_layers(model)).values()
+    total = sum(row.numbers for row in rows) + sum(layer.shape.d_out * layer.shape.d_in for layer in layers)
     for reason, text in REASONS.items():
         own = [row for row in rows if row.reason == reason]
         share = sum(row.numbers for row in own) / total

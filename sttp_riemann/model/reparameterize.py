@@ -177,13 +177,13 @@ def reparameterize(
         error = _relative_error(shape, core, options, layers[name], roots.get(name)) if init == "dense" else None
         made.append({**new, "options": options, "recompute": recompute, "room": room, "dense_error": error})
     # Nothing can fail from here on
+    for twins, new in zip(found.values(), made, strict=True):
+        for layer in twins:
+            LAYERS[kind_of(layer)].adopt(layer, **new)
     chosen = {id(layer) for twins in found.values() for layer in twins}
     for own in parts.values():
         if own.meets(chosen):
             own.split()
-    for twins, new in zip(found.values(), made, strict=True):
-        for layer in twins:
-            LAYERS[kind_of(layer)].adopt(layer, **new)
     share(model)
     warn_of_left(model)
     return model

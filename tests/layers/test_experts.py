@@ -14,16 +14,11 @@ from sttp_riemann.model.measures import spectral_layers
 from tests.workflows.common import PATHS
 
 
-def config(**options: Any) -> Any:
+def made(count: int = 3, implementation: str = "eager") -> Any:
     from transformers import MixtralConfig
-
-    return MixtralConfig(hidden_size=16, intermediate_size=12, num_local_experts=3, **options)
-
-
-def made(implementation: str = "eager") -> Any:
     from transformers.models.mixtral.modeling_mixtral import MixtralExperts
 
-    own = config()
+    own = MixtralConfig(hidden_size=16, intermediate_size=12, num_local_experts=count)
     own._experts_implementation = implementation
     experts = MixtralExperts(own)
     for parameter in experts.parameters():
@@ -53,7 +48,7 @@ def test_every_verb_keeps_the_outputs(frames: str) -> None:
 
 @pytest.mark.parametrize("implementation", ["eager", "batched_mm", "grouped_mm"])
 def test_every_implementation_reads_w_and_gives_its_gradient(implementation: str) -> None:
-    model = sr.reparameterize(made(implementation), 4, spectrum="free")
+    model = sr.reparameterize(made(3, implementation), 4, spectrum="free")
     dense = sr.decompress(model)
     for own in (model, dense):
         own(*inputs()).square().sum().backward()
@@ -70,6 +65,24 @@ def test_at_full_rank_the_dense_weights_are_kept() -> None:
     model = sr.reparameterize(copy.deepcopy(dense), 1.0, init="dense")
     torch.testing.assert_close(model.gate_up_proj.detach(), dense.gate_up_proj.detach(), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(model(*inputs()), dense(*inputs()), rtol=1e-4, atol=1e-5)
+
+
+def test_a_single_expert_keeps_three_dimensions() -> None:
+    dense = made(1)
+    model = sr.reparameterize(copy.deepcopy(dense), 1.0, init="dense")
+    torch.testing.assert_close(model.gate_up_proj.detach(), dense.gate_up_proj.detach(), rtol=1e-4, atol=1e-5)
+    assert sr.decompress(model).down_proj.shape == dense.down_proj.shape
+
+
+@pytest.mark.parametrize(
+    "value", [torch.zeros(2, 24, 16), torch.zeros(24, 16), None, torch.full((3, 24, 16), torch.nan)]
+)
+def test_what_does_not_fit_is_refused_before_anything_changes(value: Any) -> None:
+    model = sr.reparameterize(made(), 4)
+    before = model.gate_up_proj.detach().clone()
+    with pytest.raises((TypeError, ValueError), match=r"gate_up_proj (must be|holds NaN)"):
+        model.gate_up_proj = value
+    assert torch.equal(model.gate_up_proj, before)
 
 
 def test_experts_are_ranked_and_excluded_one_by_one() -> None:
