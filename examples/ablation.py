@@ -1,14 +1,18 @@
 """One layer, the same batches, three ways to store its frames: how trajectories differ modulo gauge.
 
 A spectral tensor train layer with all singular values 1 learns a fixed random one of the same ranks by regression, from
-one start and at one learning rate, three times: on Stiefel manifolds with the gauge fixed every 10 steps, on Stiefel
-manifolds without, and as Householder reflectors.
+one start and at one learning rate, four times: on Stiefel manifolds with the gauge fixed every 10 steps, on Stiefel
+manifolds without, as Householder reflectors whose first rows lead, as in the paper, and as Householder reflectors whose
+leading rows are looked at every 10 steps and chosen anew where their margin is low.
 
 Prints at the end of training, and plots over the steps into ``ablation.png`` in the folder given by ``--output``: the
-loss; the gauge drift, which is how far the cores are from their representatives in St_U; the orthogonality error; and
-the distance on the quotient to the first run, which is the least distance of the cores over all orthogonal changes of
-basis on the bonds. Prints, too, how far the weights are from the first run's: gauge fixing leaves the trajectory of W
-as it is, up to rounding in float32. For whole networks see `sttp-riemann ablate`.
+loss; the chart margin, which is the smallest singular value of a leading block; the gauge drift, which is how far the
+cores are from their representatives in St_U; the orthogonality error; and the distance on the quotient to the first
+run, which is the least distance of the cores over all orthogonal changes of basis on the bonds. Prints, too, how far
+the weights are from the first run's: gauge fixing leaves the trajectory of W as it is, up to rounding in float32.
+
+Where the first rows lead, the loss stays high: at a margin of 0 their chart folds, a wall that no step crosses (see
+walls.py). Other rows lead past it. For whole networks see `sttp-riemann ablate`.
 """
 
 from __future__ import annotations
@@ -25,9 +29,10 @@ import sttp_riemann as sr
 
 STEPS, EVERY = 250, 5
 RUNS = {
-    "Riemannian, gauge fixed": ("riemannian", 10),
-    "Riemannian, not fixed": ("riemannian", 0),
-    "Householder": ("householder", 0),
+    "Riemannian, gauge fixed": ("riemannian", False, 10),
+    "Riemannian, not fixed": ("riemannian", False, 0),
+    "Householder, first rows lead": ("householder", False, 0),
+    "Householder, pivoted": ("householder", True, 10),
 }
 
 
@@ -63,19 +68,19 @@ def quotient_distance(ours: list[Tensor], others: list[Tensor]) -> float:
     return distance(ours, moving)
 
 
-def train(frames: str, gauge_fix_every: int) -> tuple[Tensor, list[list[Tensor]], dict[str, list[float]]]:
+def train(frames: str, pivots: bool, gauge_fix_every: int) -> tuple[Tensor, list[list[Tensor]], dict[str, list[float]]]:
     """Give the last weight, the cores at every fifth step, and what was measured there."""
     layer, teacher = (nn.Linear(64, 96, bias=False) for _ in range(2))
     target = sr.reparameterize(teacher, rank=8, spectrum="identity", init="orthogonal", seed=1).weight.detach()
-    # The first rows lead, as in the paper: representatives in St_U are then those that the gauge drift is measured from
-    start = {"spectrum": "identity", "init": "orthogonal", "seed": 0, "pivots": False}
-    sr.reparameterize(layer, rank=8, frames=frames, **start)
+    # On the Riemannian path, representatives in St_U are those whose first rows lead: drift is measured from there
+    sr.reparameterize(layer, rank=8, frames=frames, spectrum="identity", init="orthogonal", seed=0, pivots=pivots)
     optimizer = sr.RiemannianAdam(layer.parameters(), lr=1e-2)
     if gauge_fix_every:
         sr.register_gauge_fix(layer, optimizer, every=gauge_fix_every)
     generator = torch.Generator().manual_seed(0)
     path: list[list[Tensor]] = []
-    found: dict[str, list[float]] = {"loss": [], "gauge drift": [], "orthogonality error": []}
+    names = ("loss", "chart margin", "gauge drift", "orthogonality error")
+    found: dict[str, list[float]] = {name: [] for name in names}
     for step in range(STEPS + 1):
         x = torch.randn(128, 64, generator=generator)
         loss = (layer(x) - x @ target.mT).square().sum(1).mean()
@@ -83,6 +88,7 @@ def train(frames: str, gauge_fix_every: int) -> tuple[Tensor, list[list[Tensor]]
             # Representatives in St_U: from there the search for the nearest change of basis is short
             path.append(chain(sr.gauge_fix(copy.deepcopy(layer))))
             found["loss"].append(loss.item())
+            found["chart margin"].append(sr.chart_margin(layer))
             found["gauge drift"].append(distance(path[-1], chain(layer)))
             found["orthogonality error"].append(sr.orthogonality_error(layer))
         optimizer.zero_grad()
@@ -99,7 +105,7 @@ def plot(results: dict[str, dict[str, list[float]]], file: Path) -> None:
     panels = list(next(iter(results.values())))
     figure, axes = pyplot.subplots(1, len(panels), figsize=(4 * len(panels), 3.2), layout="constrained")
     for axis, panel in zip(axes, panels, strict=True):
-        for (name, found), style in zip(results.items(), ("-", "--", ":"), strict=True):
+        for (name, found), style in zip(results.items(), ("-", "--", ":", "-."), strict=True):
             axis.plot(range(0, STEPS + 1, EVERY), found[panel], style, label=name)
         axis.set(title=panel, xlabel="step", yscale="log" if panel in ("loss", "orthogonality error") else "linear")
     axes[0].legend()

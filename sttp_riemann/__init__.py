@@ -7,6 +7,7 @@ interruption.end_while_importing()
 
 from sttp_riemann import compat  # noqa: F401 - before anything else imports geoopt
 from sttp_riemann.batch.cached import cached
+from sttp_riemann.batch.frozen import frozen
 from sttp_riemann.frames import PolarStiefel
 from sttp_riemann.layers import register_layer
 from sttp_riemann.model.averages import averaged
@@ -14,7 +15,9 @@ from sttp_riemann.model.compression import compression
 from sttp_riemann.model.gauge import canonicalize, convert_frames, gauge_fix, register_gauge_fix
 from sttp_riemann.model.measures import chart_margin, orthogonality_error, singular_values, spectral_penalty
 from sttp_riemann.model.moments import input_moments
+from sttp_riemann.model.pretrained import from_pretrained
 from sttp_riemann.model.reparameterize import decompress, reparameterize
+from sttp_riemann.model.saving import load, save
 from sttp_riemann.model.writing import project, set_weight
 from sttp_riemann.optim import RiemannianAdam, RiemannianSGD
 
@@ -29,13 +32,17 @@ __all__ = [
     "compression",
     "convert_frames",
     "decompress",
+    "from_pretrained",
+    "frozen",
     "gauge_fix",
     "input_moments",
+    "load",
     "orthogonality_error",
     "project",
     "register_gauge_fix",
     "register_layer",
     "reparameterize",
+    "save",
     "set_weight",
     "singular_values",
     "spectral_penalty",

@@ -52,7 +52,7 @@ def write_atomically(path: Path, content: bytes, inside: Path | None = None) -> 
                 os.fsync(file)
                 os.replace(name, path.name, src_dir_fd=folder, dst_dir_fd=folder)
             _sync(folder)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise CheckpointError(f"could not write {path}; what was written before is intact; {_reason(error)}") from error
 
 
@@ -67,6 +67,8 @@ def check_writable(path: Path) -> None:
     # These functions report names that are too long as missing; the methods of Path raise
     there = next((parent for parent in path.parents if os.path.lexists(parent)), path)
     try:
+        with contextlib.suppress(FileNotFoundError):
+            os.lstat(path)  # raises where no file can have this name
         if os.path.isdir(path):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         with _folder(there, there) as folder, _partial(folder):

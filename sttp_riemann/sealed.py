@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -45,7 +46,7 @@ def seal(tensors: Mapping[str, Tensor], values: Mapping[str, Any], kind: str) ->
     Raises
     ------
     SealError
-        There are more values than `read` accepts.
+        There are more values than `read` accepts, or a tensor of a dtype that safetensors does not have.
     """
     # safetensors refuses tensors that share memory, as tied weights do
     own = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
@@ -53,7 +54,11 @@ def seal(tensors: Mapping[str, Tensor], values: Mapping[str, Any], kind: str) ->
     if sum(map(len, texts)) > LARGEST_HEADER // 2:
         raise SealError(f"would hold {sum(map(len, texts))} characters of plain values: too many to read back")
     metadata = {"format": kind, "values": texts[0], "sums": texts[1], "seal": _seal_of(kind, *texts)}
-    return save(own, metadata)
+    try:
+        return save(own, metadata)
+    except KeyError as error:
+        name = next(name for name, tensor in own.items() if tensor.dtype == error.args[0])
+        raise SealError(f"cannot hold {name!r} of {error.args[0]}; cast it first") from error
 
 
 def unseal(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -80,11 +85,8 @@ def unseal(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     OSError
         It cannot be opened.
     """
-    try:
-        with path.open("rb") as stream:
-            header = _header(stream)
-        metadata = header.get(_METADATA)
-        metadata = metadata if isinstance(metadata, dict) else {}
+    with _told():
+        metadata = _metadata(path)
         found = metadata.get("format", "no format")
         if found != kind:
             raise SealError(f"is not of this package's version: {found}, not {kind!r}")
@@ -93,14 +95,52 @@ def unseal(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
             if file.metadata() != metadata or set(file.keys()) != sums.keys():
                 raise SealError("is damaged: a tensor is missing or was added")
             tensors = {name: file.get_tensor(name).clone() for name in sums}
-    except SealError:
-        raise
-    except (SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise SealError(f"is truncated or not a safetensors file ({error})") from error
     for name, tensor in tensors.items():
         if _tensor_sum(name, tensor) != sums[name]:
             raise SealError(f"is damaged: the checksum of {name!r} does not match")
     return tensors, values
+
+
+def is_sealed(path: Path) -> bool:
+    """Whether a safetensors file says that `seal` wrote it; one flipped bit does not hide that.
+
+    Raises
+    ------
+    SealError
+        It is truncated, or no safetensors file.
+    OSError
+        It cannot be opened.
+    """
+    with _told():
+        return not {"values", "sums", "seal"}.isdisjoint(_metadata(path))
+
+
+def plain_tensors(path: Path, wanted: Callable[[str], bool]) -> dict[str, Tensor]:
+    """Tensors of a safetensors file that others wrote: without checksums.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    wanted : callable
+        From a tensor's name to whether it is read.
+
+    Returns
+    -------
+    dict[str, Tensor]
+        On the CPU.
+
+    Raises
+    ------
+    SealError
+        The file is truncated, or no safetensors file.
+    OSError
+        It cannot be opened.
+    """
+    with _told():
+        _metadata(path)
+        with safe_open(path, framework="pt", device="cpu") as file:
+            return {name: file.get_tensor(name).clone() for name in file.keys() if wanted(name)}  # noqa: SIM118
 
 
 def digest(tensors: Mapping[str, Tensor]) -> str:
@@ -115,6 +155,23 @@ def digest(tensors: Mapping[str, Tensor]) -> str:
     """
     sums = [_tensor_sum(name, tensor.detach().cpu()) for name, tensor in tensors.items()]
     return hashlib.sha256(json.dumps(sums).encode()).hexdigest()[:16]
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """Tell of a file that cannot be read in one kind of error."""
+    try:
+        yield
+    except SealError:
+        raise
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise SealError(f"is truncated or not a safetensors file ({error})") from error
+
+
+def _metadata(path: Path) -> dict[str, Any]:
+    with path.open("rb") as stream:
+        found = _header(stream).get(_METADATA)
+    return found if isinstance(found, dict) else {}
 
 
 def _header(stream: BinaryIO) -> dict[str, Any]:

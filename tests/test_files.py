@@ -181,3 +181,11 @@ def test_a_message_is_one_line_that_ends_with_its_remedy():
     assert text.isprintable()
     assert text.startswith("it fails?[2J x")
     assert text.endswith("x: delete it")
+
+
+def test_a_name_that_no_file_can_have_is_refused_in_advance_and_on_writing(tmp_path):
+    for name in ("\ud800", "a\0b"):
+        with pytest.raises(CheckpointError, match="cannot be written"):
+            check_writable(tmp_path / name)
+        with pytest.raises(CheckpointError, match="could not write"):
+            write_atomically(tmp_path / name, b"")

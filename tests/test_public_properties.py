@@ -126,7 +126,7 @@ def test_the_d_optimal_penalty_is_the_mean_of_minus_log(drawn: Drawn) -> None:
 
 
 @given(reparameterized(WITH_VALUES))
-def test_the_divergence_is_its_definition(drawn: Drawn) -> None:
+def test_the_half_normal_penalty_is_its_definition(drawn: Drawn) -> None:
     terms = []
     for values in sr.singular_values(drawn.model).values():
         s = [*values.double().tolist(), 0.0]
@@ -135,7 +135,7 @@ def test_the_divergence_is_its_definition(drawn: Drawn) -> None:
         reference = [2 / (0.1 * torch.pi * 2) ** 0.5 * torch.e ** (-((1 - x) ** 2) / 0.2) for x in s[:rank]]
         terms.append(sum(torch.log(torch.tensor(density)) - torch.log(torch.tensor(reference))) / rank)
     expected = float(sum(terms) / len(terms))
-    assert sr.spectral_penalty(drawn.model, "divergence").item() == pytest.approx(expected, rel=1e-4, abs=1e-4)
+    assert sr.spectral_penalty(drawn.model, "half_normal").item() == pytest.approx(expected, rel=1e-4, abs=1e-4)
 
 
 @given(reparameterized(), st.sampled_from([(sr.RiemannianAdam, 1.0), (sr.RiemannianSGD, 1e-2)]), st.floats(1e-4, 1.0))

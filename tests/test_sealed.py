@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save
 
 from sttp_riemann.errors import LONGEST, CheckpointError
 from sttp_riemann.lab import recipes
@@ -17,7 +18,7 @@ from sttp_riemann.lab.training.checkpoint import load_checkpoint
 from sttp_riemann.lab.training.loop import Trainer
 from sttp_riemann.lab.training.recipe import Recipe
 from sttp_riemann.lab.training.storage import checkpoints
-from sttp_riemann.sealed import LARGEST_HEADER, SealError, seal, unseal
+from sttp_riemann.sealed import LARGEST_HEADER, SealError, is_sealed, plain_tensors, seal, unseal
 
 KIND = "test 1"
 
@@ -71,6 +72,23 @@ def test_another_kind_is_refused_by_its_name(path):
 def test_values_too_many_to_be_read_again_are_not_written():
     with pytest.raises(SealError, match="too many to read back"):
         seal({}, {"x": "y" * LARGEST_HEADER}, KIND)
+
+
+def test_a_dtype_that_the_format_does_not_have_is_named():
+    with pytest.raises(SealError, match=r"cannot hold 'b' of torch.complex128; cast it first"):
+        seal({"a": torch.ones(2), "b": torch.ones(2, dtype=torch.complex128)}, {}, KIND)
+
+
+def test_a_file_is_known_as_sealed_or_plain(path):
+    path.write_bytes(seal({"a": torch.ones(2)}, {}, KIND))
+    assert is_sealed(path)
+    path.write_bytes(save({"a": torch.ones(2), "b": torch.zeros(1)}, {"format": "pt"}))
+    assert not is_sealed(path)
+    assert list(plain_tensors(path, lambda name: name == "b")) == ["b"]
+    path.write_bytes(b"pickle")
+    for read in (is_sealed, lambda path: plain_tensors(path, lambda name: True)):
+        with pytest.raises(SealError, match="truncated or not a safetensors file"):
+            read(path)
 
 
 def refused_or_harmless(content: bytes, path: Path, before) -> str:

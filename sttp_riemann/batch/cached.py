@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from operator import is_
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 import torch
@@ -72,6 +72,9 @@ class Part:
         return known[1]
 
 
+Places = dict[int, tuple[Part, int]]
+
+
 class Scope:
     """The built results of one model.
 
@@ -81,11 +84,12 @@ class Scope:
         The model, or a layer on its own.
     caller : frame, optional
         The call of the model that the results are for; they expire when it returns.
+    places : dict, optional
+        Where each layer's results are, by its id, where they outlive the call.
     """
 
-    def __init__(self, root: nn.Module, caller: FrameType | None = None) -> None:
-        self.root, self._caller = root, caller
-        self._places: dict[int, tuple[Part, int]] | None = None
+    def __init__(self, root: nn.Module, caller: FrameType | None = None, places: Places | None = None) -> None:
+        self.root, self._caller, self._places = root, caller, places
 
     @property
     def alive(self) -> bool:
@@ -100,7 +104,7 @@ class Scope:
     def place(self, layer: Owner) -> tuple[Part, int] | None:
         """Where to find the results for a layer; None for a layer of another model."""
         if self._places is None:
-            self._places = _places(self.root)
+            self._places = places_of(self.root)
         return self._places.get(id(layer))
 
 
@@ -179,10 +183,23 @@ def cached(model: nn.Module) -> Iterator[None]:
             _SCOPES.open.remove(scope)
 
 
+class Keeper(Protocol):
+    """What keeps the results of a model from one forward to the next."""
+
+    def places(self) -> Places | None:
+        """Where they are; None where this forward must not use them."""
+        ...
+
+
+KEEPER = "_sttp_keeper"
+"""Attribute of a model whose results are kept by `sttp_riemann.batch.frozen`."""
+
+
 def begin(module: nn.Module, args: Any) -> None:
-    """Forward pre-hook of a model: start with no results."""
+    """Forward pre-hook of a model: start with no results, or with those that are kept."""
     if not in_transform():
-        _SCOPES.open.append(Scope(module, sys._getframe(1)))
+        keeper: Keeper | None = module.__dict__.get(KEEPER)
+        _SCOPES.open.append(Scope(module, sys._getframe(1), None if keeper is None else keeper.places()))
 
 
 def end(module: nn.Module, args: Any, output: Any) -> None:
@@ -222,10 +239,11 @@ def unshare(model: nn.Module) -> None:
                 module._forward_hooks_always_called.pop(number, None)
 
 
-def _places(root: nn.Module) -> dict[int, tuple[Part, int]]:
+def places_of(root: nn.Module) -> Places:
+    """Group the layers of a model into parts that are built together, and say where each of them is."""
     groups: dict[Any, list[Owner]] = {}
     tied: dict[int, list[Owner]] = {}
-    for layer in _owners(root):
+    for layer in owners(root):
         sample = layer.sample()
         # A sharded layer is whole only while it is itself being called
         if layer is not root and not PLAIN.issuperset(map(type, layer.factor_tensors())):
@@ -235,7 +253,8 @@ def _places(root: nn.Module) -> dict[int, tuple[Part, int]]:
         if len(same) == 1:
             key = type(layer.left), sample.device, sample.dtype, layer.weight_dtype
             groups.setdefault(key, []).append(layer)
-    known, plans, places = _PLANS.get(root, ()), [], {}
+    known, plans = _PLANS.get(root, ()), []
+    places: Places = {}
     for layers in groups.values():
         members = tuple(layer.member() for layer in layers)
         plan = next((plan for before, plan in known if before == members), None) or Plan(members)
@@ -248,7 +267,7 @@ def _places(root: nn.Module) -> dict[int, tuple[Part, int]]:
     return places
 
 
-def _owners(root: nn.Module) -> list[Owner]:
+def owners(root: nn.Module) -> list[Owner]:
     """All layers of a model, each once; several times faster than `modules`, as this runs in every forward."""
     found, seen, waiting = [], set(), [root]
     while waiting:

@@ -116,7 +116,7 @@ class Frames(nn.Module, ABC):
         k : int
             Its place.
         frame : Tensor
-            (rows, rank).
+            (rows, rank). On the meta device it has no entries, and only sizes are registered: numbers are loaded later.
         """
 
     def lead(self, k: int, order: Tensor) -> None:

@@ -197,7 +197,8 @@ class HouseholderFrames(Frames):
         shape = (core.rows - core.inner, core.inner) if core.reduced else (core.dof,)
         self.register_parameter(str(k), nn.Parameter(frame.new_empty(shape)) if core.dof else None)
         self.register_buffer(f"sign_{k}", frame.new_empty(core.inner))
-        self.assign_(k, frame)
+        if not frame.is_meta:
+            self.assign_(k, frame)
 
     def tensors(self, k: int) -> tuple[Tensor, ...]:
         """Signs, and the entries if there are any."""

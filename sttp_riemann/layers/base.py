@@ -57,6 +57,8 @@ class SpectralLayer(Weighted):  # type: ignore[override, misc]
     dense_error: float | None
     dense_class: type[nn.Module]
     room: float
+    # Of tensors that share memory, `save_pretrained` of transformers writes one if the names of the others match these
+    _tied_weights_keys: ClassVar = {r"left\.": None, r"right\.": None, "spectrum": None}
 
     @staticmethod
     def matrix_shape(layer: nn.Module) -> tuple[int, tuple[int, ...]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,6 +13,9 @@ from torch import Tensor
 from sttp_riemann.frames import FRAMES, HouseholderFrames
 from sttp_riemann.trains.shape import KernelModes, LayerShape, Method
 from sttp_riemann.trains.spectrum import SpectrumKind
+
+USUAL: dict[str, Any] = {"bound_from_weight": False, "init": "orthogonal", "first_rows": False}
+"""Options that a state need not fit, and what they are where it does not tell them."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,7 @@ class Options:
     kernel_modes : {"flat", "prime"}
         Modes of the kernel positions.
     init : str
-        How the cores were initialized; not part of the state.
+        How the cores were initialized; told in the state, and not compared.
     pivots : bool
         Whether any rows of Householder frames may lead, and not only the first ones.
     """
@@ -44,8 +48,8 @@ class Options:
     init: str
     pivots: bool
 
-    def encode(self, shape: LayerShape, frames: str) -> Tensor:
-        """Encode the options as whole numbers, which averages and casts of a state leave unchanged.
+    def told(self, shape: LayerShape, frames: str) -> dict[str, Any]:
+        """All options, as they are written to files; what is as usual and not compared is left out.
 
         Parameters
         ----------
@@ -56,10 +60,15 @@ class Options:
 
         Returns
         -------
-        Tensor
-            (N,), int32: characters of a JSON text.
+        dict[str, Any]
+            What JSON can hold; `sttp_riemann.layers.told.read_told` reads it.
         """
-        return torch.tensor([ord(c) for c in json.dumps(self._facts(shape, frames))], dtype=torch.int32, device="cpu")
+        others = {
+            "bound_from_weight": self.bound_from_weight,
+            "init": self.init,
+            "first_rows": not self.pivots and FRAMES[frames] is not HouseholderFrames,
+        }
+        return self._facts(shape, frames) | {name: value for name, value in others.items() if value != USUAL[name]}
 
     def difference(self, shape: LayerShape, frames: str, state: Any) -> str | None:
         """Reason why a state does not fit.
@@ -81,7 +90,8 @@ class Options:
         found = decode(state)
         if found is None:
             return "its options in the state (_extra_state) cannot be read"
-        for name, mine in ({"pivots": False} | self._facts(shape, frames)).items():
+        facts = self._facts(shape, frames)
+        for name, mine in {**facts, "pivots": facts.get("pivots", False)}.items():
             theirs = found.get(name, False if name == "pivots" else None)
             free = name == "bound" and (self.bound_from_weight or self.spectrum == "free")
             if mine != theirs and not (free and isinstance(theirs, float) and theirs > 0):
@@ -109,8 +119,24 @@ class Options:
         }
 
 
+def encode(told: Mapping[str, Any]) -> Tensor:
+    """Encode what a layer tells of itself as whole numbers, which averages and casts of a state leave unchanged.
+
+    Parameters
+    ----------
+    told : mapping
+        What JSON can hold.
+
+    Returns
+    -------
+    Tensor
+        (N,), int32: characters of a JSON text.
+    """
+    return torch.tensor([ord(c) for c in json.dumps(dict(told))], dtype=torch.int32, device="cpu")
+
+
 def decode(state: Any) -> dict[str, Any] | None:
-    """Decode what `Options.encode` wrote; None if it is unreadable.
+    """Decode what `encode` wrote; None if it is unreadable.
 
     Parameters
     ----------

@@ -12,7 +12,7 @@ from typing_extensions import override
 from sttp_riemann.batch.owner import Owner
 from sttp_riemann.frames import FRAMES
 from sttp_riemann.frames.frame import wide_dtype
-from sttp_riemann.layers.options import Options
+from sttp_riemann.layers.options import Options, encode
 from sttp_riemann.trains.spectrum import SpectrumKind
 
 
@@ -63,7 +63,13 @@ class Parameterized(Owner):
     @override
     def get_extra_state(self) -> Tensor:
         """Options, as whole numbers: averages and casts of states leave those unchanged."""
-        return self.options.encode(self.shape, self.frames)
+        return encode(self.told())
+
+    def told(self) -> dict[str, Any]:
+        """The options, and the dtype of W where the frames do not have it: all that makes the layer of a dense one."""
+        dtype = self.weight_dtype
+        narrow = {} if wide_dtype(dtype) == dtype else {"dtype": str(dtype).removeprefix("torch.")}
+        return self.options.told(self.shape, self.frames) | narrow
 
     @override
     def set_extra_state(self, state: Tensor) -> None:
@@ -82,7 +88,11 @@ class Parameterized(Owner):
         errors: list[str],
     ) -> None:
         state = state_dict.get(f"{prefix}_extra_state")
-        difference = None if state is None else self.options.difference(self.shape, self.frames, state)
+        if state is not None:
+            difference = self.options.difference(self.shape, self.frames, state)
+        else:
+            dense = f"{prefix}weight" in state_dict
+            difference = "it is that of a dense layer; load it before you call reparameterize" if dense else None
         if difference is not None:
             errors.append(f"layer {prefix.removesuffix('.')!r} cannot load this state: {difference}")
             # Substitute the layer's own values for what does not fit, so that torch reports no second error

@@ -117,7 +117,7 @@ def compression(model: nn.Module) -> Compression:
 
     Notes
     -----
-    Obukhov et al. 2021, Section 5; batch-norm statistics count, `num_batches_tracked` does not.
+    Obukhov et al. 2021, Eq. (11); batch-norm statistics count, `num_batches_tracked` does not.
 
     Examples
     --------

@@ -52,8 +52,9 @@ def spectral_penalty(model: nn.Module, kind: str = "d_optimal") -> Tensor:
     ----------
     model : nn.Module
         A reparameterized model.
-    kind : {"d_optimal", "divergence"}
-        Mean of -log s over all layers' values, or divergence from a half-normal spectrum.
+    kind : {"d_optimal", "divergence", "half_normal"}
+        A row of `PENALTIES`: mean of -log s over all layers' values; the divergence of the code released with the
+        paper; or that from a half-normal density, which also spreads equal values.
 
     Returns
     -------
@@ -63,11 +64,12 @@ def spectral_penalty(model: nn.Module, kind: str = "d_optimal") -> Tensor:
     Raises
     ------
     ValueError
-        If the kind is unknown, the spectrum is the identity, or the model has no reparameterized layer.
+        If the kind is unknown, the spectrum is the identity, the model has no reparameterized layer, or for
+        "divergence" none of a rank above 1.
 
     Notes
     -----
-    Obukhov et al. 2021, Section 4; Jiang et al. 2019.
+    Obukhov et al. 2021, Section 4, D-optimal in Eq. (10); Jiang et al. 2019.
 
     Examples
     --------

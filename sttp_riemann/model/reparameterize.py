@@ -11,16 +11,17 @@ from torch import Tensor, nn
 
 from sttp_riemann.batch.cached import share, unshare
 from sttp_riemann.checks import check_choice, check_flag, check_kind, check_mapping, check_tensor, check_whole, shown
-from sttp_riemann.frames import FRAMES, Frames, frames_kind
-from sttp_riemann.frames.frame import wide_dtype
+from sttp_riemann.frames import FRAMES, frames_kind
 from sttp_riemann.layers import LAYERS, Split, kind_of
 from sttp_riemann.layers.options import Options
 from sttp_riemann.layers.recompute import RECOMPUTE, Recompute
 from sttp_riemann.model.compression import other_numbers
 from sttp_riemann.model.measures import spectral_layers
+from sttp_riemann.model.parts import Parts
 from sttp_riemann.model.ranks import Dimensions, Ranks, budget_ranks, given_ranks
 from sttp_riemann.model.reach import warn_of_left
-from sttp_riemann.model.selection import parts_in, select_layers, spectral_names, weight_of, without_zeros
+from sttp_riemann.model.selection import select_layers, spectral_names, weight_of, without_zeros
+from sttp_riemann.model.splitting import split, splittings_in
 from sttp_riemann.trains.contraction import contract
 from sttp_riemann.trains.shape import KERNEL_MODES, METHODS, KernelModes, LayerShape, Method
 from sttp_riemann.trains.spectrum import SPECTRA, SpectrumKind, check_bound, spectrum_values
@@ -77,7 +78,7 @@ def reparameterize(
         is then at most 100 times that. With ``init="dense"`` ranks go where they keep most of the weights; otherwise
         all layers get about the same share of their numbers.
     kernel_modes : {"flat", "prime"}
-        Kernel positions as one mode of the train, or factorized.
+        Kernel positions as one mode of the train, or each side of the kernel factorized.
     spectral_bound : float or "initial", optional
         Largest singular value of a layer with a learned or identity spectrum. The default is 1, which makes each layer
         1-Lipschitz as a matrix; with ``init="dense"`` and a learned spectrum it is "initial": that of each layer's
@@ -145,8 +146,8 @@ def reparameterize(
     if spectral_bound is None:
         spectral_bound = "initial" if init == "dense" and spectrum == "learned" else 1.0
     check_bound("spectral_bound", spectral_bound)
-    parts = parts_in(model)
-    found = select_layers(model, exclude, parts)
+    splittings = splittings_in(model)
+    found = select_layers(model, exclude, splittings)
     if init == "dense" and spectrum == "learned":
         found = without_zeros(found)
     layers = {name: twins[0] for name, twins in found.items()}
@@ -173,17 +174,15 @@ def reparameterize(
     made = []
     for name, shape, core, bound in zip(layers, shapes, cores, bounds, strict=True):
         options = Options(method, spectrum, bound, spectral_bound == "initial", kernel_modes, init, pivots)
-        new = _make(layers[name], shape, core, options, frames_kind(frames, pivots))
+        own = Parts(layers[name], shape, options, frames_kind(frames, pivots), core)
         error = _relative_error(shape, core, options, layers[name], roots.get(name)) if init == "dense" else None
-        made.append({**new, "options": options, "recompute": recompute, "room": room, "dense_error": error})
+        about: dict[str, Any] = {"options": options, "recompute": recompute, "room": room, "dense_error": error}
+        made.append({**about, "shape": shape, "left": own.left, "spectrum": own.spectrum, "right": own.right})
     # Nothing can fail from here on
     for twins, new in zip(found.values(), made, strict=True):
         for layer in twins:
             LAYERS[kind_of(layer)].adopt(layer, **new)
-    chosen = {id(layer) for twins in found.values() for layer in twins}
-    for own in parts.values():
-        if own.meets(chosen):
-            own.split()
+    split(splittings, [layer for twins in found.values() for layer in twins])
     share(model)
     warn_of_left(model)
     return model
@@ -294,8 +293,13 @@ def _start(
     generator = torch.Generator().manual_seed(seed)
     if init != "dense":
         return [draw(shape, init, generator) for shape in shapes]
+    # Not before it is needed: the library works without it
+    from tqdm import tqdm
+
     cores = []
-    for (name, layer), shape in zip(layers.items(), shapes, strict=True):
+    pairs = zip(layers.items(), shapes, strict=True)
+    # Shown where it takes more than a moment, and only in a terminal
+    for (name, layer), shape in tqdm(pairs, "reparameterize", len(shapes), leave=False, disable=None, delay=1):
         try:
             cores.append(from_weight(shape, _matrix(layer), roots.get(name)))
         except ValueError as error:
@@ -305,22 +309,6 @@ def _start(
 
 def _bounds(cores: Sequence[LayerCores], bound: float | str) -> list[float]:
     return [float(core.spectrum.abs().max() if bound == "initial" else bound) for core in cores]
-
-
-def _make(
-    layer: nn.Module, shape: LayerShape, cores: LayerCores, options: Options, kind: type[Frames]
-) -> dict[str, Any]:
-    """Frames and spectrum for a layer: on its device, in float32 or above, frozen if its weight was."""
-    weight = weight_of(layer)
-    trained = options.spectrum != "identity"
-    values = nn.Parameter(cores.spectrum.clone()) if trained else None
-    made = nn.Module()
-    made.register_parameter("spectrum", values)
-    left, right = cores.fix_gauge(shape, kind.pivoted)
-    made.left, made.right = kind(shape.left.cores, cores.left, left), kind(shape.right.cores, cores.right, right)
-    made.to(device=weight.device, dtype=wide_dtype(weight.dtype)).requires_grad_(weight.requires_grad)
-    made.train(layer.training)
-    return {"left": made.left, "spectrum": made.spectrum, "right": made.right, "shape": shape}
 
 
 def _matrix(layer: nn.Module) -> Tensor:

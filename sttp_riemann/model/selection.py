@@ -5,18 +5,18 @@ from __future__ import annotations
 import math
 import warnings
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import nn
 
 from sttp_riemann.errors import one_line
-from sttp_riemann.layers import LAYERS, SpectralLayer, Split, kind_of, parts_of, row_for, split_for
+from sttp_riemann.layers import LAYERS, SpectralLayer, kind_of, row_for
 from sttp_riemann.layers.base import OWN
 from sttp_riemann.layers.state import Parameterized
 from sttp_riemann.layers.writing import Weighted
 from sttp_riemann.model.reach import is_subclass
+from sttp_riemann.model.splitting import Splitting
 from sttp_riemann.model.weights import matching, names_in
 
 NAMES = tuple(
@@ -28,53 +28,8 @@ NAMES = tuple(
 HELD = ("_parameters", "_buffers", "_modules")
 
 
-@dataclass(frozen=True)
-class Parts:
-    """A module with several matrices in one parameter, and a layer for each, which is not part of the model yet.
-
-    Attributes
-    ----------
-    module : nn.Module
-        The module.
-    kind : type
-        What it becomes.
-    layers : dict
-        Name inside the module to layer.
-    """
-
-    module: nn.Module
-    kind: type[Split]
-    layers: dict[str, nn.Module]
-
-    def meets(self, chosen: Collection[int]) -> bool:
-        """Whether any of the layers is chosen, by its id."""
-        return any(id(layer) in chosen for layer in self.layers.values())
-
-    def split(self) -> None:
-        """Split the module, in place."""
-        self.kind.adopt(self.module, self.layers)
-
-
-def parts_in(model: nn.Module) -> dict[str, Parts]:
-    """Modules with several matrices in one parameter, by name.
-
-    Parameters
-    ----------
-    model : nn.Module
-        Not changed.
-
-    Returns
-    -------
-    dict[str, Parts]
-    """
-    found = {name: (module, split_for(module)) for name, module in model.named_modules()}
-    return {
-        name: Parts(module, kind, parts_of(kind, module)) for name, (module, kind) in found.items() if kind is not None
-    }
-
-
 def select_layers(
-    model: nn.Module, exclude: str | Sequence[str], parts: Mapping[str, Parts] | None = None
+    model: nn.Module, exclude: str | Sequence[str], splittings: Mapping[str, Splitting] | None = None
 ) -> dict[str, list[nn.Module]]:
     """Layers to reparameterize, grouped by shared weight.
 
@@ -84,8 +39,8 @@ def select_layers(
         The model. Layers that are already reparameterized are skipped.
     exclude : str or sequence of str
         Names of layers or of modules that contain some, or patterns with ``*`` and ``?``.
-    parts : mapping, optional
-        Result of `parts_in`, whose layers are selected, too.
+    splittings : mapping, optional
+        Result of `splittings_in`, whose layers are selected, too.
 
     Returns
     -------
@@ -102,8 +57,7 @@ def select_layers(
     for name, layer in model.named_modules():
         if row_for(kind_of(layer)) is not None:
             found[name] = layer
-        for own, part in parts[name].layers.items() if parts and name in parts else ():
-            found[f"{name}.{own}" if name else own] = part
+        found |= splittings[name].named(name) if splittings and name in splittings else {}
     names = names_in(exclude)
     kept_dense = {name for entry in names for name in matching("exclude", entry, [*found, *done])}
     chosen = {name: layer for name, layer in found.items() if name not in kept_dense}
@@ -116,10 +70,37 @@ def select_layers(
         kinds = ", ".join(kind.__name__ for kind in LAYERS if kind.__name__ in vars(nn))
         excluded = ", as exclude leaves all of them" if found else ""
         raise ValueError(f"the model has no layers to change{excluded}; reparameterize reaches {kinds}")
+    return _thawed(model, grouped(model, chosen, splittings))
+
+
+def grouped(
+    model: nn.Module, chosen: dict[str, nn.Module], splittings: Mapping[str, Splitting] | None = None
+) -> dict[str, list[nn.Module]]:
+    """Check that layers can be reparameterized, and group them by shared weight.
+
+    Parameters
+    ----------
+    model : nn.Module
+        The model.
+    chosen : dict[str, nn.Module]
+        Ordinary layers of it, of kinds in `LAYERS`, or of `splittings`.
+    splittings : mapping, optional
+        Result of `splittings_in`.
+
+    Returns
+    -------
+    dict[str, list of nn.Module]
+        By the name of the group's first layer.
+
+    Raises
+    ------
+    ValueError
+        A weight cannot be replaced.
+    """
     for name, layer in chosen.items():
         _check(name, layer)
-    _check_shared(model, chosen, parts or {})
-    return _thawed(model, _with_twins(model, chosen))
+    _check_shared(model, chosen, splittings or {})
+    return _with_twins(model, chosen)
 
 
 def untied_layers(model: nn.Module, exclude: str | Sequence[str]) -> list[nn.Module]:
@@ -224,10 +205,10 @@ def _check(name: str, layer: Any) -> None:
                 raise ValueError(f"layer {name!r}: an embedding with {option} cannot be reparameterized; exclude it")
 
 
-def _check_shared(model: nn.Module, chosen: dict[str, nn.Module], parts: Mapping[str, Parts]) -> None:
+def _check_shared(model: nn.Module, chosen: dict[str, nn.Module], splittings: Mapping[str, Splitting]) -> None:
     held = Counter(id(p) for module in model.modules() for p in module._parameters.values() if p is not None)
     split = {id(layer) for layer in chosen.values()}
-    for name, own in parts.items():
+    for name, own in splittings.items():
         for parameter in own.kind.pieces_of(own.module) if own.meets(split) else ():
             if held[id(own.module._parameters[parameter])] > 1:
                 raise ValueError(

@@ -40,7 +40,7 @@ def check_frame(kind: type[Frames] | str) -> None:
 
     Frames are orthonormal for all values of their parameters; the Jacobian's rank is the number of degrees of freedom;
     given frames are stored exactly; frames come out equal alone and in a batch, and `trace` gives their gradient;
-    weights survive conversion, gauge moves, states, copies, and moves between dtypes and devices.
+    weights survive conversion, gauge moves, states, copies, files, and moves between dtypes and devices.
 
     Parameters
     ----------
@@ -73,6 +73,7 @@ def _check_core(kind: type[Frames], core: Core) -> None:
     found = [held.frame(k, torch.float64).detach() for k in range(3)]
     require(gap(found, given) < EXACT, f"{where}: the stored frame is not the one that was given")
     _check_numbers(held, core, where)
+    _check_without_numbers(held, core, where)
     disturb_(held, 1)
     with torch.no_grad():
         moved = torch.stack([held.frame(k, torch.float64) for k in range(3)])
@@ -89,6 +90,15 @@ def _check_core(kind: type[Frames], core: Core) -> None:
     )
     rank = _jacobian_rank(held, core)
     require(rank == core.dof, f"{where}: the Jacobian has rank {rank}, and the frame has {core.dof} degrees of freedom")
+
+
+def _check_without_numbers(held: Frames, core: Core, where: str) -> None:
+    """What `sttp_riemann.load` does: sizes first, numbers later."""
+    own, rows = (torch.empty(*size, device="meta") for size in ((core.rows, core.inner), (core.rows,)))
+    blank = type(held)([core] * 3, [own.to(held.tensors(0)[0].dtype)] * 3, [rows.long()] * 3).to_empty(device="cpu")
+    blank.load_state_dict(held.state_dict())
+    same = all(torch.equal(blank.frame(k, torch.float64), held.frame(k, torch.float64)) for k in range(3))
+    require(same, f"{where}: `hold` of a frame on the meta device does not make room for its numbers")
 
 
 def _check_numbers(held: Frames, core: Core, where: str) -> None:

@@ -257,7 +257,7 @@ def layer_shape(
     identity_spectrum : bool
         With s = 1 the last core of U is in St_U too, as the gauge then passes through the spectrum.
     kernel_modes : {"flat", "prime"}
-        Kernel positions as one mode, or factorized.
+        All kernel positions as one mode, or the prime factors of each side of the kernel by itself, side after side.
 
     Returns
     -------
@@ -284,10 +284,10 @@ def layer_shape(
     in_modes: tuple[int, ...] = (columns,)
     if method == "sttp":
         positions = math.prod(d_in[1:])
-        kernel = (positions,) if kernel_modes == "flat" else prime_factors(positions)
+        sides = (positions,) if kernel_modes == "flat" else tuple(n for side in d_in[1:] for n in prime_factors(side))
         out_modes = prime_factors(d_out)
         # A mode of size 1 is redundant, unless it is the whole dimension.
-        in_modes = tuple(n for n in (*prime_factors(d_in[0]), *kernel) if n > 1) or (1,)
+        in_modes = tuple(n for n in (*prime_factors(d_in[0]), *sides) if n > 1) or (1,)
     ranks = bond_ranks(out_modes, in_modes, rank)
     cut = len(out_modes)
     last_left = cut - 1

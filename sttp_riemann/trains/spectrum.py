@@ -16,6 +16,10 @@ SpectrumKind = Literal["identity", "learned", "free"]
 SPECTRA = ("identity", "learned", "free")
 SMALLEST = 1e-30
 """Smallest accepted bound on the singular values: float32 can represent its multiples."""
+OF_ZEROS = 1e-8
+"""What stored zeros are divided by, so that they stay zeros with a finite gradient."""
+CLAMP = 1e-7
+"""Where the logarithms of penalties end: a value or gap that is smaller, relative to the largest, has no gradient."""
 TIED = 1e-4
 """Relative distance up to which values count as equally large in the gradient of their maximum."""
 
@@ -48,7 +52,7 @@ def spectrum_values(kind: SpectrumKind, stored: Tensor, bounds: Tensor | float) 
     Parameters
     ----------
     kind : {"learned", "free"}
-        s = bound * S / max|S|, or s = S.
+        s = bound * S / max|S|, zeros for an S of zeros; or s = S.
     stored : Tensor
         (B, rank), S of B layers.
     bounds : Tensor or float
@@ -61,7 +65,8 @@ def spectrum_values(kind: SpectrumKind, stored: Tensor, bounds: Tensor | float) 
 
     Notes
     -----
-    Obukhov et al. 2021, Section 4: "L"; a bound other than 1 and the free spectrum are ours.
+    Obukhov et al. 2021, Section 4: "L"; a bound other than 1 and the free spectrum are ours. As in the code released
+    with the paper, zeros are divided by 1e-8: they stay zeros, and have a finite gradient.
 
     Examples
     --------
@@ -94,7 +99,7 @@ def trace_values(kind: SpectrumKind, stored: Tensor, bounds: Tensor | float) -> 
     if kind == "free":
         return stored, lambda grad: (grad,)
     sizes = stored.abs()
-    largest = _not_zero(sizes.amax(1, keepdim=True))
+    largest = _floored(sizes.amax(1, keepdim=True))
     tied = sizes >= (1 - TIED) * largest
     share = _not_zero((sizes * tied).sum(1, keepdim=True))  # of the tied values in their mean, times their number
     # Bitwise equal to `spectrum_values`, so that a network gives the same outputs with and without gradients
@@ -115,20 +120,63 @@ def _largest(sizes: Tensor) -> Tensor:
     Values start equal, and a step of Adam moves them all equally far: the gradient of the maximum alone would
     go to whichever value rounding makes the largest, so that runs on different machines would diverge at once.
     """
-    largest = _not_zero(sizes.detach().amax(1, keepdim=True))
+    largest = _floored(sizes.detach().amax(1, keepdim=True))
     tied = sizes.detach() >= (1 - TIED) * largest
     shared = (sizes * tied).sum(1, keepdim=True)
     # The second factor is 1 and carries the gradient
     return largest * (1 + (shared - shared.detach()) / _not_zero(shared.detach()))
 
 
+def _floored(largest: Tensor) -> Tensor:
+    tiny = torch.finfo(largest.dtype).tiny
+    return largest.where(largest >= tiny, max(OF_ZEROS, tiny))
+
+
 def _not_zero(sizes: Tensor) -> Tensor:
-    """Divide, leaving rows of zeros at zero instead of NaN."""
+    """A divisor of zeros that leaves them zeros."""
     return sizes.clamp_min(torch.finfo(sizes.dtype).tiny)
 
 
 def d_optimal(values: Sequence[Tensor], bounds: Tensor) -> Tensor:
     """Mean over all layers' values of -log|s| (D-optimal design).
+
+    Parameters
+    ----------
+    values : sequence of Tensor
+        One (rank,) a layer.
+    bounds : Tensor
+        (L,); a value below 1e-7 of its layer's counts as that.
+
+    Returns
+    -------
+    Tensor
+        Scalar.
+
+    Notes
+    -----
+    Jiang et al. 2019, "On computation and generalization of GANs under spectrum control"; Obukhov et al. 2021,
+    Eq. (10). The end of the logarithm, where the gradient becomes 0, is that of the code released with the latter.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sttp_riemann.trains.spectrum import PENALTIES
+    >>> values, bounds = [torch.tensor([1.0, 0.5]), torch.tensor([0.5])], torch.ones(2)
+    >>> round(PENALTIES["d_optimal"](values, bounds).item(), 4)  # log(2) for two values of three
+    0.4621
+    """
+    sizes = torch.cat(list(values)).abs()
+    ends = torch.cat([CLAMP * bound.expand(len(s)) for s, bound in zip(values, bounds, strict=True)])
+    return -sizes.clamp(min=ends).log().mean()
+
+
+def divergence(values: Sequence[Tensor], bounds: Tensor) -> Tensor:
+    """Divergence of each layer's spectrum from a density that falls from its largest value, mean over layers.
+
+    It is the penalty of that name in the code released with the paper. The term of a gap between neighbouring values,
+    which are relative to the largest, is (1 - s)^2 / 0.01 - log(gap) with s the smaller of the two; a gap counts as at
+    least 1e-7. Equal values, at which training starts, have a gradient of 0. A layer of rank 1 has no gap and does not
+    count.
 
     Parameters
     ----------
@@ -142,24 +190,37 @@ def d_optimal(values: Sequence[Tensor], bounds: Tensor) -> Tensor:
     Tensor
         Scalar.
 
+    Raises
+    ------
+    ValueError
+        All layers have rank 1.
+
     Notes
     -----
-    Jiang et al. 2019, "On computation and generalization of GANs under spectrum control"; Obukhov et al. 2021, Eq. 8.
+    After Jiang et al. 2019; constants as released with Obukhov et al. 2021.
 
     Examples
     --------
     >>> import torch
     >>> from sttp_riemann.trains.spectrum import PENALTIES
-    >>> values, bounds = [torch.tensor([1.0, 0.5]), torch.tensor([0.5])], torch.ones(2)
-    >>> round(PENALTIES["d_optimal"](values, bounds).item(), 4)  # log(2) for two values of three
-    0.4621
+    >>> values = [torch.tensor([1.0, 0.9, 0.7, 0.4]), torch.tensor([1.0, 0.5])]
+    >>> round(PENALTIES["divergence"](values, torch.ones(2)).item(), 2)
+    21.37
     """
-    flat = torch.cat(list(values)).abs()
-    return -flat.clamp_min(torch.finfo(flat.dtype).tiny).log().mean()
+    spectra = [s.abs() for s in values if len(s) > 1]
+    if not spectra:
+        raise ValueError("penalty 'divergence' is of gaps between values, and every layer has rank 1: raise the rank")
+    terms = []
+    for s in spectra:
+        upper, lower = _neighbours(s / s.amax().clamp_min(CLAMP))
+        terms.append(((1 - lower) ** 2 / 0.01 - (upper - lower).clamp_min(CLAMP).log()).mean())
+    return torch.stack(terms).mean()
 
 
-def divergence(values: Sequence[Tensor], bounds: Tensor, width: float = 0.1, floor: float = 1e-3) -> Tensor:
+def half_normal(values: Sequence[Tensor], bounds: Tensor, width: float = 0.1, floor: float = 1e-3) -> Tensor:
     """Kullback-Leibler divergence of each layer's spectrum from a half-normal density at its bound, mean over layers.
+
+    Unlike `divergence` it spreads values that start equal, and its gradient is bounded, by about 1 / `floor`.
 
     Parameters
     ----------
@@ -179,26 +240,35 @@ def divergence(values: Sequence[Tensor], bounds: Tensor, width: float = 0.1, flo
 
     Notes
     -----
-    Jiang et al. 2019. The density of the values is estimated from the gaps between neighbours in order: near s_i it is
-    1 / (r (s_i - s_{i+1})), with 0 following the last.
+    After Jiang et al. 2019. The density of the values is estimated from the gaps between neighbours in order: near s_i
+    it is 1 / (r (s_i - s_{i+1})), with 0 following the last.
 
     Examples
     --------
     >>> import torch
     >>> from sttp_riemann.trains.spectrum import PENALTIES
     >>> equal, spread = torch.ones(4), torch.tensor([1.0, 0.9, 0.7, 0.4])
-    >>> divergence = [PENALTIES["divergence"]([values], torch.ones(1)) for values in (equal, spread)]
-    >>> bool(divergence[1] < divergence[0])
+    >>> penalties = [PENALTIES["half_normal"]([values], torch.ones(1)) for values in (equal, spread)]
+    >>> bool(penalties[1] < penalties[0])
     True
     """
     terms = []
     for s, bound in zip(values, bounds, strict=True):
-        ordered = (s.abs() / bound).sort(descending=True).values
-        gaps = ordered - torch.cat([ordered[1:], ordered.new_zeros(1)])
-        negative_entropy = -(gaps * len(s) + floor).log()
-        negative_log_reference = (1 - ordered) ** 2 / (2 * width) + 0.5 * math.log(math.pi * width / 2)
+        upper, lower = _neighbours(torch.cat([s.abs() / bound, s.new_zeros(1)]))
+        negative_entropy = -((upper - lower) * len(s) + floor).log()
+        negative_log_reference = (1 - upper) ** 2 / (2 * width) + 0.5 * math.log(math.pi * width / 2)
         terms.append((negative_entropy + negative_log_reference).mean())
     return torch.stack(terms).mean()
 
 
-PENALTIES: dict[str, Callable[[Sequence[Tensor], Tensor], Tensor]] = {"d_optimal": d_optimal, "divergence": divergence}
+def _neighbours(sizes: Tensor) -> tuple[Tensor, Tensor]:
+    """Sort sizes (n,) in descending order: the larger and the smaller of each two neighbours, (n - 1,) both."""
+    ordered = sizes.sort(descending=True).values
+    return ordered[:-1], ordered[1:]
+
+
+PENALTIES: dict[str, Callable[[Sequence[Tensor], Tensor], Tensor]] = {
+    "d_optimal": d_optimal,
+    "divergence": divergence,
+    "half_normal": half_normal,
+}

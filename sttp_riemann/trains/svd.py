@@ -12,6 +12,9 @@ from sttp_riemann.trains.shape import Core, LayerShape, Train
 
 RIDGE = 1e-3
 """Share of the mean squared input that is added to every direction."""
+LARGE = 256
+"""Least smaller side of a matrix that is decomposed by subspace iteration."""
+SETTLED, ROUNDS = 1e-4, 24
 
 
 def tt_svd(weight: Tensor, shape: LayerShape, root: Tensor | None = None) -> tuple[list[Tensor], Tensor, list[Tensor]]:
@@ -56,8 +59,9 @@ def tt_svd(weight: Tensor, shape: LayerShape, root: Tensor | None = None) -> tup
         raise ValueError(f"the weight holds values beyond {LARGEST:g}")
     weight = weight.detach().double()
     outputs = weight if root is None else weight @ root
-    u, s, _ = torch.linalg.svd(outputs, full_matrices=False)
-    u, s = u[:, : shape.rank], s[: shape.rank]
+    u, s, v = leading_svd(outputs, shape.rank)
+    if root is None and len(shape.left.cores) == len(shape.right.cores) == 1:
+        return [u], s, [v]
     left = _inner_cores(shape.left, u * s)
     right = _inner_cores(shape.right, weight.mT @ u)
     middle = _project(shape.left, left, outputs)
@@ -65,13 +69,53 @@ def tt_svd(weight: Tensor, shape: LayerShape, root: Tensor | None = None) -> tup
         middle = _project(shape.right, right, middle.mT).mT
     else:
         middle = _least_squares(_project(shape.right, right, root), middle, shape.rank)
-    u, s, vh = torch.linalg.svd(middle, full_matrices=False)
-    u, s, v = u[:, : shape.rank], s[: shape.rank], vh[: shape.rank].mT
+    u, s, v = leading_svd(middle, shape.rank)
     if not shape.left.cores:
         # U is the identity: its rotation passes through the identity spectrum into V.
         return left, s, [*right, v @ u.mT]
     left = [*left, u]
     return (left, s, [*right, v]) if shape.right.cores else (left, s, right)
+
+
+def leading_svd(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Leading singular vectors and values of a matrix.
+
+    Parameters
+    ----------
+    matrix : Tensor
+        (m, n), float64.
+    rank : int
+        How many; at most m and n.
+
+    Returns
+    -------
+    u : Tensor
+        (m, rank).
+    s : Tensor
+        (rank,), descending.
+    v : Tensor
+        (n, rank).
+
+    Notes
+    -----
+    Of a large matrix and a low rank by subspace iteration from a random start (Halko, Martinsson and Tropp 2011,
+    Algorithm 4.4), until a further round takes off less than `SETTLED` of the squared error that is left; where that
+    is not so after `ROUNDS` rounds, and for all other matrices, by a full decomposition. The start is always the same.
+    """
+    smaller, width = min(matrix.shape), rank + max(16, rank // 2)
+    if smaller >= LARGE and 4 * width <= smaller:
+        start = torch.randn(matrix.shape[1], width, dtype=matrix.dtype, generator=torch.Generator().manual_seed(0))
+        rows = torch.linalg.qr(start.to(matrix.device))[0]
+        total, before = matrix.square().sum(), matrix.new_zeros(())
+        for _ in range(ROUNDS):
+            columns, small = torch.linalg.qr(matrix @ rows)
+            u, s, vh = torch.linalg.svd(small)
+            kept = s[:rank].square().sum()
+            if kept - before <= SETTLED * (total - kept) + torch.finfo(s.dtype).eps * total:
+                return columns @ u[:, :rank], s[:rank], rows @ vh[:rank].mT
+            before, rows = kept, torch.linalg.qr(matrix.mT @ columns)[0]
+    u, s, vh = torch.linalg.svd(matrix, full_matrices=False)
+    return u[:, :rank], s[:rank], vh[:rank].mT
 
 
 def moment_root(moment: Tensor) -> Tensor:

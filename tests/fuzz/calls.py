@@ -21,7 +21,7 @@ INTERNAL = {
     *("adopt", "release", "assign_", "build_cores", "build_factors", "built_weight", "choose", "core_frames"),
     *("factor_parameters", "factor_tensors", "factors", "from_matrix", "to_matrix", "matrix_shape", "columns"),
     *("member", "sample", "stored_spectrum", "workload", "get_extra_state", "set_extra_state", "move_"),
-    *("thin_layers", "extra_repr", "reset_parameters"),
+    *("thin_layers", "extra_repr", "reset_parameters", "told"),
 }
 """Methods of layers and manifolds that are no business of users, or take nothing."""
 
@@ -75,6 +75,7 @@ FUNCTIONS: dict[str, dict[str, Kind]] = {
     "compression": {"model": v.MODEL},
     "convert_frames": {"model": v.MODEL, "frames": v.choice("householder", "riemannian")},
     "decompress": {"model": v.MODEL, "factored": v.FLAG},
+    "from_pretrained": {"cls": v.PRETRAINED, "path": v.SAVED_FOLDER, "kwargs": Kind(v.same(1, "x"), {})},
     "gauge_fix": {
         "model": v.MODEL,
         "optimizer": v.optional(v.OPTIMIZER),
@@ -82,6 +83,7 @@ FUNCTIONS: dict[str, dict[str, Kind]] = {
         "margin": v.MARGIN,
     },
     "input_moments": {"model": v.ANY_MODULE, "batches": v.BATCHES},
+    "load": {"path": v.SAVED, "model": v.FRESH},
     "orthogonality_error": {"model": v.MODEL},
     "project": {"model": v.MODEL},
     "register_gauge_fix": {
@@ -108,9 +110,10 @@ FUNCTIONS: dict[str, dict[str, Kind]] = {
         "recompute": v.choice("auto", "always", "never"),
         "pivots": v.FLAG,
     },
+    "save": {"model": v.MODEL, "path": v.NEW_PATH},
     "set_weight": {"layer": v.LAYER, "weight": v.WEIGHT},
     "singular_values": {"model": v.MODEL},
-    "spectral_penalty": {"model": v.MODEL, "kind": v.choice("d_optimal", "divergence")},
+    "spectral_penalty": {"model": v.MODEL, "kind": v.choice("d_optimal", "divergence", "half_normal")},
 }
 METHODS: dict[str, dict[str, dict[str, Kind]]] = {
     "optimizer": {

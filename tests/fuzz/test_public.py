@@ -15,7 +15,7 @@ import pytest
 import torch
 
 import sttp_riemann as sr
-from sttp_riemann.errors import LONGEST
+from sttp_riemann.errors import LONGEST, CheckpointError
 from tests.fuzz.calls import METHODS, OWN, TARGETS, Target, public_methods
 from tests.fuzz.optimizers import AS_TORCH
 from tests.fuzz.values import FOREIGN, Make
@@ -26,6 +26,13 @@ TORCHS_OWN = ("params", "param_group")
 """Arguments that torch itself refuses, in its words."""
 USERS_OWN = (("input_moments", "model"), ("input_moments", "batches"), ("optimizer.step", "closure"))
 """Arguments that are called, or called with: what the caller's own code raises is passed on."""
+FILES = ("save", "load", "from_pretrained")
+"""Functions that tell of files by an error of their own."""
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
 
 
 @dataclass(frozen=True)
@@ -102,7 +109,7 @@ def _wrong_refusal(case: Case, error: Exception) -> str | None:
     found = []
     if case.expected == "accepted":
         found.append("refused")
-    if kind not in (ValueError, TypeError):
+    if kind not in (ValueError, TypeError, *([CheckpointError] if case.target.name in FILES else [])):
         found.append("of a wrong kind")
     if not (own or torchs):
         found.append(f"from {raised}")
@@ -116,6 +123,7 @@ def _wrong_refusal(case: Case, error: Exception) -> str | None:
 def _words(argument: str) -> str:
     words = {"params": "param(s|eter|eters)?", "param_group": "param(s|_group|eter|eters)?", "state_dict": "state_dict"}
     words |= {"x": "(x|frame)", "u": "(u|step)", "moments": "moments?", "model": "(model|layers?)"}
+    words |= {"path": "(path|read|written|folder|state|safetensors)"}
     return words.get(argument, re.escape(argument))
 
 

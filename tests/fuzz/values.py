@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from torch import nn
 
 import sttp_riemann as sr
-from tests.fuzz.world import NUMPY, World, generator
+from tests.fuzz.world import NUMPY, Pretrained, World, generator
 
 Make = Callable[[World], Any]
 NAN, INF = float("nan"), float("inf")
@@ -250,6 +251,37 @@ MOMENTS = optional(
             "array": lambda w: {"0": np.eye(6)},
         },
     )
+)
+NEW_PATH = Kind(
+    same("new.safetensors", Path("folder", "new.safetensors")), same(None, 3, 0.5, True, b"x", [], {}, "", ".")
+)
+SAVED = Kind(
+    {
+        "file": lambda w: w.saved,
+        "text": lambda w: str(w.saved),
+        "folder": lambda w: w.saved.parent,
+        "state": lambda w: w.model.state_dict(),
+    },
+    {
+        **same(None, 3, 0.5, True, b"x", [], {}, {1: 2}, "", "missing", "x" * 5000, "\ud800", "a\0b", "a\nb"),
+        "dense state": lambda w: w.dense.state_dict(),
+        "numbers": lambda w: dict.fromkeys(w.model.state_dict(), 1.0),
+        "model": lambda w: w.model,
+    },
+)
+SAVED_FOLDER = Kind({"folder": lambda w: w.saved.parent}, {**SAVED.bad, "file": lambda w: w.saved})
+PRETRAINED = Kind(
+    {"class": lambda w: Pretrained},
+    {**NO_OBJECTS, "object": lambda w: Pretrained(), **{n: MODULES[n] for n in ("model", "class of modules")}},
+)
+FRESH = Kind(
+    {"dense": lambda w: w.dense, "alike": lambda w: w.another()},
+    {
+        **NO_OBJECTS,
+        "another": lambda w: w.dense[:1],
+        "layer": MODULES["dense layer"],
+        "optimizer": lambda w: w.optimizer,
+    },
 )
 EVERY = Kind(same(1, 100, np.int64(3)), {**NO_NUMBERS, **same(0, -1, 0.5, 2.0)})
 DECAY = Kind(

@@ -327,3 +327,12 @@ def test_unknown_kinds_are_refused_by_the_verbs() -> None:
         sr.spectral_penalty(model, "l2")
     with pytest.raises(ValueError, match="identity spectrum has nothing to penalize"):
         sr.spectral_penalty(sr.reparameterize(nn.Linear(4, 4), 2, spectrum="identity"))
+
+
+@pytest.mark.parametrize("frames", ["riemannian", "householder"])
+@pytest.mark.parametrize("kernel", [(6, 4), (1, 6), (3, 3)])
+def test_prime_kernel_modes_keep_a_dense_weight_of_full_rank(frames: str, kernel: tuple[int, int]) -> None:
+    layer = nn.Conv2d(4, 6, kernel)
+    before = layer.weight.detach().clone()
+    spectral = sr.reparameterize(layer, 10**4, frames=frames, init="dense", kernel_modes="prime")
+    torch.testing.assert_close(spectral.weight.detach(), before, rtol=1e-5, atol=1e-6)

@@ -32,7 +32,24 @@ def test_the_chain_of_a_convolution_is_out_primes_then_in_primes_then_kernel() -
     shape = layer_shape(12, (10, 3, 3), 4)
     assert shape.modes == (2, 2, 3, 2, 5, 9)
     assert shape.ranks == (1, 2, 4, 4, 4, 4, 1)
-    assert layer_shape(12, (10, 3, 3), 4, kernel_modes="prime").modes == (2, 2, 3, 2, 5, 3, 3)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "modes"),
+    [
+        ((3, 3), (3, 3)),
+        ((6, 4), (2, 3, 2, 2)),
+        ((4, 6), (2, 2, 2, 3)),
+        ((1, 10, 1), (2, 5)),
+        ((1, 1), ()),
+        ((9,), (3, 3)),
+    ],
+)
+def test_prime_kernel_modes_are_the_factors_of_each_side_by_itself(
+    kernel: tuple[int, ...], modes: tuple[int, ...]
+) -> None:
+    """Side after side in the order of the weight, so that a mode never mixes rows with columns of the kernel."""
+    assert layer_shape(12, (10, *kernel), 4, kernel_modes="prime").modes == (2, 2, 3, 2, 5, *modes)
 
 
 def test_modes_of_size_one_are_dropped_unless_they_are_all_there_is() -> None:

@@ -8,9 +8,10 @@ import pytest
 import torch
 from hypothesis import given
 
+from sttp_riemann.trains import svd
 from sttp_riemann.trains.contraction import contract
 from sttp_riemann.trains.shape import layer_shape
-from sttp_riemann.trains.svd import RIDGE, moment_root, tt_svd
+from sttp_riemann.trains.svd import LARGE, RIDGE, leading_svd, moment_root, tt_svd
 from tests.strategies import METHODS, SEEDS, layer_dimensions, random_frame
 
 
@@ -53,6 +54,52 @@ def test_tt_svd_errs_at_most_by_the_sum_over_bonds_of_what_each_cuts_off() -> No
         cut_off += float((torch.linalg.svdvals(weight.reshape(rows, -1))[shape.ranks[k] :] ** 2).sum())
     # the cores are found from the truncated SVD of W, which adds one more truncation at the spectrum
     assert error**2 <= cut_off + float((torch.linalg.svdvals(weight)[3:] ** 2).sum()) + 1e-9
+
+
+def _decaying(power: float, size: tuple[int, int] = (LARGE, 300), seed: int = 0) -> torch.Tensor:
+    """A random matrix whose singular values fall like a power of their number; none falls for the power 0."""
+    values = torch.arange(1, size[0] + 1, dtype=torch.float64) ** -power
+    left, right = random_frame(size[0], size[0], seed)[0], random_frame(size[1], size[0], seed + 1)[0]
+    return left * values @ right.mT
+
+
+@pytest.mark.parametrize("rank", [1, 8, 40])
+@pytest.mark.parametrize("power", [0.0, 0.2, 0.5, 1.0, 3.0])
+@pytest.mark.parametrize("turned", [False, True])
+def test_the_leading_part_of_a_large_matrix_errs_by_a_thousandth_more_than_the_best(power, rank, turned) -> None:
+    matrix = _decaying(power).mT if turned else _decaying(power)
+    u, s, v = leading_svd(matrix, rank)
+    best = torch.linalg.svdvals(matrix)[rank:].norm()
+    assert (matrix - (u * s) @ v.mT).norm() <= 1.001 * best
+    for frame in (u, v):
+        torch.testing.assert_close(frame.mT @ frame, torch.eye(rank, dtype=frame.dtype))
+    assert (s[:-1] >= s[1:]).all()
+
+
+def test_a_large_matrix_of_low_rank_is_recovered() -> None:
+    matrix = _decaying(1.0)[:, :7] @ _decaying(1.0)[:7]
+    u, s, v = leading_svd(matrix, 7)
+    torch.testing.assert_close((u * s) @ v.mT, matrix)
+
+
+def test_a_large_matrix_of_zeros_has_frames_all_the_same() -> None:
+    u, s, _ = leading_svd(torch.zeros(LARGE, LARGE, dtype=torch.float64), 4)
+    assert not s.any()
+    torch.testing.assert_close(u.mT @ u, torch.eye(4, dtype=torch.float64))
+
+
+def test_what_does_not_settle_is_decomposed_in_full(monkeypatch) -> None:
+    monkeypatch.setattr(svd, "ROUNDS", 1)
+    matrix = _decaying(0.0)
+    full = torch.linalg.svd(matrix, full_matrices=False)
+    assert torch.equal(leading_svd(matrix, 8)[0], full[0][:, :8])
+
+
+def test_the_leading_part_is_the_same_in_every_call() -> None:
+    torch.manual_seed(1)
+    first = leading_svd(_decaying(0.5), 8)
+    torch.manual_seed(2)
+    assert all(map(torch.equal, first, leading_svd(_decaying(0.5), 8)))
 
 
 def test_tt_svd_refuses_nan() -> None:

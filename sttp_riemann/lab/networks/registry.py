@@ -46,7 +46,7 @@ def build_model(name: str, num_classes: int | None = None, in_channels: int = 3,
     in_channels : int
         Channels of the images, also of those that a generator makes.
     **options
-        Further arguments of the network's class, such as ``width``.
+        Further arguments of the network's class, such as ``width``, a whole number, or ``variant``, a word.
 
     Returns
     -------
@@ -93,7 +93,9 @@ def _check_options(name: str, options: dict[str, Any]) -> None:
     for option, value in options.items():
         if option not in known:
             raise unknown_name(f"option of network {name!r}", option, known)
-        if value is not None or parameters[option].default is not None:
+        default = parameters[option].default
+        # The network itself knows its words
+        if not isinstance(default, str) and (value is not None or default is not None):
             _check_number(option, value)
 
 

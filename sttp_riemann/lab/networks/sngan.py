@@ -2,6 +2,10 @@
 
 The appendix has no networks for 8 and 64 pixels. Ours for 64 are those for 128 without the
 extra stage, and ours for 8 are those for 32 with one block fewer and maps of 2x2 at the narrow end.
+
+The variant "released" is that of the code released with Obukhov et al. 2021 (commit 44e13f5), which has none for 8
+pixels: the shortcuts of all blocks of its discriminator but the first have the output of the ReLU, its discriminator
+for 64 pixels halves the maps in the last block too, and biases start as torch draws them.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from sttp_riemann.lab.networks.sngan_blocks import DownBlock, Norm, UpBlock, conv, linear
+from sttp_riemann.lab.networks.variants import NetworkVariant, is_released
 
 # By image size: the paper's width, and the divisor of the width that gives each stage's channels.
 _GENERATORS = {
@@ -30,6 +35,7 @@ _DISCRIMINATORS = {
     128: (1024, (16, 8, 4, 2, 1, 1)),
 }
 _HALVING_BLOCKS = {8: 2, 32: 2, 48: 4, 64: 4, 128: 5}
+_HALVING_BLOCKS_RELEASED = {32: 2, 48: 4, 64: 5, 128: 5}
 SIZES = (*_GENERATORS,)
 """Sides of the images that there are networks for."""
 
@@ -50,6 +56,8 @@ class SNGANGenerator(nn.Module):
         1024, 1024.
     latent_dim : int
         Length of the noise.
+    variant : {"original", "released"}
+        As its authors have it, or as the code released with Obukhov et al. 2021.
 
     Attributes
     ----------
@@ -61,7 +69,7 @@ class SNGANGenerator(nn.Module):
     Raises
     ------
     ValueError
-        If a stage would not have a whole number of channels.
+        If a stage would not have a whole number of channels, or there is no such variant of the size.
 
     Notes
     -----
@@ -75,17 +83,19 @@ class SNGANGenerator(nn.Module):
         in_channels: int = 3,
         width: int | None = None,
         latent_dim: int = 128,
+        variant: NetworkVariant = "original",
     ) -> None:
         super().__init__()
+        released = _has_released(image_size, variant)
         channels = _channels(*_GENERATORS[image_size], width)
         self.num_classes, self.latent_dim = num_classes, latent_dim
         self.bottom = image_size >> (len(channels) - 1)
-        self.linear = linear(latent_dim, channels[0] * self.bottom**2)
+        self.linear = linear(latent_dim, channels[0] * self.bottom**2, zero_bias=not released)
         self.blocks = nn.ModuleList(
-            UpBlock(before, after, num_classes) for before, after in itertools.pairwise(channels)
+            UpBlock(before, after, num_classes, released) for before, after in itertools.pairwise(channels)
         )
         self.norm = Norm(channels[-1])
-        self.to_image = conv(channels[-1], in_channels, 3)
+        self.to_image = conv(channels[-1], in_channels, 3, zero_bias=not released)
 
     @override
     def forward(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -116,6 +126,8 @@ class SNGANDiscriminator(nn.Module):
     width : int or None
         Channels of the widest stage, the others in proportion; None for 64 at 8 pixels and the paper's 128,
         1024, 1024, 1024.
+    variant : {"original", "released"}
+        As its authors have it, or as the code released with Obukhov et al. 2021.
 
     Attributes
     ----------
@@ -125,7 +137,7 @@ class SNGANDiscriminator(nn.Module):
     Raises
     ------
     ValueError
-        If a stage would not have a whole number of channels.
+        If a stage would not have a whole number of channels, or there is no such variant of the size.
 
     Notes
     -----
@@ -133,15 +145,22 @@ class SNGANDiscriminator(nn.Module):
     """
 
     def __init__(
-        self, image_size: int, num_classes: int | None = None, in_channels: int = 3, width: int | None = None
+        self,
+        image_size: int,
+        num_classes: int | None = None,
+        in_channels: int = 3,
+        width: int | None = None,
+        variant: NetworkVariant = "original",
     ) -> None:
         super().__init__()
+        released = _has_released(image_size, variant)
+        halving = (_HALVING_BLOCKS_RELEASED if released else _HALVING_BLOCKS)[image_size]
         channels = _channels(*_DISCRIMINATORS[image_size], width)
         self.num_classes = num_classes
         pairs = enumerate(itertools.pairwise(channels), start=1)
         self.blocks = nn.Sequential(
-            DownBlock(in_channels, channels[0], down=True, first=True),
-            *(DownBlock(*pair, down=index < _HALVING_BLOCKS[image_size]) for index, pair in pairs),
+            DownBlock(in_channels, channels[0], down=True, first=True, released=released),
+            *(DownBlock(*pair, down=index < halving, released=released) for index, pair in pairs),
         )
         self.linear = linear(channels[-1], 1, bias=False)
         self.embedding = None if num_classes is None else nn.Embedding(num_classes, channels[-1])
@@ -160,6 +179,13 @@ class SNGANDiscriminator(nn.Module):
         if self.embedding is None:
             return logits
         return logits + (self.embedding(labels) * features).sum(1)
+
+
+def _has_released(image_size: int, variant: NetworkVariant) -> bool:
+    released = is_released(variant)
+    if released and image_size not in _HALVING_BLOCKS_RELEASED:
+        raise ValueError(f"there is no released network for {image_size} pixels: leave variant at 'original'")
+    return released
 
 
 def _channels(paper_width: int, divisors: tuple[int, ...], width: int | None) -> list[int]:

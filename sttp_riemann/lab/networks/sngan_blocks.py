@@ -14,13 +14,13 @@ RESIDUAL_GAIN = math.sqrt(2)
 Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
 
 
-def linear(in_features: int, out_features: int, bias: bool = True) -> nn.Linear:
-    """Linear layer with Glorot-uniform weights and zero biases."""
-    return _glorot(nn.Linear(in_features, out_features, bias))
+def linear(in_features: int, out_features: int, bias: bool = True, zero_bias: bool = True) -> nn.Linear:
+    """Linear layer with Glorot-uniform weights; biases of zero, or torch's own."""
+    return _glorot(nn.Linear(in_features, out_features, bias), 1.0, zero_bias)
 
 
-def conv(in_channels: int, out_channels: int, size: int, gain: float = 1.0) -> nn.Conv2d:
-    """Convolution that keeps the size of the maps, with Glorot-uniform weights and zero biases.
+def conv(in_channels: int, out_channels: int, size: int, gain: float = 1.0, zero_bias: bool = True) -> nn.Conv2d:
+    """Convolution that keeps the size of the maps, with Glorot-uniform weights.
 
     Parameters
     ----------
@@ -30,8 +30,10 @@ def conv(in_channels: int, out_channels: int, size: int, gain: float = 1.0) -> n
         Side of the kernel, odd.
     gain : float
         Of the initialization.
+    zero_bias : bool
+        Whether biases start at zero, or as torch draws them.
     """
-    return _glorot(nn.Conv2d(in_channels, out_channels, size, padding=size // 2), gain)
+    return _glorot(nn.Conv2d(in_channels, out_channels, size, padding=size // 2), gain, zero_bias)
 
 
 class DownBlock(nn.Module):
@@ -45,20 +47,29 @@ class DownBlock(nn.Module):
         Halve the size. The shortcut is a 1x1 convolution where this holds or the channels change.
     first : bool
         The block sees the image itself: without a ReLU, and with inner maps of `out_channels`.
+    released : bool
+        As in the code released with Obukhov et al. 2021: its ReLU works in place, so the shortcut has its output; and
+        biases start as torch draws them.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, down: bool, first: bool = False) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, down: bool, first: bool = False, released: bool = False
+    ) -> None:
         super().__init__()
-        self.down, self.first = down, first
+        self.down, self.first, self.released = down, first, released
+        zero_bias = not released
         inner = out_channels if first else in_channels
-        self.conv1 = conv(in_channels, inner, 3, RESIDUAL_GAIN)
-        self.conv2 = conv(inner, out_channels, 3, RESIDUAL_GAIN)
-        self.shortcut = conv(in_channels, out_channels, 1) if down or in_channels != out_channels else None
+        self.conv1 = conv(in_channels, inner, 3, RESIDUAL_GAIN, zero_bias)
+        self.conv2 = conv(inner, out_channels, 3, RESIDUAL_GAIN, zero_bias)
+        has_own = down or in_channels != out_channels
+        self.shortcut = conv(in_channels, out_channels, 1, 1.0, zero_bias) if has_own else None
 
     @override
     def forward(self, maps: Tensor) -> Tensor:
         """(N, in_channels, H, W) to (N, out_channels, H, W), or to half of H and W."""
-        inner = self.conv2(torch.relu(self.conv1(maps if self.first else torch.relu(maps))))
+        active = maps if self.first else torch.relu(maps)
+        inner = self.conv2(torch.relu(self.conv1(active)))
+        maps = active if self.released else maps
         if self.first and self.down and self.shortcut is not None:
             # A 1x1 convolution commutes with averaging, and costs a quarter after it
             return avg_pool2d(inner, 2) + self.shortcut(avg_pool2d(maps, 2))
@@ -75,15 +86,17 @@ class UpBlock(nn.Module):
         Channels of the input and of the output.
     num_classes : int or None
         Classes of the conditional batch normalization; None for the ordinary one.
+    released : bool
+        Biases start as torch draws them, not at zero.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, num_classes: int | None) -> None:
+    def __init__(self, in_channels: int, out_channels: int, num_classes: int | None, released: bool = False) -> None:
         super().__init__()
         self.norm1 = Norm(in_channels, num_classes)
         self.norm2 = Norm(out_channels, num_classes)
-        self.conv1 = conv(in_channels, out_channels, 3, RESIDUAL_GAIN)
-        self.conv2 = conv(out_channels, out_channels, 3, RESIDUAL_GAIN)
-        self.shortcut = conv(in_channels, out_channels, 1)
+        self.conv1 = conv(in_channels, out_channels, 3, RESIDUAL_GAIN, not released)
+        self.conv2 = conv(out_channels, out_channels, 3, RESIDUAL_GAIN, not released)
+        self.shortcut = conv(in_channels, out_channels, 1, 1.0, not released)
 
     @override
     def forward(self, maps: Tensor, labels: Tensor | None) -> Tensor:
@@ -130,8 +143,8 @@ def _twice(maps: Tensor) -> Tensor:
     return interpolate(maps, scale_factor=2, mode="bilinear", align_corners=False)
 
 
-def _glorot(layer: Layer, gain: float = 1.0) -> Layer:
+def _glorot(layer: Layer, gain: float, zero_bias: bool) -> Layer:
     nn.init.xavier_uniform_(layer.weight, gain)
-    if layer.bias is not None:
+    if layer.bias is not None and zero_bias:
         nn.init.zeros_(layer.bias)
     return layer

@@ -18,7 +18,7 @@ from sttp_riemann.lab.studies.reading import Reading
 from sttp_riemann.lab.studies.report import check_report
 from sttp_riemann.lab.studies.runs import Result, find, finish, recipe_of
 from sttp_riemann.lab.studies.study import Study, collect
-from sttp_riemann.lab.studies.variant import NAMED, Variant, bearing, folder_name
+from sttp_riemann.lab.studies.variant import Variant, bearing, folder_name, named
 from sttp_riemann.lab.studies.workers import check_workers, spread
 from sttp_riemann.lab.training.machine import build_accelerator
 from sttp_riemann.lab.training.recipe import Recipe
@@ -133,7 +133,7 @@ def _rehearse(runs: Sequence[Recipe]) -> None:
 
 
 def _line(run: Recipe, swept: Sequence[str], result: Result | DivergedError) -> str:
-    variant = Variant.of(run, [name for name in swept if name not in NAMED and name in bearing(run)])
+    variant = Variant.of(run, [name for name in swept if name not in named(run) and name in bearing(run)])
     name = f"{variant.title(('spectrum', 'rank', 'rate', *(['start'] if 'init' in swept else [])))}, seed {run.seed}"
     if isinstance(result, DivergedError):
         return f"{name}: diverged"

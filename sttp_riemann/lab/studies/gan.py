@@ -19,7 +19,7 @@ from sttp_riemann.lab.studies import figures
 from sttp_riemann.lab.studies.classify import common_columns
 from sttp_riemann.lab.studies.collapse import LASTING, LEAST, detect
 from sttp_riemann.lab.studies.looks import Drawing, panels
-from sttp_riemann.lab.studies.measures import COMMON, Measure
+from sttp_riemann.lab.studies.measures import COMMON, GENERATOR_SIZE, Measure
 from sttp_riemann.lab.studies.page import Kind, Page
 from sttp_riemann.lab.studies.reading import Reading
 from sttp_riemann.lab.studies.report import render
@@ -35,7 +35,7 @@ METRICS = (
     Measure("ppl", "PPL", ".1f", more=False),
 )
 BESIDE = (
-    Measure("generator_ratio", "Z of G", unit=" %", pool="first"),
+    GENERATOR_SIZE,
     Measure("spectral_norm", "largest spectral norm", pool="max"),
 )
 SHEETS = 4

@@ -62,6 +62,7 @@ class Measure:
 ACCURACY = Measure("test_accuracy", "test accuracy", unit=" %", more=True, scale=100, margin=0.5)
 VALIDATION = Measure("validation_accuracy", "validation accuracy", unit=" %", more=True, scale=100, margin=0.5)
 SIZE = Measure("ratio", "Z", unit=" %", more=False, pool="first")
+GENERATOR_SIZE = Measure("generator_ratio", "Z of G", unit=" %", more=False, pool="first")
 TIME = Measure("step_ms", "step", ".1f", " ms", more=False, pool="median", log=True)
 ORTHOGONALITY = Measure("orthogonality_error", "orthogonality error", ".1e", more=False, pool="max", log=True)
 COMMON = (

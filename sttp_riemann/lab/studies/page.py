@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from sttp_riemann.errors import RecipeError
-from sttp_riemann.lab.studies.measures import SIZE, Measure
+from sttp_riemann.lab.studies.measures import GENERATOR_SIZE, SIZE, Measure
 from sttp_riemann.lab.studies.reading import Reading
 from sttp_riemann.lab.studies.runs import Result, recipe_of
 from sttp_riemann.lab.studies.statistics import interval
@@ -108,6 +108,11 @@ class Page:
     def primary(self) -> Measure:
         """What runs are compared by."""
         return self.measures[0]
+
+    @property
+    def size(self) -> Measure:
+        """Compression of the network that is compared."""
+        return GENERATOR_SIZE if any(variant.player for variant in self.variants.values()) else SIZE
 
     @property
     def curves(self) -> dict[Variant, list[str]]:
@@ -294,7 +299,7 @@ def curve_points(page: Page, measure: Measure) -> dict[Variant, dict[Any, list[t
     for curve, titles in page.curves.items():
         of = found[curve] = {}
         for title in titles:
-            sizes = page.values(title, SIZE)
+            sizes = page.values(title, page.size)
             for seed, value in page.values(title, measure).items():
                 of.setdefault(seed, []).append((sizes[seed], value))
     return found

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
-from typing import Any
+from typing import Any, get_args
 
 from sttp_riemann.errors import RecipeError
 from sttp_riemann.lab.recipes.reading import load
-from sttp_riemann.lab.studies.variant import bearing
+from sttp_riemann.lab.studies.variant import Variant, bearing
+from sttp_riemann.lab.training.plain import shown
 from sttp_riemann.lab.training.recipe import FIELDS, Recipe
-from sttp_riemann.lab.training.sections import LOW_RANK
+from sttp_riemann.lab.training.sections import LOW_RANK, Method
 
 # Swept by fields of their own
 ELSEWHERE = {"method": "methods", "frames": "paths", "seed": "seeds"}
+LISTS = {field for field, about in FIELDS.items() if "study" in about.scope}
 MOST_RUNS = 100_000
 
 Sweep = Mapping[str, Sequence[Any]]
@@ -60,15 +62,43 @@ def plan(recipe: Recipe, sweep: Sweep | None = None) -> list[Recipe]:
             raise RecipeError(f"sweep has no value of {field}")
     combinations = [dict(zip(sweep, values, strict=True)) for values in product(*sweep.values())]
     variants = [variant for method in recipe.study.methods for variant in _variants(recipe, method)]
+    own = _Own(recipe)
     if len(recipe.study.seeds) * len(combinations) * len(variants) > MOST_RUNS:
         raise RecipeError(f"a study may have {MOST_RUNS:,} runs: sweep fewer values")
     runs = [
-        recipe.for_run(method, path, seed, letter, rank).changed(**changes)
+        own.change(recipe.for_run(method, path, seed, letter, rank)).changed(**changes)
         for seed in recipe.study.seeds
         for method, letter, path, rank in variants
         for changes in combinations
     ]
+    own.check()
     return list({repr(sorted(bearing(run).items())): run for run in reversed(runs)}.values())[::-1]
+
+
+class _Own:
+    """The fields of single variants that differ from the recipe's."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.fields, self.methods, self.names = recipe.study.variants, recipe.study.methods, dict[str, None]()
+        for name, changes in self.fields.items():
+            for field in (field for field in changes if field in ELSEWHERE or field in LISTS):
+                raise RecipeError(f"variants: {shown(name)} cannot have {field} of its own: the study says it of all")
+
+    def change(self, run: Recipe) -> Recipe:
+        """Give a run the fields of its variant."""
+        names = Variant.of(run).paper_names
+        self.names |= dict.fromkeys(names)
+        found = [name for name in names if name in self.fields]
+        return run.changed(**self.fields[found[0]]) if found else run
+
+    def check(self) -> None:
+        """Refuse a name that no variant has, at whichever rank, of the methods that are compared."""
+        for name in self.fields:
+            bare = name.partition(" r=")[0]
+            method = bare.removeprefix("G ").partition("-")[0].lower()
+            if bare not in self.names and not (method in get_args(Method) and method not in self.methods):
+                there = ", ".join([*self.names][:8])
+                raise RecipeError(f"variants: no run of the study is {shown(name)}; there are {there}")
 
 
 def _variants(recipe: Recipe, method: str) -> Iterable[tuple[Any, ...]]:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, get_args
 
 from sttp_riemann.frames import FRAMES
+from sttp_riemann.lab.training.fields import FOLLOW
 from sttp_riemann.lab.training.recipe import FIELDS, LETTERS, Recipe
-from sttp_riemann.lab.training.sections import Method
+from sttp_riemann.lab.training.sections import Method, Network
 
-# Fields that have names of their own in a variant
-NAMED = ("method", "frames", "spectrum", "penalty", "rank", "budget", "optimizer", "lr", "init", "seed")
+# Fields that have names of their own in a variant: of the network that is compared, and of the run
+OF_NETWORK = ("method", "frames", "spectrum", "penalty", "rank", "budget", "init")
+OF_RUN = ("optimizer", "lr", "seed")
 ATTRIBUTES = ("rank", "optimizer", "rate", "start")
 
 
@@ -28,6 +30,15 @@ def bearing(recipe: Recipe) -> dict[str, Any]:
         # Nor does it make a difference which of a dense network's layers stay dense
         idle |= {"low_rank", "held"} if network.method == "dense" else {"low_rank"}
     return {name: value for name, value in fields.items() if not idle & FIELDS[name].scope}
+
+
+def named(recipe: Recipe) -> set[str]:
+    """Give the fields that have names of their own in a recipe's variant."""
+    if recipe.study.player == "discriminator":
+        return {*OF_NETWORK, *OF_RUN}
+    # What a generator follows is told as its own
+    followed = {name for name in OF_NETWORK if getattr(recipe.generator, name) == FOLLOW}
+    return {*(f"generator_{name}" for name in OF_NETWORK), *followed, *OF_RUN}
 
 
 @dataclass(frozen=True)
@@ -54,6 +65,8 @@ class Variant:
         Of the run.
     swept : tuple
         Further fields in which runs of the study differ, each with the run's value as JSON.
+    player : str
+        ``generator`` where all this is of a GAN's generator.
     """
 
     method: str
@@ -65,6 +78,7 @@ class Variant:
     start: str = ""
     seed: int = 0
     swept: tuple[tuple[str, str], ...] = ()
+    player: str = ""
 
     @classmethod
     def of(cls, recipe: Recipe, swept: Iterable[str] = ()) -> Variant:
@@ -77,18 +91,20 @@ class Variant:
         swept : iterable of str
             Further fields in which runs of the study differ.
         """
-        fields, rest = recipe.flat(), bearing(recipe)
-        found = cls(fields["method"], optimizer=fields["optimizer"], rate=fields["lr"], seed=fields["seed"])
+        network, rest = recipe.compared, bearing(recipe)
+        found = cls(network.method, optimizer=recipe.optimizer.name, rate=recipe.optimizer.lr, seed=recipe.seed)
         found = replace(found, swept=tuple((name, json.dumps(rest[name])) for name in swept if name in rest))
-        if not recipe.network.low_rank:
+        if recipe.study.player == "generator":
+            found = replace(found, player="generator")
+        if not network.low_rank:
             return found
         letters = {meaning: letter for letter, meaning in LETTERS.items()}
-        kind = (fields["spectrum"], fields["penalty"])
+        kind = (network.spectrum, network.penalty)
         spectrum = letters.get(kind, "-".join(part for part in kind if part != "none"))
-        return replace(found, path=fields["frames"], spectrum=spectrum, rank=_rank(fields), start=fields["init"])
+        return replace(found, path=network.frames, spectrum=spectrum, rank=_rank(network), start=network.init)
 
     def title(self, shown: Collection[str]) -> str:
-        """Name for a reader: ``STTP-R riemannian r=8``.
+        """Name for a reader: ``STTP-R riemannian r=8``, after a ``G`` where it is of a generator.
 
         Parameters
         ----------
@@ -99,7 +115,7 @@ class Variant:
             name = "dense"
         else:
             name = self.method.upper() + (f"-{self.spectrum}" if self.spectrum and "spectrum" in shown else "")
-        parts = [name, self.path]
+        parts = ["G" if self.player else "", name, self.path]
         told = {"rank": f"r={self.rank}", "optimizer": self.optimizer, "rate": f"lr={self.rate}", "start": self.start}
         parts += [text for attribute, text in told.items() if attribute in shown and getattr(self, attribute)]
         parts += [f"{field}={_bare(value)}" for field, value in self.swept]
@@ -107,7 +123,7 @@ class Variant:
 
     @property
     def paper_names(self) -> tuple[str, str]:
-        """Names that the paper may have for it, whatever its frames: ``STTP-R r=8``, and ``STTP-R``."""
+        """Names in the paper and in recipes, whatever its frames: ``STTP-R r=8``, and ``STTP-R``."""
         bare = replace(self, path="", swept=())
         return bare.title(("spectrum", "rank")), bare.title(("spectrum",))
 
@@ -142,7 +158,8 @@ def swept_fields(recipes: Sequence[Recipe]) -> list[str]:
     for recipe in recipes:
         for name, value in bearing(recipe).items():
             values.setdefault(name, set()).add(json.dumps(value, sort_keys=True))
-    return [name for name, found in values.items() if len(found) > 1 and name not in NAMED]
+    told = set.intersection(*map(named, recipes))
+    return [name for name, found in values.items() if len(found) > 1 and name not in told]
 
 
 def folder_name(recipe: Recipe) -> str:
@@ -162,16 +179,15 @@ def folder_name(recipe: Recipe) -> str:
     return "-".join(part for part in (variant.method, variant.path, rank, f"lr{variant.rate}", digest) if part)
 
 
-def _rank(fields: Mapping[str, Any]) -> str:
-    if fields["budget"] is not None:
-        return f"budget {fields['budget']}"
-    return json.dumps(fields["rank"])
+def _rank(network: Network) -> str:
+    return json.dumps(network.rank) if network.budget is None else f"budget {network.budget}"
 
 
 def as_columns(variant: Variant) -> dict[str, Any]:
     """Give a variant as the first columns of a table's row."""
     columns = dataclasses.asdict(variant)
-    return {**{k: v for k, v in columns.items() if k != "swept"}, **{k: _bare(v) for k, v in variant.swept}}
+    columns = {name: value for name, value in columns.items() if name not in ("swept", "player")}
+    return {**columns, **{name: _bare(value) for name, value in variant.swept}}
 
 
 def _bare(value: str) -> str:

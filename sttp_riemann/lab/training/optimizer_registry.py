@@ -16,6 +16,9 @@ import sttp_riemann as sr
 class OptimizerRow:
     """An optimizer of the registry.
 
+    If it keeps anything else than Adam or SGD does, it says so by a method ``state_shapes(parameter, group)``, from a
+    parameter and its group to the shapes of its state by name.
+
     Attributes
     ----------
     riemannian : callable

@@ -69,7 +69,7 @@ def join_state(optimizer: Optimizer, model: nn.Module, tensors: dict[str, Tensor
         entries.setdefault(int(index), {})[key] = value
     groups = [group for group in optimizer.param_groups for _ in group["params"]]
     for index, ((name, parameter), group) in enumerate(zip(named, groups, strict=True)):
-        wanted = {} if index in values["without"] else _wanted(parameter, group)
+        wanted = {} if index in values["without"] else _wanted(optimizer, parameter, group)
         _check_entry(name, parameter.dtype, entries.get(index, {}), wanted)
     groups = [{**group} for group in optimizer.state_dict()["param_groups"]]
     for group, now, saved in zip(groups, _groups(optimizer), values["groups"], strict=True):
@@ -86,8 +86,11 @@ def _groups(optimizer: Optimizer) -> list[dict[str, Any]]:
     return [{key: _plain(value) for key, value in group.items()} for group in groups]
 
 
-def _wanted(parameter: Tensor, group: dict[str, Any]) -> dict[str, torch.Size]:
-    """Shapes of a parameter's state after its first step."""
+def _wanted(optimizer: Optimizer, parameter: Tensor, group: dict[str, Any]) -> dict[str, torch.Size]:
+    """Shapes of a parameter's state after its first step: as Adam and SGD have them, or as the optimizer says."""
+    own = getattr(optimizer, "state_shapes", None)
+    if own is not None:
+        return {name: torch.Size(shape) for name, shape in own(parameter, group).items()}
     frame = isinstance(parameter, geoopt.ManifoldParameter)
     whole, number = parameter.shape, torch.Size()
     if "betas" in group:

@@ -12,6 +12,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 import sttp_riemann as sr
+from sttp_riemann.errors import RecipeError, one_line
 from sttp_riemann.lab.training.batchnorm import share_statistics
 from sttp_riemann.lab.training.optimizers import build_optimizer, set_lr
 from sttp_riemann.lab.training.recipe import Recipe
@@ -33,6 +34,11 @@ class Player:
     accelerator : Accelerator
         Device, precision, processes.
 
+    Raises
+    ------
+    RecipeError
+        The recipe's penalty cannot be of this network.
+
     Attributes
     ----------
     model : nn.Module
@@ -46,6 +52,10 @@ class Player:
     def __init__(self, model: nn.Module, recipe: Recipe, accelerator: Accelerator) -> None:
         self.recipe, self.accelerator = recipe, accelerator
         self.model = share_statistics(model.to(accelerator.device), accelerator)
+        try:
+            self.penalty()
+        except ValueError as error:
+            raise RecipeError(one_line(str(error))) from error
         # Copied before accelerate changes the model's forward
         self.average = Averaged(self.model, recipe.optimizer.ema) if recipe.optimizer.ema else None
         self.optimizer = build_optimizer(self.model, recipe)

@@ -195,9 +195,9 @@ class Recipe:
         Parameters
         ----------
         method : {"dense", "sn", "sr", "svdp", "sttp"}
-            How weights are represented.
+            How weights are represented; like `letter` and `rank` of the network that is compared.
         frames : {"riemannian", "householder"}
-            How frames of low-rank methods are stored.
+            How frames of low-rank methods are stored, in both networks of a GAN where the generator is compared.
         seed : int
             Seed of the run.
         letter : {"C", "L", "R"}, optional
@@ -215,11 +215,14 @@ class Recipe:
         RecipeError
             The recipe is not valid with these.
         """
-        changes: dict[str, Any] = {"method": method, "frames": frames, "seed": seed}
+        own = "generator_" if self.study.player == "generator" else ""
+        changes: dict[str, Any] = {f"{own}method": method, "frames": frames, "seed": seed}
+        if own:
+            changes[f"{own}frames"] = FOLLOW
         if letter is not None and method in sections.LOW_RANK:
-            changes["spectrum"], changes["penalty"] = LETTERS[letter]
+            changes[f"{own}spectrum"], changes[f"{own}penalty"] = LETTERS[letter]
         if rank is not None:
-            changes["rank"] = rank
+            changes[f"{own}rank"] = rank
         return self.changed(**changes)
 
     def of_discriminator(self) -> Recipe:
@@ -237,16 +240,23 @@ class Recipe:
         return dataclasses.replace(network, method="dense") if follows else network
 
     @property
+    def compared(self) -> Network:
+        """The network whose variants a study compares, its unset fields filled in."""
+        return self._generator_network() if self.study.player == "generator" else self.network
+
+    @property
     def label(self) -> str:
         """Name of the run's variant, the same for all seeds, with the rank if several are compared."""
-        network = self.network
+        network = self.compared
         if not network.low_rank:
             return network.method
         rank = f"-rank{network.rank}" if network.method in self.study.ranks else ""
         if self.task == "classify":
             return f"{network.method}-{network.frames}{rank}"
         letters = {meaning: letter.lower() for letter, meaning in LETTERS.items()}
-        return f"{network.method}-{letters.get((network.spectrum, network.penalty), 'other')}-{network.frames}{rank}"
+        letter = letters.get((network.spectrum, network.penalty), "other")
+        whose = "generator-" if self.study.player == "generator" else ""
+        return f"{whose}{network.method}-{letter}-{network.frames}{rank}"
 
 
 FIELDS = {field.short: field for field in fields_of(Recipe)}

@@ -31,6 +31,8 @@ RANK = "largest rank of a layer and of a tensor train bond, a fraction of the fu
 BUDGET = "largest share of the network's dense numbers; ranks of layers follow from it, and rank is not used"
 RECOMPUTE = "compute V^T x again in the backward, for memory: where it is large, always or never"
 SPECTRA = "which spectra are compared: identity, learned, learned with D-optimal penalty"
+PLAYER = "GAN: whose methods, spectra, ranks and paths are compared; the other network stays as it is"
+OF_VARIANTS = "fields of single variants that differ, by the variant's name, as {STTP-R r=64: {lr: 1e-4}}"
 LOW_RANK = ("svdp", "sttp")
 """Methods that have frames."""
 # A covariance needs two samples; neighbours are sought among three others
@@ -64,7 +66,9 @@ class Network:
     spectrum: SpectrumKind = option("learned", "singular values of a layer", "low_rank", follows=True)
     init: Init = option("orthogonal", "initialization of frames", "low_rank start", follows=True)
     exclude: list[str] = option([], "layers that stay dense", "held")
-    kernel_modes: KernelModes = option("flat", "kernel positions: one mode, or factorized", "low_rank", follows=True)
+    kernel_modes: KernelModes = option(
+        "flat", "kernel positions: one mode, or each side factorized", "low_rank", follows=True
+    )
     pivots: bool = option(
         True, "any rows may lead Householder frames, not only the first", "low_rank chart", follows=True
     )
@@ -99,7 +103,7 @@ class Network:
 def generator() -> Network:
     """Defaults of a GAN's generator: dense; if low-rank, with the discriminator's settings."""
     following: dict[str, Any] = {field.name: FOLLOW for field in fields(Network) if field.metadata["follows"]}
-    return Network(**{**following, "name": "sngan32_generator", "method": "dense", "penalty_weight": 0.75})
+    return Network(**{**following, "name": "sngan32_generator", "method": "dense"})
 
 
 @dataclass(frozen=True)
@@ -249,7 +253,9 @@ class Study:
         {}, "by method, as --ranks.sttp '[4, 8]' (default: rank)", "study", False
     )
     seeds: list[kinds.Seed] = option([0, 1, 2], "one run per seed", "study", False)
-    paper: dict[str, Any] = option({}, "the paper's figures, by method and metric", "study", False)
+    player: Literal["discriminator", "generator"] = option("discriminator", PLAYER, "study gan page", False)
+    variants: dict[str, dict[str, Any]] = option({}, OF_VARIANTS, "study", False)
+    paper: dict[str, Any] = option({}, "the paper's figures, by the variant's name and metric", "study", False)
 
     @property
     def rank_unused(self) -> bool:
@@ -266,6 +272,11 @@ class Study:
             require(method in LOW_RANK, f"ranks are of {' and '.join(LOW_RANK)}, not of {shown(method)}")
             require(bool(ranks), f"ranks of {method!r} must be a list that is not empty, such as [4, 8, 16]")
             unique(f"ranks of {method!r}", ranks)
+        for method in self.methods if self.player == "generator" else ():
+            require(
+                method in LOW_RANK,
+                f"methods of player 'generator' are {' and '.join(LOW_RANK)}, not {method!r}: set methods to them",
+            )
 
 
 def unique(name: str, values: list[Any]) -> None:

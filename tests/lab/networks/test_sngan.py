@@ -17,8 +17,9 @@ def numbers(model):
         ("sngan48_discriminator", 10_141_440),
     ],
 )
-def test_network_has_as_many_numbers_as_the_papers(name, count):
-    assert numbers(build_model(name)) == count
+@pytest.mark.parametrize("variant", ["original", "released"])
+def test_network_has_as_many_numbers_as_the_papers(name, count, variant):
+    assert numbers(build_model(name, variant=variant)) == count
 
 
 @pytest.mark.parametrize("size", [32, 48, 64, 128])

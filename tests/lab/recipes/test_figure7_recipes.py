@@ -8,6 +8,7 @@ import torch
 from sttp_riemann.lab import recipes
 from sttp_riemann.lab.data import load_dataset
 from sttp_riemann.lab.studies.plan import plan
+from sttp_riemann.lab.training.augment import Augmentation
 from sttp_riemann.lab.training.loop import Trainer
 from sttp_riemann.lab.training.recipe import Recipe
 from sttp_riemann.lab.training.represent import build_network
@@ -48,10 +49,28 @@ def test_the_whole_figure_has_every_point_on_both_paths():
 def test_the_protocol_is_the_papers(name):
     fields = read(name).flat()
     wanted = {"name": name, "task": "classify", "data": "cifar10", "network": "wide_resnet"}
-    wanted |= {"network_options": {"depth": 28, "widen_factor": 10}, "seeds": [0, 1, 2], "download": False}
+    wanted |= {
+        "network_options": {"depth": 28, "widen_factor": 10, "variant": "released"},
+        "seeds": [0, 1, 2],
+        "download": False,
+    }
     wanted |= {"optimizer": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 1e-4}
     wanted |= {"decay": "linear", "steps": 100_000, "batch_size": 128}
     assert {field: fields[field] for field in wanted} == wanted
+    assert "as released" in fields["summary"]
+
+
+@pytest.mark.parametrize("name", [BASELINE, FIGURE, *POINTS])
+def test_images_are_padded_with_black_and_cropped_to_random_sizes_as_released(name):
+    recipe = read(name)
+    transforms = {"Pad": {"padding": 4, "fill": -1}, "RandomResizedCrop": {"size": 32}, "RandomHorizontalFlip": {}}
+    assert recipe.data.augment == transforms
+    assert [*recipe.data.augment] == [*transforms]
+    white = torch.ones(3, 32, 32)
+    found = torch.cat([Augmentation(recipe, 10, white)(white[None], torch.zeros(1))[0] for _ in range(50)])
+    assert found.shape == (50, 3, 32, 32)
+    # The padding of a white image is black, -1, and not grey
+    assert found.min() == pytest.approx(-1)
 
 
 def test_the_baseline_is_dense_and_of_the_papers_size():
@@ -69,14 +88,15 @@ def test_a_point_is_held_as_its_name_says(name):
     _, _, method, rank = name.split("-")
     wanted = {"method": method, "methods": [method], "rank": int(rank.removeprefix("rank"))}
     wanted |= {"spectrum": "learned", "penalty": "d_optimal", "penalty_weight": 1.0, "init": "noisy_identity"}
-    wanted |= {"exclude": ["conv1"], "paths": ["riemannian", "householder"]}
+    # As released; the paper's text leaves the first convolution dense
+    wanted |= {"exclude": [], "paths": ["riemannian", "householder"]}
     assert {field: fields[field] for field in wanted} == wanted
 
 
 @pytest.mark.parametrize("method", RANKS)
 def test_compression_grows_with_rank(method):
     data = load_dataset("fake")
-    narrow = {"network_options": {"depth": 28, "widen_factor": 1}}
+    narrow = {"network_options": {"depth": 28, "widen_factor": 1, "variant": "released"}}
     names = [name for name in POINTS if method in name]
     ratios = [compression(build_network(read(name, **narrow), data, 10)).ratio for name in names]
     assert ratios == sorted(ratios)
@@ -86,7 +106,12 @@ def test_compression_grows_with_rank(method):
 @pytest.mark.parametrize("frames", ["riemannian", "householder"])
 @pytest.mark.parametrize("name", [BASELINE, *POINTS])
 def test_a_recipe_trains_one_step_on_fake_data(name, frames, tmp_path):
-    small = {"data": "fake", "network_options": {"depth": 10, "widen_factor": 1}, "batch_size": 2, "steps": 1}
+    small = {
+        "data": "fake",
+        "network_options": {"depth": 10, "widen_factor": 1, "variant": "released"},
+        "batch_size": 2,
+        "steps": 1,
+    }
     result = Trainer(read(name, **small, frames=frames, device="cpu", threads=1), tmp_path).run()
     assert [row["step"] for row in result["history"]] == [1]
     assert result["final"]["test_loss"] > 0

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from sttp_riemann.errors import CheckpointError
+from sttp_riemann.errors import CheckpointError, RecipeError
 from sttp_riemann.lab.studies.compare import compare
 from sttp_riemann.lab.studies.gan import read_records
 from sttp_riemann.lab.studies.plan import plan
@@ -65,6 +65,32 @@ def test_the_table_has_the_papers_figures_beside_ours(study):
     assert list(table["Z of G (%)"][:2]) == ["100.00", "100.00"]
     assert float(table["Z of G (%)"][2]) < 100
     assert all(" ± " in cell for cell in table["FID"])
+
+
+def test_a_study_of_generators_has_their_names_figures_and_compression(tmp_path, digits_cache):
+    changes = {"player": "generator", "methods": ["sttp"], "ranks": {"sttp": [1, 2]}, "seeds": [0], "method": "svdp"}
+    paper = {"G STTP-R r=2": {"fid": 22.06}, "STTP-R r=2": {"fid": 1.0}, "SVDP-R r=2": {"fid": 2.0}}
+    found = compare(Recipe().changed(**{**FIELDS, **changes, "paper": paper}), tmp_path)
+    table = found.page.summary()
+    assert list(table.method) == [f"G STTP-R {path} r={rank}" for path in PATHS for rank in (1, 2)]
+    assert list(table["paper's FID"]) == ["–", "22.06"] * 2
+    # The discriminator is the same in all
+    assert len(set(table["Z (%)"])) == 1
+    ratios = [float(z) for z in table["Z of G (%)"]]
+    assert ratios[0] == ratios[2] < ratios[1] == ratios[3]
+    assert found.page.size.column == "generator_ratio"
+    axes = found.figures["compression"].axes[0]
+    assert axes.get_xlabel() == "Z of G (%)"
+    assert axes.get_xlim()[0] < ratios[0] < ratios[1] < axes.get_xlim()[1]
+    again = compare(Recipe().changed(**{**FIELDS, **changes, "paper": paper}), tmp_path)
+    assert len(again.results) == 4
+
+
+def test_runs_whose_generators_are_compared_share_no_page_with_others(study, tmp_path, digits_cache):
+    changes = {"player": "generator", "methods": ["sttp"], "seeds": [0], "paths": ["riemannian"]}
+    compare(Recipe().changed(**{**FIELDS, **changes}), tmp_path)
+    with pytest.raises(RecipeError, match="cannot share a page: player is"):
+        collect([study.folder, tmp_path], "both")
 
 
 def test_the_terminal_shows_the_same_table(study):

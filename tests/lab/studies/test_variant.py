@@ -53,6 +53,29 @@ def test_fields_without_a_name_that_differ_are_swept():
     assert Variant.of(runs[1], ["clip"]).swept == (("clip", "1.0"),)
 
 
+GENERATORS = {"task": "gan", "data": "fake", "method": "svdp", "player": "generator", "methods": ["sttp"]}
+
+
+def test_where_generators_are_compared_a_variant_is_the_generators():
+    recipe = Recipe().changed(**GENERATORS, penalty="d_optimal", generator_method="sttp", generator_rank=8)
+    variant = Variant.of(recipe)
+    assert (variant.method, variant.path, variant.spectrum, variant.rank) == ("sttp", "riemannian", "R", "8")
+    assert variant.title({"rank", "spectrum"}) == "G STTP-R riemannian r=8"
+    assert variant.paper_names == ("G STTP-R r=8", "G STTP-R")
+    assert recipe.label == "generator-sttp-r-riemannian"
+
+
+def test_where_generators_are_compared_what_differs_between_discriminators_is_told():
+    """What the generator follows is told as its own, and nothing that tells two runs apart is lost."""
+    first = Recipe().changed(**GENERATORS, generator_method="sttp", generator_rank=8, generator_frames="follow")
+    others = [{"rank": 3}, {"method": "dense"}, {"generator_rank": 9}, {"frames": "householder"}, {"seed": 5}]
+    runs = [first, *(first.changed(**change) for change in others)]
+    assert swept_fields(runs) == ["method", "rank"]
+    assert swept_fields([first, first.changed(generator_rank=9, frames="householder", seed=5)]) == []
+    apart = [first.changed(generator_frames="householder"), first.changed(frames="householder")]
+    assert "frames" in swept_fields([*apart, first.changed(frames="householder", generator_frames="householder")])
+
+
 def test_what_is_nothing_to_a_dense_network_does_not_tell_its_runs_apart():
     ours, other = (
         Recipe().changed(method="dense", init=init, exclude=layers)

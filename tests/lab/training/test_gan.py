@@ -120,13 +120,19 @@ def test_only_the_generator_is_averaged(tiny_gan):
     assert gan.generator.result is gan.generator.average.module
 
 
-def test_the_penalty_of_each_player_has_its_own_weight(tiny_gan):
+@pytest.mark.parametrize(("own", "expected"), [({}, 1.0), ({"generator_penalty_weight": 0.75}, 0.75)])
+def test_the_penalty_of_each_player_has_its_own_weight(own, expected, tiny_gan):
     gan = task(
         tiny_gan(
-            spectrum="learned", penalty="d_optimal", penalty_weight=2.0, generator_method="sttp", init="orthogonal"
+            spectrum="learned", penalty="d_optimal", penalty_weight=2.0, generator_method="sttp", init="orthogonal",
+            **own,
         )
-    )
-    for player, weight in ((gan.discriminator, 2.0), (gan.generator, 0.75)):
+    )  # fmt: skip
+    for player, weight in ((gan.discriminator, 2.0), (gan.generator, expected)):
+        with torch.no_grad():
+            for layer in (m for m in player.model.modules() if getattr(m, "spectrum", None) is not None):
+                layer.spectrum[-1] = 0.5
+        assert player.penalty().item() > 0
         assert player.penalty().item() == pytest.approx(weight * sr.spectral_penalty(player.model).item())
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 import sttp_riemann as sr
+from sttp_riemann.lab.training.optimizer_registry import OPTIMIZERS, OptimizerRow
 from sttp_riemann.lab.training.optimizers import build_optimizer, join_state, set_lr, split_state
 
 KINDS = [
@@ -154,3 +155,37 @@ def test_what_no_step_has_used_needs_no_state(name, frames, kind, tiny):
     other = build_optimizer(model, recipe)
     join_state(other, model, tensors, values)
     assert len(other.state) == len(optimizer.state) == len(list(model["used"].parameters()))
+
+
+class Counting(torch.optim.Adam):
+    """Adam that keeps one more number for each parameter, and a row for each matrix."""
+
+    def step(self, closure=None):
+        super().step(closure)
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                self.state[parameter]["seen"] = parameter.detach().abs().sum()
+                if parameter.ndim == 2:
+                    self.state[parameter]["row"] = parameter.detach()[:1].clone()
+
+    def state_shapes(self, parameter, group):
+        row = {"row": (1, parameter.shape[1])} if parameter.ndim == 2 else {}
+        return {"step": (), "exp_avg": parameter.shape, "exp_avg_sq": parameter.shape, "seen": (), **row}
+
+
+def test_an_optimizer_says_what_else_it_keeps_and_anything_other_is_refused(monkeypatch, tiny, model):
+    monkeypatch.setitem(OPTIMIZERS, "counting", OptimizerRow(Counting, Counting, lambda section: {}))
+    recipe = tiny(method="dense", optimizer="counting")
+    tensors, values = split_state(trained(model, recipe))
+    other = build_optimizer(model, recipe)
+    join_state(other, model, tensors, json.loads(json.dumps(values)))
+    assert torch.equal(other.state[model.weight]["row"], tensors["0.row"])
+    for change, message in [
+        ({"0.row": tensors["0.row"].new_zeros(2, 8)}, r"'row' of weight is \(2, 8\), not \(1, 8\)"),
+        ({"1.row": tensors["0.row"]}, "'row' of bias, which it does not use"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            join_state(build_optimizer(model, recipe), model, {**tensors, **change}, values)
+    del tensors["1.seen"]
+    with pytest.raises(ValueError, match="'seen' of bias is missing"):
+        join_state(build_optimizer(model, recipe), model, tensors, values)

@@ -9,6 +9,7 @@ from accelerate import Accelerator
 from torch import nn
 
 import sttp_riemann as sr
+from sttp_riemann.errors import RecipeError
 from sttp_riemann.lab.training.player import Player
 
 BATCH = torch.linspace(-1, 1, 8 * 12).view(8, 12)
@@ -93,3 +94,10 @@ def test_fixing_the_gauge_changes_neither_the_network_nor_its_average_ever_after
     fixed, free = (wandered(recipe, spectrum, every) for every in (5, 100))
     assert torch.allclose(weights(fixed), weights(free), atol=1e-9)
     assert torch.allclose(fixed.result[0].weight, free.result[0].weight, atol=1e-9)
+
+
+def test_a_penalty_that_a_network_cannot_have_is_refused_before_training(tiny):
+    model = sr.reparameterize(nn.Linear(12, 12), rank=1)
+    with pytest.raises(RecipeError, match=r"penalty 'divergence' .* every layer has rank 1: raise the rank") as error:
+        player(tiny(penalty="divergence", rank=1), model)
+    assert len(str(error.value)) < 300

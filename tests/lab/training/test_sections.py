@@ -70,6 +70,7 @@ OTHERS = {
     "operator_norms": True,
     "generator_options": {"width": 8},
     "extractor_weights": "x",
+    "player": "generator",
 }
 
 

@@ -1,0 +1,72 @@
+"""Frames and spectrum for a layer that is going to be a spectral one."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from sttp_riemann.frames import Frames
+from sttp_riemann.frames.frame import wide_dtype
+from sttp_riemann.layers.options import Options
+from sttp_riemann.trains.shape import Core, LayerShape
+from sttp_riemann.trains.start import LayerCores
+
+
+class Parts(nn.Module):
+    """Frames and spectrum on a layer's device, in float32 or above, frozen if its weight was.
+
+    Parameters
+    ----------
+    layer : nn.Module
+        An ordinary layer; not changed.
+    shape : LayerShape
+        What it is going to have.
+    options : Options
+        What it is going to have.
+    kind : type
+        Of its frames.
+    cores : LayerCores, optional
+        In float64; their gauge is fixed in place. Without them there are no numbers: all is on the meta device.
+
+    Attributes
+    ----------
+    left, right : Frames
+        Of U and of V.
+    spectrum : Parameter or None
+        (rank,); None if it is not trained.
+    """
+
+    left: Frames
+    right: Frames
+    spectrum: nn.Parameter | None
+
+    def __init__(
+        self, layer: nn.Module, shape: LayerShape, options: Options, kind: type[Frames], cores: LayerCores | None = None
+    ) -> None:
+        super().__init__()
+        weight = layer._parameters["weight"]
+        assert weight is not None
+        if cores is None:
+            device = torch.device("meta")
+            cores, orders = _blank(shape), (_rows(shape.left.cores), _rows(shape.right.cores))
+        else:
+            device = weight.device
+            orders = cores.fix_gauge(shape, kind.pivoted)
+        trained = options.spectrum != "identity"
+        self.register_parameter("spectrum", nn.Parameter(cores.spectrum.clone()) if trained else None)
+        self.left = kind(shape.left.cores, cores.left, orders[0])
+        self.right = kind(shape.right.cores, cores.right, orders[1])
+        self.to(device=device, dtype=wide_dtype(weight.dtype)).requires_grad_(weight.requires_grad)
+        self.train(layer.training)
+
+
+def _blank(shape: LayerShape) -> LayerCores:
+    left, right = (
+        [torch.empty(core.rows, core.inner, dtype=torch.float64, device="meta") for core in train.cores]
+        for train in (shape.left, shape.right)
+    )
+    return LayerCores(left, torch.empty(shape.rank, dtype=torch.float64, device="meta"), right)
+
+
+def _rows(cores: tuple[Core, ...]) -> list[Tensor]:
+    return [torch.empty(core.rows, dtype=torch.int64, device="meta") for core in cores]

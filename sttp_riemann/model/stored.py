@@ -1,0 +1,312 @@
+"""A reparameterized model in a file: its tensors, and what the layers that own them are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from sttp_riemann.checks import check_choice, check_mapping, check_number, check_whole, shown
+from sttp_riemann.errors import CheckpointError, RecipeError
+from sttp_riemann.files import child, parse_json
+from sttp_riemann.layers import SpectralLayer
+from sttp_riemann.layers.application import Application
+from sttp_riemann.layers.options import decode
+from sttp_riemann.layers.recompute import RECOMPUTE, Recompute
+from sttp_riemann.layers.told import Told, read_told
+from sttp_riemann.sealed import LARGEST_HEADER, SealError, is_sealed, plain_tensors, unseal
+
+FORMAT = "sttp_riemann model 1"
+EXTRA = "_extra_state"
+WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+"""Names that `save_pretrained` of transformers gives: one file, or the list of several."""
+
+PICKLED = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
+LONGEST_EXTRA = 2**20
+SETTINGS = ("weight", "application", "recompute", "room", "dense_error")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is not in the state of a layer.
+
+    Attributes
+    ----------
+    weight : tuple of int
+        Shape of the weight.
+    application, recompute, room, dense_error
+        As `SpectralLayer` has them.
+    """
+
+    weight: tuple[int, ...]
+    application: Application
+    recompute: Recompute
+    room: float
+    dense_error: float | None
+
+
+@dataclass
+class Stored:
+    """Content of a file, checked.
+
+    Attributes
+    ----------
+    where : str
+        Of the file, for messages.
+    tensors : dict[str, Tensor]
+        State by name; of tied names only the first, at least.
+    layers : dict[str, Told]
+        The reparameterized layers by name; others are dense.
+    settings : dict[str, Settings]
+        Theirs; empty where others wrote the file.
+    tied : dict[str, str] or None
+        Names of the state that share a tensor with an earlier one; None where others wrote the file.
+    frozen : list of str or None
+        Names of parameters that are not trained; None where others wrote the file.
+    """
+
+    where: str
+    tensors: dict[str, Tensor]
+    layers: dict[str, Told] = field(default_factory=dict)
+    settings: dict[str, Settings] = field(default_factory=dict)
+    tied: dict[str, str] | None = None
+    frozen: list[str] | None = None
+
+
+def under(name: str, part: str) -> str:
+    """Name of a part of a layer in the state of the model; the model itself has no name."""
+    return f"{name}.{part}" if name else part
+
+
+def first_names(state: Mapping[str, Any]) -> dict[str, str]:
+    """Of each name of a state, the first name of the same tensor."""
+    first: dict[int, str] = {}
+    return {name: first.setdefault(id(tensor), name) for name, tensor in state.items()}
+
+
+def content(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """What is written of a model.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Reparameterized.
+
+    Returns
+    -------
+    tensors : dict[str, Tensor]
+        Its state, each tensor once.
+    values : dict
+        For the header; `Stored` tells what is in it.
+
+    Raises
+    ------
+    ValueError
+        Something in the state cannot be saved, or an attribute of a layer has a value that it cannot have.
+    """
+    state = model.state_dict(keep_vars=True)
+    for name, tensor in state.items():
+        _check_savable(name, tensor)
+    layers = {
+        name: {
+            **layer.told(),
+            "weight": list(layer.from_matrix(layer._empty_matrix()).shape),
+            "application": layer.application,
+            "recompute": layer.recompute,
+            "room": layer.room,
+            "dense_error": layer.dense_error,
+        }
+        for name, layer in model.named_modules(remove_duplicate=False)
+        if isinstance(layer, SpectralLayer)
+    }
+    tied = {name: first for name, first in first_names(state).items() if name != first}
+    frozen = [name for name, tensor in state.items() if isinstance(tensor, nn.Parameter) and not tensor.requires_grad]
+    tensors = {name: tensor for name, tensor in state.items() if name not in tied}
+    values = {"layers": layers, "tied": tied, "frozen": frozen}
+    _of_sealed("the model", tensors, values)
+    return tensors, values
+
+
+def read(source: Path | Mapping[str, Any], whole: bool = True) -> Stored:
+    """Read a model.
+
+    Parameters
+    ----------
+    source : Path or mapping
+        A file of `sttp_riemann.save`, a safetensors file of a state, a folder of `save_pretrained`, or a state.
+    whole : bool
+        Whether to read all tensors where others wrote the file, and not only those of reparameterized layers.
+
+    Returns
+    -------
+    Stored
+
+    Raises
+    ------
+    CheckpointError
+        It is missing or damaged, or it is something else.
+    """
+    if isinstance(source, Mapping):
+        for name, tensor in source.items():
+            if not isinstance(name, str) or not isinstance(tensor, Tensor):
+                raise CheckpointError(f"the state has {shown(name)}: {shown(tensor)}; give one of names and tensors")
+        return Stored("the state", dict(source), _layers_in("the state", source))
+    where = str(source)
+    try:
+        files = _files(source)
+        if len(files) == 1 and is_sealed(files[0]):
+            return _of_sealed(where, *unseal(files[0], FORMAT))
+        extras = _all_of(files, lambda name: name.endswith(EXTRA))
+        layers = _layers_in(where, extras)
+        return Stored(where, _all_of(files, lambda name: whole or owner_of(name, layers) is not None), layers)
+    except SealError as error:
+        pickled = source.suffix in PICKLED
+        hint = "; give a state of torch.save itself: sr.load(torch.load(path), model)" if pickled else ""
+        raise CheckpointError(f"{where} {error}{hint}") from error
+    except ValueError as error:
+        raise CheckpointError(f"{where}: {error}; save the model again") from error
+    except OSError as error:
+        raise CheckpointError(f"{where} cannot be read: {error.strerror or error}") from error
+
+
+def tensors_of(folder: Path, wanted: Callable[[str], bool]) -> dict[str, Tensor]:
+    """Some tensors of a folder that `read` has read.
+
+    Parameters
+    ----------
+    folder : Path
+        Written by `save_pretrained`.
+    wanted : callable
+        From a tensor's name to whether it is read.
+
+    Returns
+    -------
+    dict[str, Tensor]
+    """
+    return _all_of(_files(folder), wanted)
+
+
+def owner_of(name: str, layers: Mapping[str, Told]) -> str | None:
+    """The layer whose weight a name of the state belongs to; None for all else."""
+    for part in ("left", "right", "spectrum", EXTRA):
+        head, found, _ = f".{name}.".rpartition(f".{part}.")
+        if found and head[1:] in layers:
+            return head[1:]
+    return None
+
+
+def _files(source: Path) -> list[Path]:
+    """The file, or those of a folder of transformers."""
+    if not source.is_dir():
+        return [source]
+    if (source / WHOLE).is_file():
+        return [source / WHOLE]
+    index = source / INDEX
+    if not index.is_file():
+        raise CheckpointError(f"{source} has neither {WHOLE} nor {INDEX}: name a folder that save_pretrained wrote")
+    if index.stat().st_size > LARGEST_HEADER:
+        raise SealError("is damaged: its list of files is too long")
+    found = parse_json(index.read_text("utf-8"))
+    names = found.get("weight_map") if isinstance(found, dict) else None
+    check_mapping(f"weight_map in {INDEX}", names, "a mapping from tensors to files")
+    assert isinstance(names, dict)
+    try:
+        return [child(source, str(name)) for name in dict.fromkeys(map(str, names.values()))]
+    except RecipeError as error:
+        raise CheckpointError(f"{source}: {INDEX} names a file elsewhere: {error}") from error
+
+
+def _all_of(files: list[Path], wanted: Callable[[str], bool]) -> dict[str, Tensor]:
+    found: dict[str, Tensor] = {}
+    for file in files:
+        new = plain_tensors(file, wanted)
+        twice = next((name for name in new if name in found), None)
+        if twice is not None:
+            raise ValueError(f"{shown(twice)} is in two files")
+        found.update(new)
+    return found
+
+
+def _layers_in(where: str, state: Mapping[str, Tensor]) -> dict[str, Told]:
+    """Reparameterized layers, from what a state tells of each."""
+    found = {}
+    for name in state:
+        if name != EXTRA and not name.endswith(f".{EXTRA}"):
+            continue
+        layer, told = name.removesuffix(EXTRA).removesuffix("."), _decoded(state[name])
+        # Other modules have extra states, too
+        if told is None or "modes" not in told:
+            continue
+        try:
+            found[layer] = read_told(told)
+        except ValueError as error:
+            raise CheckpointError(f"{where}: layer {layer!r}: {error}; save the model again") from error
+    if not found:
+        raise CheckpointError(
+            f"{where} has no reparameterized layer: load it as the state of a dense model, with load_state_dict or "
+            "from_pretrained of its class"
+        )
+    return found
+
+
+def _decoded(state: Tensor) -> dict[str, Any] | None:
+    return decode(state) if state.ndim == 1 and state.numel() <= LONGEST_EXTRA else None
+
+
+def _of_sealed(where: str, tensors: dict[str, Tensor], values: Mapping[str, Any]) -> Stored:
+    """Check a header against the tensors that it comes with."""
+    if set(values) != {"layers", "tied", "frozen"}:
+        raise ValueError("its header must have layers, tied and frozen, and nothing else")
+    layers, settings = {}, {}
+    for name, about in check_mapping("layers in its header", values["layers"], "a mapping of layers").items():
+        try:
+            layers[name], settings[name] = _of_layer(about)
+        except ValueError as error:
+            raise ValueError(f"layer {name!r}: {error}") from error
+    tied = check_mapping("tied in its header", values["tied"], "a mapping from names to names")
+    for name, first in tied.items():
+        if not isinstance(first, str) or first not in tensors or name in tensors:
+            raise ValueError(f"tied in its header names {shown(first)}, which is not a tensor of it")
+    frozen = values["frozen"]
+    if not isinstance(frozen, list) or not all(isinstance(name, str) for name in frozen):
+        raise ValueError(f"frozen in its header must be a list of names, got {shown(frozen)}")
+    found = _layers_in(where, tensors)
+    different = [name for name in {**layers, **found} if layers.get(name) != found.get(name)]
+    if different:
+        raise ValueError(f"layer {different[0]!r}: its header and its state tell different options")
+    return Stored(where, tensors, layers, settings, dict(tied), frozen)
+
+
+def _of_layer(about: Any) -> tuple[Told, Settings]:
+    check_mapping("its entry", about, "a mapping of options")
+    for name in SETTINGS:
+        if name not in about:
+            raise ValueError(f"{name} is missing")
+    weight, room = about["weight"], about["room"]
+    if not isinstance(weight, list):
+        raise ValueError(f"weight must be a list of sizes, got {shown(weight)}")
+    check_choice("application", about["application"], get_args(Application))
+    check_choice("recompute", about["recompute"], RECOMPUTE)
+    error = about["dense_error"]
+    settings = Settings(
+        weight=tuple(check_whole("weight", size, "a list of sizes") for size in weight),
+        application=about["application"],
+        recompute=about["recompute"],
+        room=check_number("room", room, "a number"),
+        dense_error=None if error is None else check_number("dense_error", error, "a number from 0", least=0),
+    )
+    return read_told({name: value for name, value in about.items() if name not in SETTINGS}), settings
+
+
+def _check_savable(name: str, tensor: Any) -> None:
+    plain = isinstance(tensor, Tensor) and not is_lazy(tensor) and tensor.layout == torch.strided
+    if not plain or tensor.is_meta or tensor.is_quantized or hasattr(tensor, "__tensor_flatten__"):
+        kind = shown(tensor) if not plain or not tensor.is_meta else "on the meta device, without numbers"
+        raise ValueError(
+            f"the state of the model has {name!r}, {kind}: only plain tensors are saved; gather a sharded model first"
+        )
