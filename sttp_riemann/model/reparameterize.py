@@ -231,7 +231,11 @@ def decompress(model: nn.Module, factored: bool = False) -> nn.Module:
     factored = check_flag("factored", factored)
     dense = copy.deepcopy(model)
     layers = spectral_layers(dense)
-    thin = {name: pair for name, layer in layers.items() if factored and (pair := layer.thin_layers()) is not None}
+    # torch's encoders read the weights of these two themselves, in evaluation
+    encoders = [module for module in dense.modules() if isinstance(module, nn.TransformerEncoderLayer)]
+    read = {id(layer) for encoder in encoders for layer in (encoder.linear1, encoder.linear2)}
+    free = {name: layer for name, layer in layers.items() if factored and id(layer) not in read}
+    thin = {name: pair for name, layer in free.items() if (pair := layer.thin_layers()) is not None}
     weights: dict[int, nn.Parameter] = {}
     for layer in layers.values():
         if id(layer.left) not in weights:

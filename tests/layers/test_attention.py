@@ -105,6 +105,13 @@ def test_an_encoder_in_evaluation_takes_no_fast_path_past_the_cores(
         torch.testing.assert_close(out[keep], wanted[keep], rtol=1e-4, atol=1e-5)
 
 
+def test_an_encoder_of_thin_layers_works_in_evaluation() -> None:
+    model, x = sr.reparameterize(encoder(), 2).eval(), torch.randn(3, 5, 12)
+    for mode in (torch.enable_grad, torch.no_grad):
+        with mode():
+            torch.testing.assert_close(sr.decompress(model, factored=True)(x), model(x), rtol=1e-4, atol=1e-5)
+
+
 def test_an_encoder_learns_in_evaluation_and_in_training() -> None:
     model = sr.reparameterize(encoder(), 4)
     optimizer = sr.RiemannianAdam(model.parameters(), lr=1e-2)
