@@ -9,6 +9,7 @@ from sttp_riemann import compat  # noqa: F401 - before anything else imports geo
 from sttp_riemann.batch.cached import cached
 from sttp_riemann.batch.frozen import frozen
 from sttp_riemann.frames import PolarStiefel
+from sttp_riemann.layers import register_layer
 from sttp_riemann.model.averages import averaged
 from sttp_riemann.model.compression import compression
 from sttp_riemann.model.gauge import canonicalize, convert_frames, gauge_fix, register_gauge_fix
@@ -39,6 +40,7 @@ __all__ = [
     "orthogonality_error",
     "project",
     "register_gauge_fix",
+    "register_layer",
     "reparameterize",
     "save",
     "set_weight",

@@ -70,18 +70,52 @@ LAYER_KINDS = {
 }
 
 
+def transposed_linear() -> nn.Module:
+    """Imported here, as the package knows it by name only."""
+    from transformers.pytorch_utils import Conv1D
+
+    return Conv1D(18, 12)
+
+
 EXAMPLES = {
-    "Linear": (lambda: nn.Linear(12, 18), lambda: torch.randn(5, 12)),
-    "output of attention": (lambda: nn.MultiheadAttention(12, 2).out_proj, lambda: torch.randn(5, 12)),
-    "Embedding": (lambda: nn.Embedding(14, 9), lambda: torch.arange(14)),
-    "Conv1d": (lambda: nn.Conv1d(6, 8, 3, padding=1), lambda: torch.randn(2, 6, 9)),
-    "Conv2d": (lambda: nn.Conv2d(6, 8, 3, stride=2), lambda: torch.randn(2, 6, 9, 9)),
-    "Conv3d": (lambda: nn.Conv3d(4, 6, 2), lambda: torch.randn(2, 4, 5, 5, 5)),
-    "ConvTranspose1d": (lambda: nn.ConvTranspose1d(6, 8, 4, stride=2), lambda: torch.randn(2, 6, 5)),
-    "ConvTranspose2d": (lambda: nn.ConvTranspose2d(6, 8, 3), lambda: torch.randn(2, 6, 5, 5)),
-    "ConvTranspose3d": (lambda: nn.ConvTranspose3d(4, 6, 2), lambda: torch.randn(2, 4, 3, 3, 3)),
+    "Linear": (lambda: nn.Linear(12, 18), lambda: (torch.randn(5, 12),)),
+    "output of attention": (lambda: nn.MultiheadAttention(12, 2).out_proj, lambda: (torch.randn(5, 12),)),
+    "Conv1D of transformers": (transposed_linear, lambda: (torch.randn(2, 5, 12),)),
+    "Bilinear": (lambda: nn.Bilinear(4, 6, 10), lambda: (torch.randn(5, 4), torch.randn(5, 6))),
+    "Embedding": (lambda: nn.Embedding(14, 9), lambda: (torch.arange(14),)),
+    "EmbeddingBag": (lambda: nn.EmbeddingBag(14, 9), lambda: (torch.arange(14), torch.tensor([0, 3, 7]))),
+    "Conv1d": (lambda: nn.Conv1d(6, 8, 3, padding=1), lambda: (torch.randn(2, 6, 9),)),
+    "Conv2d": (lambda: nn.Conv2d(6, 8, 3, stride=2), lambda: (torch.randn(2, 6, 9, 9),)),
+    "Conv3d": (lambda: nn.Conv3d(4, 6, 2), lambda: (torch.randn(2, 4, 5, 5, 5),)),
+    "ConvTranspose1d": (lambda: nn.ConvTranspose1d(6, 8, 4, stride=2), lambda: (torch.randn(2, 6, 5),)),
+    "ConvTranspose2d": (lambda: nn.ConvTranspose2d(6, 8, 3), lambda: (torch.randn(2, 6, 5, 5),)),
+    "ConvTranspose3d": (lambda: nn.ConvTranspose3d(4, 6, 2), lambda: (torch.randn(2, 4, 3, 3, 3),)),
 }
-"""What makes a layer of each kind in `LAYERS`, and an input for it: a new row there needs one here."""
+"""What makes a layer of each kind in `LAYERS`, and the inputs for a call of it: a new row there needs one here."""
+
+
+def _rows(width: int, count: int = 3) -> Tensor:
+    return torch.randn(count, 4, width)
+
+
+def _same(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    return x, x, x
+
+
+SPLIT_EXAMPLES = {
+    "MultiheadAttention": (lambda: nn.MultiheadAttention(12, 2, batch_first=True), lambda: _same(_rows(12))),
+    "MultiheadAttention of widths": (
+        lambda: nn.MultiheadAttention(12, 2, kdim=8, vdim=6),
+        lambda: (_rows(12), _rows(8), _rows(6)),
+    ),
+    "RNN": (lambda: nn.RNN(6, 8), lambda: (_rows(6),)),
+    "LSTM": (lambda: nn.LSTM(6, 8, 2, bidirectional=True), lambda: (_rows(6),)),
+    "GRU": (lambda: nn.GRU(6, 8, bias=False), lambda: (_rows(6),)),
+    "RNNCell": (lambda: nn.RNNCell(6, 8), lambda: (torch.randn(5, 6),)),
+    "LSTMCell": (lambda: nn.LSTMCell(6, 8), lambda: (torch.randn(5, 6),)),
+    "GRUCell": (lambda: nn.GRUCell(6, 8), lambda: (torch.randn(5, 6),)),
+}
+"""What makes a module of each kind in `SPLITS`, and the inputs for a call of it: a new row there needs one here."""
 
 
 def small_network() -> nn.Sequential:

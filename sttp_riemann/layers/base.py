@@ -213,12 +213,13 @@ class SpectralLayer(Weighted):  # type: ignore[override, misc]
             The layer does not support `application`.
         """
         if self.application != "auto" and self.application not in self.applications:
-            kinds = ", ".join(("auto", *self.applications))
-            raise ValueError(
-                f"a {self.dense_class.__name__} cannot be applied as {self.application!r}; choose one of {kinds}"
-            )
+            kinds, name = ", ".join(("auto", *self.applications)), self.dense_class.__name__
+            article = "an" if name[0] in "AEIOU" else "a"
+            raise ValueError(f"{article} {name} cannot be applied as {self.application!r}; choose one of {kinds}")
         # For compilers, sizes may be symbols, and the search for a contraction order cannot be followed
-        choices, entries = (STATIC, MANY) if in_transform() else (self.applications, input.numel())
+        traced = in_transform()
+        choices = [kind for kind in self.applications if kind in STATIC or not traced]
+        entries = MANY if traced else input.numel()
         return self.application if self.application in choices else choose(self.shape, self.workload(entries), choices)
 
 

@@ -14,15 +14,11 @@ from sttp_riemann.layers.base import SpectralLayer, filled
 from sttp_riemann.layers.tracing import opaque
 
 
-class SpectralLinear(SpectralLayer, nn.Linear):  # type: ignore[override, misc]
-    """Linear layer with a spectral weight (out_features, in_features)."""
+class Rowwise(SpectralLayer):
+    """Layer that multiplies every row of its input by W, however it stores W."""
 
     applications = ("factored", "weight", "train")
-
-    @staticmethod
-    @override
-    def matrix_shape(layer: Any) -> tuple[int, tuple[int, ...]]:
-        return layer.out_features, (layer.in_features,)
+    bias: nn.Parameter | None
 
     @staticmethod
     @override
@@ -30,21 +26,17 @@ class SpectralLinear(SpectralLayer, nn.Linear):  # type: ignore[override, misc]
         return input.reshape(-1, input.shape[-1])
 
     @override
-    def from_matrix(self, matrix: Tensor) -> Tensor:
-        return matrix
-
-    @override
     def workload(self, entries: int) -> Workload:
         """One place for every row of the input."""
-        rows = entries // self.in_features
-        return Workload(rows, rows, rows, self.in_features, self.out_features)
+        rows = entries // self.shape.d_in
+        return Workload(rows, rows, rows, self.shape.d_in, self.shape.d_out)
 
     @override
     @opaque
     def forward(self, input: Tensor) -> Tensor:
         application = self.choose(input)
         if application == "weight":
-            return F.linear(input, self.built_weight(), self.bias)
+            return F.linear(input, self.to_matrix(self.built_weight()), self.bias)
         if application == "train":
             return self._by_cores(input)
         left, right = self.factors()
@@ -55,12 +47,25 @@ class SpectralLinear(SpectralLayer, nn.Linear):  # type: ignore[override, misc]
 
     @override
     def _thin_layers(self, left: Tensor, right: Tensor) -> nn.Sequential:
-        first = filled(nn.Linear(self.in_features, right.shape[1], bias=False), right.mT)
-        return nn.Sequential(first, filled(nn.Linear(right.shape[1], self.out_features), left, self.bias))
+        first = filled(nn.Linear(self.shape.d_in, right.shape[1], bias=False), right.mT)
+        return nn.Sequential(first, filled(nn.Linear(right.shape[1], self.shape.d_out), left, self.bias))
 
     def _by_cores(self, input: Tensor) -> Tensor:
         left, values, right = self.core_frames()
-        rows = input.reshape(-1, self.in_features).to(values.dtype)
+        rows = input.reshape(-1, self.shape.d_in).to(values.dtype)
         out = apply_train(self.shape, rows, left, values, right)
-        out = out.to(input.dtype).reshape(*input.shape[:-1], self.out_features)
+        out = out.to(input.dtype).reshape(*input.shape[:-1], self.shape.d_out)
         return out if self.bias is None else out + self.bias
+
+
+class SpectralLinear(Rowwise, nn.Linear):  # type: ignore[override, misc]
+    """Linear layer with a spectral weight (out_features, in_features)."""
+
+    @staticmethod
+    @override
+    def matrix_shape(layer: Any) -> tuple[int, tuple[int, ...]]:
+        return layer.out_features, (layer.in_features,)
+
+    @override
+    def from_matrix(self, matrix: Tensor) -> Tensor:
+        return matrix

@@ -15,7 +15,7 @@ def opaque(forward: Callable[..., Any]) -> Callable[..., Any]:
     Parameters
     ----------
     forward : callable
-        A method; its first argument is the input.
+        A method.
 
     Returns
     -------
@@ -24,10 +24,11 @@ def opaque(forward: Callable[..., Any]) -> Callable[..., Any]:
     """
 
     @functools.wraps(forward)
-    def traced(self: Any, input: Any, *args: Any, **kwargs: Any) -> Any:
-        if isinstance(input, Proxy):
-            tracer = input.tracer
-            return tracer.create_proxy("call_module", tracer.path_of_module(self), (input, *args), kwargs)  # type: ignore[attr-defined]
-        return forward(self, input, *args, **kwargs)
+    def traced(self: Any, *args: Any, **kwargs: Any) -> Any:
+        first = next((value for value in (*args, *kwargs.values()) if isinstance(value, Proxy)), None)
+        if first is not None:
+            tracer = first.tracer
+            return tracer.create_proxy("call_module", tracer.path_of_module(self), args, kwargs)  # type: ignore[attr-defined]
+        return forward(self, *args, **kwargs)
 
     return traced

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
-from torch import Tensor, nn
+from torch import nn
 
-from sttp_riemann.batch.owner import Owner
-from sttp_riemann.frames import Frames
 from sttp_riemann.layers import SpectralLayer
 from sttp_riemann.model.measures import spectral_layers
+from sttp_riemann.model.reach import Left, left_numbers, told
 from sttp_riemann.model.weights import distinct, layer_numbers, weighted_layers
 
 
@@ -48,12 +46,17 @@ class Compression:
     ----------
     layers : tuple of LayerSize
         One row per reparameterized layer.
-    other : int
-        C: every other parameter and every floating-point buffer.
+    left : tuple of Left
+        What is not reparameterized, by module, and why: its `reason` is a key of `sttp_riemann.model.reach.REASONS`.
     """
 
     layers: tuple[LayerSize, ...]
-    other: int
+    left: tuple[Left, ...]
+
+    @property
+    def other(self) -> int:
+        """C: every other parameter and every floating-point buffer."""
+        return sum(row.numbers for row in self.left)
 
     @property
     def dof(self) -> int:
@@ -75,6 +78,11 @@ class Compression:
         """Z in percent: 100 (dof + other) / (dense + other)."""
         return percent_left(self.dof, self.dense, self.other)
 
+    @property
+    def reached(self) -> float:
+        """Share, in percent, of the dense model's numbers that are reparameterized."""
+        return 100 * self.dense / (self.dense + self.other)
+
     def __str__(self) -> str:
         width = max(5, *(len(layer.name) for layer in self.layers))
         lines = [f"{'layer':{width}s} {'W':>14s} {'rank':>5s} {'dof':>12s} {'stored':>12s} {'dense':>12s}"]
@@ -83,7 +91,10 @@ class Compression:
             counts = f"{layer.dof:12,d} {layer.stored:12,d} {layer.dense:12,d}"
             lines.append(f"{layer.name:{width}s} {shape:>14s} {layer.rank:5d} {counts}")
         total = f"{'all':{width}s} {'':14s} {'':5s} {self.dof:12,d} {self.stored:12,d} {self.dense:12,d}"
-        return "\n".join([*lines, total, f"Z = {self.ratio:.2f} %, counting {self.other:,} other numbers"])
+        numbers = self.dense + self.other
+        lines += [total, f"Z = {self.ratio:.2f} %, counting {self.other:,} other numbers"]
+        lines += [f"reached {self.reached:.2f} % of {numbers:,} numbers" + ("; left as they are:" if self.left else "")]
+        return "\n".join([*lines, *told(self.left, numbers)])
 
 
 def compression(model: nn.Module) -> Compression:
@@ -97,7 +108,7 @@ def compression(model: nn.Module) -> Compression:
     Returns
     -------
     Compression
-        Totals, Z in percent, and one row per layer; prints as a table.
+        Totals, Z in percent, one row per layer, and what was not reached and why; prints as a table.
 
     Raises
     ------
@@ -115,8 +126,8 @@ def compression(model: nn.Module) -> Compression:
     >>> sizes = sr.compression(model)
     >>> sizes.dof, sizes.dense, sizes.other
     (128, 2048, 32)
-    >>> round(sizes.ratio, 2)
-    7.69
+    >>> round(sizes.ratio, 2), round(sizes.reached, 2)
+    (7.69, 98.46)
     """
     rows = []
     for name, layer in distinct(spectral_layers(model)).items():
@@ -124,7 +135,7 @@ def compression(model: nn.Module) -> Compression:
         rows.append(
             LayerSize(name, shape.d_out, shape.d_in, shape.rank, **vars(numbers), dense_error=layer.dense_error)
         )
-    return Compression(tuple(rows), other_numbers(model))
+    return Compression(tuple(rows), left_numbers(model))
 
 
 def ratio_of(model: nn.Module) -> float:
@@ -172,15 +183,4 @@ def other_numbers(model: nn.Module) -> int:
     int
         For a dense model, all its numbers.
     """
-    return sum({id(t): t.numel() for t in _plain_tensors(model)}.values())
-
-
-def _plain_tensors(module: nn.Module) -> Iterator[Tensor]:
-    if isinstance(module, Frames):
-        return
-    own = module.spectrum if isinstance(module, Owner) else None
-    yield from (p for p in module._parameters.values() if p is not None and p is not own)
-    yield from (b for b in module._buffers.values() if b is not None and b.is_floating_point())
-    for child in module._modules.values():
-        if child is not None:
-            yield from _plain_tensors(child)
+    return sum(row.numbers for row in left_numbers(model))

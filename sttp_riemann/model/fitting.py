@@ -11,11 +11,13 @@ from sttp_riemann.batch.cached import share
 from sttp_riemann.errors import CheckpointError
 from sttp_riemann.frames import frames_kind
 from sttp_riemann.frames.frame import wide_dtype
-from sttp_riemann.layers import LAYERS, SpectralLayer, kind_of
+from sttp_riemann.layers import LAYERS, SpectralLayer, kind_of, row_for
 from sttp_riemann.layers.told import Told
 from sttp_riemann.model.parts import Parts
 from sttp_riemann.model.ranks import Dimensions
-from sttp_riemann.model.selection import grouped
+from sttp_riemann.model.reach import is_subclass
+from sttp_riemann.model.selection import grouped, weight_of
+from sttp_riemann.model.splitting import split, splittings_in
 from sttp_riemann.model.stored import EXTRA, Stored, under
 from sttp_riemann.trains.shape import LayerShape
 
@@ -58,6 +60,10 @@ class Fit:
         Those that the file tells, by every name that they have in the model.
     changes : list of Change
         Of those that are dense.
+    pieces : dict[str, nn.Module]
+        Layers that stay dense of modules that are going to be split, by every name that they will have.
+    replaced : set of str
+        Names of the present state that other names replace.
 
     Raises
     ------
@@ -68,6 +74,9 @@ class Fit:
     def __init__(self, model: nn.Module, stored: Stored) -> None:
         self.model, self.stored = model, stored
         every = dict(model.named_modules(remove_duplicate=False))
+        self._splittings = splittings_in(model)
+        for name, splitting in self._splittings.items():
+            every |= splitting.named(name)
         for name in stored.layers:
             if name not in every:
                 raise self.error(name, f"is in the file, and the model has no such layer; {REBUILD}")
@@ -81,15 +90,20 @@ class Fit:
                 raise self.error(name, f"is another layer, too, and the file tells two kinds of it; {REBUILD}")
             if isinstance(layer, SpectralLayer):
                 self._check_alike(name, layer)
-        dense = {
-            name: m for name, m in model.named_modules() if name in self.layers and not isinstance(m, SpectralLayer)
-        }
+        first = {id(layer): name for name, layer in reversed(self.layers.items())}
+        dense = {n: m for n, m in self.layers.items() if first[id(m)] == n and not isinstance(m, SpectralLayer)}
         shapes = {name: self._shape(name, layer) for name, layer in dense.items()}
         try:
-            groups = grouped(model, dense)
+            groups = grouped(model, dense, self._splittings)
         except ValueError as error:
             raise CheckpointError(f"{stored.where}: {error}") from error
         self.changes = [self._change(name, twins, shapes[name]) for name, twins in groups.items()]
+        ids = {id(layer) for layer in dense.values()}
+        met = {name: splitting for name, splitting in self._splittings.items() if splitting.meets(ids)}
+        own = {part: layer for name, splitting in met.items() for part, layer in splitting.named(name).items()}
+        self.pieces = {name: layer for name, layer in own.items() if id(layer) not in ids}
+        self.replaced = {under(name, "weight") for name, layer in self.layers.items() if id(layer) in ids}
+        self.replaced |= {under(name, part) for name, s in met.items() for part in s.kind.pieces_of(s.module)}
 
     def error(self, name: str, what: str) -> CheckpointError:
         """An error that names the file and a layer."""
@@ -121,10 +135,12 @@ class Fit:
     def slots(self) -> dict[str, Tensor]:
         """The state that the model is going to have; tied names have one tensor."""
         state: dict[str, Tensor] = self.model.state_dict(keep_vars=True)
+        for name in self.replaced:
+            state.pop(name, None)
+        state.update({under(name, "weight"): weight_of(layer) for name, layer in self.pieces.items()})
         parts = {id(layer): change.parts for change in self.changes for layer in change.layers}
         for name, layer in self.layers.items():
             if id(layer) in parts:
-                state.pop(under(name, "weight"), None)
                 own = parts[id(layer)].state_dict(keep_vars=True)
                 state.update({under(name, part): tensor for part, tensor in own.items()})
                 state[under(name, EXTRA)] = torch.empty(0)
@@ -133,9 +149,7 @@ class Fit:
     def apply(self) -> None:
         """Change the layers; frames and spectra have memory on the device of the weight then, and no numbers yet."""
         for change in self.changes:
-            weight = change.layers[0]._parameters["weight"]
-            assert weight is not None
-            parts = change.parts.to_empty(device=weight.device)
+            parts = change.parts.to_empty(device=weight_of(change.layers[0]).device)
             for layer in change.layers:
                 LAYERS[kind_of(layer)].adopt(
                     layer,
@@ -148,6 +162,7 @@ class Fit:
                     room=sum(own.shape.saving for own in self.changes) / len(self.changes),
                     dense_error=None,
                 )
+        split(self._splittings, self.layers.values())
         for layer in {id(layer): layer for layer in self.layers.values()}.values():
             assert isinstance(layer, SpectralLayer)
             layer.options = self.told(layer).options
@@ -170,8 +185,10 @@ class Fit:
 
     def _shape(self, name: str, layer: nn.Module) -> LayerShape:
         told = self.told(layer)
-        if kind_of(layer) not in LAYERS:
-            raise self.error(name, f"is a {type(layer).__name__} here, which stays dense; {REBUILD}")
+        if row_for(kind_of(layer)) is None:
+            kind = type(layer).__name__
+            remedy = f"call sr.register_layer({kind}) first" if is_subclass(layer) else REBUILD
+            raise self.error(name, f"is a {kind} here, which stays dense; {remedy}")
         weight = layer._parameters.get("weight")
         if hasattr(weight, "__tensor_flatten__"):
             raise self.error(name, f"has a {type(weight).__name__} as weight; load before it is sharded or quantized")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sttp_riemann.checks import check_kind, is_iterable, shown
-from sttp_riemann.layers import LAYERS, kind_of
+from sttp_riemann.layers import LAYERS, kind_of, row_for
 
 LARGEST = 8192
 """Largest number of columns for which a moment is measured: 512 MiB in float64."""
@@ -31,8 +31,8 @@ def input_moments(model: nn.Module, batches: Iterable[Tensor]) -> dict[str, Tens
     -------
     dict[str, Tensor]
         Layer name to (d_in, d_in), float64, on the CPU; d_in as in the layer's matrix, the mean over places and groups
-        of a convolution. Left out are layers that were not called, embeddings, transposed convolutions and layers with
-        more than 8,192 columns.
+        of a convolution. Left out are layers that were not called, embeddings, bilinear layers, transposed
+        convolutions and layers with more than 8,192 columns.
 
     Raises
     ------
@@ -65,7 +65,7 @@ def input_moments(model: nn.Module, batches: Iterable[Tensor]) -> dict[str, Tens
 
     def watch(name: str) -> Callable[..., None]:
         def add(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            columns = LAYERS[kind_of(layer)].columns(layer, args[0] if args else kwargs["input"])
+            columns = LAYERS[kind_of(layer)].columns(layer, args[0] if args else next(iter(kwargs.values())))
             if columns is None:
                 return
             columns = columns.float() if columns.dtype.itemsize < torch.float32.itemsize else columns
@@ -78,7 +78,7 @@ def input_moments(model: nn.Module, batches: Iterable[Tensor]) -> dict[str, Tens
     handles = [
         layer.register_forward_pre_hook(watch(name), with_kwargs=True)
         for name, layer in model.named_modules()
-        if kind_of(layer) in LAYERS and _columns(layer) <= LARGEST
+        if row_for(kind_of(layer)) is not None and _columns(layer) <= LARGEST
     ]
     called = False
     try:

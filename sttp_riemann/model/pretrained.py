@@ -17,8 +17,9 @@ from torch import nn
 from sttp_riemann.checks import check_kind, shown
 from sttp_riemann.errors import CheckpointError, one_line
 from sttp_riemann.model.fitting import Fit
+from sttp_riemann.model.naming import layer_named, naming, translated
 from sttp_riemann.model.states import matched
-from sttp_riemann.model.stored import EXTRA, Stored, owner_of, read, under
+from sttp_riemann.model.stored import EXTRA, Stored, owner_of, read, tensors_of, under
 
 REFUSED = ("output_loading_info", "state_dict", "subfolder", "variant")
 """Arguments of transformers that would load something else than is read here."""
@@ -81,8 +82,13 @@ def from_pretrained(cls: Any, path: str | os.PathLike[str], **kwargs: Any) -> nn
     chosen = "dtype" in kwargs or "torch_dtype" in kwargs
     with _quiet():
         model, loading = make(folder, output_loading_info=True, **({} if chosen else _dtype_of(stored)), **kwargs)
-    present, dropped = _renamed(stored, model)
+    way = naming(stored, model, prefixes=True)
+    present = translated(stored, way)
     fit = Fit(model, present)
+    pieces = {under(name, "weight") for name in fit.pieces}
+    held = tensors_of(folder, lambda name: way(name) in pieces)
+    own = {name: tensor for name, tensor in present.tensors.items() if owner_of(name, present.layers) is not None}
+    present.tensors = own | {str(way(name)): tensor for name, tensor in held.items()}
     if not chosen:
         fit.check_dtypes()
     for name, layer in fit.layers.items():
@@ -91,9 +97,16 @@ def from_pretrained(cls: Any, path: str | os.PathLike[str], **kwargs: Any) -> nn
     tensors = matched(fit, whole=False)
     fit.apply()
     model.load_state_dict(tensors, strict=False)
-    drawn = {*loading["missing_keys"]} - {under(name, "weight") for name in fit.layers}
-    unused = {name for name in loading["unexpected_keys"] if owner_of(name, stored.layers) is None}
-    for what, names in (("were not in it and are drawn at random", drawn), ("are not used", {*dropped, *unused})):
+    drawn = {*loading["missing_keys"]} - fit.replaced
+    # transformers may tell the name of the file, of the model, or one between
+    every = {**stored.layers, **present.layers}
+
+    def ours(name: str) -> bool:
+        return name in pieces or owner_of(name, every) is not None
+
+    unused = {name for name in loading["unexpected_keys"] if not ours(name) and not ours(way(name) or name)}
+    dropped = {name for name in stored.layers if layer_named(way, name) is None}
+    for what, names in (("were not in it and are drawn at random", drawn), ("are not used", dropped | unused)):
         if names:
             told = ", ".join(sorted(names))
             warnings.warn(one_line(f"{folder}: {len(names)} names {what}: {told}"), stacklevel=2)
@@ -131,20 +144,3 @@ def _dtype_of(stored: Stored) -> dict[str, torch.dtype]:
     # Older releases know another name only
     older = getattr(sys.modules.get("transformers"), "__version__", "").startswith("4.")
     return {} if dtype is None else {"torch_dtype" if older else "dtype": dtype}
-
-
-def _renamed(stored: Stored, model: nn.Module) -> tuple[Stored, set[str]]:
-    """The layers by their names in this model, and those it does not have: a base model is part of one with a head."""
-    known, start = dict(model.named_modules(remove_duplicate=False)), f"{getattr(model, 'base_model_prefix', '')}."
-    inside = {name: name.removeprefix(start) for name in stored.layers if name.startswith(start)}
-    ways = [{name: name for name in stored.layers}, inside, {name: start + name for name in stored.layers}]
-    way = max(ways, key=lambda names: sum(new in known for new in names.values()))
-    tensors = {}
-    for name, tensor in stored.tensors.items():
-        owner = owner_of(name, stored.layers)
-        if owner in way:
-            assert owner is not None
-            tensors[under(way[owner], name[len(owner) :].removeprefix("."))] = tensor
-    layers = {way[name]: told for name, told in stored.layers.items() if name in way}
-    settings = {way[name]: own for name, own in stored.settings.items() if name in way}
-    return Stored(stored.where, tensors, layers, settings), {*stored.layers} - {*way}

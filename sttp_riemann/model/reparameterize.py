@@ -12,14 +12,16 @@ from torch import Tensor, nn
 from sttp_riemann.batch.cached import share, unshare
 from sttp_riemann.checks import check_choice, check_flag, check_kind, check_mapping, check_tensor, check_whole, shown
 from sttp_riemann.frames import FRAMES, frames_kind
-from sttp_riemann.layers import LAYERS, kind_of
+from sttp_riemann.layers import LAYERS, Split, kind_of
 from sttp_riemann.layers.options import Options
 from sttp_riemann.layers.recompute import RECOMPUTE, Recompute
 from sttp_riemann.model.compression import other_numbers
 from sttp_riemann.model.measures import spectral_layers
 from sttp_riemann.model.parts import Parts
 from sttp_riemann.model.ranks import Dimensions, Ranks, budget_ranks, given_ranks
-from sttp_riemann.model.selection import select_layers, spectral_names
+from sttp_riemann.model.reach import warn_of_left
+from sttp_riemann.model.selection import select_layers, spectral_names, weight_of, without_zeros
+from sttp_riemann.model.splitting import split, splittings_in
 from sttp_riemann.trains.contraction import contract
 from sttp_riemann.trains.shape import KERNEL_MODES, METHODS, KernelModes, LayerShape, Method
 from sttp_riemann.trains.spectrum import SPECTRA, SpectrumKind, check_bound, spectrum_values
@@ -46,13 +48,14 @@ def reparameterize(
     recompute: Recompute = "auto",
     pivots: bool = True,
 ) -> nn.Module:
-    """Write the weight of every Linear, convolution and Embedding as W = U diag(s) V^T, in place.
+    """Write the weights of linear layers, convolutions and embeddings as W = U diag(s) V^T, in place.
 
     Parameters
     ----------
     model : nn.Module
         Changed in place: weights become cores, which each layer owns as ``left``, ``spectrum`` and ``right``;
-        everything else stays, layers that are already reparameterized included. Create optimizers afterwards.
+        everything else stays: layers that are already reparameterized, and frozen weights unless all are frozen.
+        `compression` tells what was reached. Create optimizers afterwards.
     rank : int, float or mapping
         Largest rank of a layer and of a tensor train bond; a fraction in (0, 1] of each layer's full rank, which
         truncates nothing; or a mapping to either from layer names, names of modules that contain layers, or patterns:
@@ -143,7 +146,10 @@ def reparameterize(
     if spectral_bound is None:
         spectral_bound = "initial" if init == "dense" and spectrum == "learned" else 1.0
     check_bound("spectral_bound", spectral_bound)
-    found = select_layers(model, exclude)
+    splittings = splittings_in(model)
+    found = select_layers(model, exclude, splittings)
+    if init == "dense" and spectrum == "learned":
+        found = without_zeros(found)
     layers = {name: twins[0] for name, twins in found.items()}
     roots = _roots(model, layers, {} if moments is None else moments, init)
     dimensions = {
@@ -163,20 +169,22 @@ def reparameterize(
         ranks = budget_ranks(dimensions, budget, other, weights)
     shapes = [dimensions[name].shape(rank) for name, rank in ranks.items()]
     cores = _start(layers, shapes, roots, init, seed)
-    bounds = _bounds(layers, cores, spectral_bound, spectrum)
+    bounds = _bounds(cores, spectral_bound)
     room = sum(shape.saving for shape in shapes) / len(shapes)
     made = []
-    for name, shape, own, bound in zip(layers, shapes, cores, bounds, strict=True):
+    for name, shape, core, bound in zip(layers, shapes, cores, bounds, strict=True):
         options = Options(method, spectrum, bound, spectral_bound == "initial", kernel_modes, init, pivots)
-        parts = Parts(layers[name], shape, options, frames_kind(frames, pivots), own)
-        error = _relative_error(shape, own, options, layers[name], roots.get(name)) if init == "dense" else None
+        own = Parts(layers[name], shape, options, frames_kind(frames, pivots), core)
+        error = _relative_error(shape, core, options, layers[name], roots.get(name)) if init == "dense" else None
         about: dict[str, Any] = {"options": options, "recompute": recompute, "room": room, "dense_error": error}
-        made.append({**about, "shape": shape, "left": parts.left, "spectrum": parts.spectrum, "right": parts.right})
+        made.append({**about, "shape": shape, "left": own.left, "spectrum": own.spectrum, "right": own.right})
     # Nothing can fail from here on
     for twins, new in zip(found.values(), made, strict=True):
         for layer in twins:
             LAYERS[kind_of(layer)].adopt(layer, **new)
+    split(splittings, [layer for twins in found.values() for layer in twins])
     share(model)
+    warn_of_left(model)
     return model
 
 
@@ -223,7 +231,11 @@ def decompress(model: nn.Module, factored: bool = False) -> nn.Module:
     factored = check_flag("factored", factored)
     dense = copy.deepcopy(model)
     layers = spectral_layers(dense)
-    thin = {name: pair for name, layer in layers.items() if factored and (pair := layer.thin_layers()) is not None}
+    # torch's encoders read the weights of these two themselves, in evaluation
+    encoders = [module for module in dense.modules() if isinstance(module, nn.TransformerEncoderLayer)]
+    read = {id(layer) for encoder in encoders for layer in (encoder.linear1, encoder.linear2)}
+    free = {name: layer for name, layer in layers.items() if factored and id(layer) not in read}
+    thin = {name: pair for name, layer in free.items() if (pair := layer.thin_layers()) is not None}
     weights: dict[int, nn.Parameter] = {}
     for layer in layers.values():
         if id(layer.left) not in weights:
@@ -232,6 +244,8 @@ def decompress(model: nn.Module, factored: bool = False) -> nn.Module:
     unshare(dense)
     for layer in layers.values():
         layer.release(weights[id(layer.left)])
+    for module in [module for module in dense.modules() if isinstance(module, Split)]:
+        module.release()
     for name, pair in thin.items():
         _take_hooks(pair, layers[name])
         if not name:
@@ -262,7 +276,7 @@ def _roots(
     known = dict(model.named_modules())
     roots = {}
     for name, moment in moments.items():
-        if name not in known:
+        if name not in known and name not in layers:
             raise ValueError(f"moments names {shown(name)}, and the model has no such layer")
         check_tensor(f"the moment of layer {name!r}", moment)
         if name not in layers:
@@ -297,23 +311,12 @@ def _start(
     return cores
 
 
-def _bounds(
-    layers: dict[str, nn.Module], cores: Sequence[LayerCores], bound: float | str, spectrum: SpectrumKind
-) -> list[float]:
-    largest = [float(core.spectrum.abs().max()) for core in cores]
-    for name, value in zip(layers, largest, strict=True):
-        if value == 0 and spectrum == "learned":
-            raise ValueError(
-                f"layer {name!r} is all zero, so a learned spectrum has no scale there; exclude it, or use "
-                "spectrum='free' or another init"
-            )
-    return largest if bound == "initial" else [float(bound)] * len(cores)
+def _bounds(cores: Sequence[LayerCores], bound: float | str) -> list[float]:
+    return [float(core.spectrum.abs().max() if bound == "initial" else bound) for core in cores]
 
 
 def _matrix(layer: nn.Module) -> Tensor:
-    weight = layer._parameters["weight"]
-    assert weight is not None
-    return LAYERS[kind_of(layer)].to_matrix(weight.detach())
+    return LAYERS[kind_of(layer)].to_matrix(weight_of(layer).detach())
 
 
 def _weighed(matrix: Tensor, root: Tensor | None) -> Tensor:

@@ -13,6 +13,7 @@ from sttp_riemann.errors import CheckpointError
 from sttp_riemann.files import check_writable, write_atomically
 from sttp_riemann.model.fitting import Fit
 from sttp_riemann.model.measures import spectral_layers
+from sttp_riemann.model.naming import naming, translated
 from sttp_riemann.model.states import leave_meta, matched
 from sttp_riemann.model.stored import FORMAT, content, read
 from sttp_riemann.sealed import SealError, seal
@@ -115,6 +116,8 @@ def load(path: str | os.PathLike[str] | Mapping[str, Tensor], model: nn.Module) 
     check_kind("model", model, nn.Module, "a torch.nn.Module")
     source = check_kind("path", path, str | os.PathLike | Mapping, f"{PATH}, or a state as torch.load reads it")
     stored = read(source if isinstance(source, Mapping) else Path(source))
+    if stored.tied is None:  # others wrote it
+        stored = translated(stored, naming(stored, model))
     fit = Fit(model, stored)
     fit.check_dtypes()
     tensors = matched(fit)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import nn
 
-from sttp_riemann.layers import LAYERS, SpectralLayer, kind_of
+from sttp_riemann.errors import one_line
+from sttp_riemann.layers import LAYERS, SpectralLayer, kind_of, row_for
 from sttp_riemann.layers.base import OWN
 from sttp_riemann.layers.state import Parameterized
 from sttp_riemann.layers.writing import Weighted
+from sttp_riemann.model.reach import is_subclass
+from sttp_riemann.model.splitting import Splitting
 from sttp_riemann.model.weights import matching, names_in
 
 NAMES = tuple(
@@ -23,7 +28,9 @@ NAMES = tuple(
 HELD = ("_parameters", "_buffers", "_modules")
 
 
-def select_layers(model: nn.Module, exclude: str | Sequence[str]) -> dict[str, list[nn.Module]]:
+def select_layers(
+    model: nn.Module, exclude: str | Sequence[str], splittings: Mapping[str, Splitting] | None = None
+) -> dict[str, list[nn.Module]]:
     """Layers to reparameterize, grouped by shared weight.
 
     Parameters
@@ -32,6 +39,8 @@ def select_layers(model: nn.Module, exclude: str | Sequence[str]) -> dict[str, l
         The model. Layers that are already reparameterized are skipped.
     exclude : str or sequence of str
         Names of layers or of modules that contain some, or patterns with ``*`` and ``?``.
+    splittings : mapping, optional
+        Result of `splittings_in`, whose layers are selected, too.
 
     Returns
     -------
@@ -44,7 +53,11 @@ def select_layers(model: nn.Module, exclude: str | Sequence[str]) -> dict[str, l
         If there is no layer to change, a name matches no layer, or a weight cannot be replaced.
     """
     done = spectral_names(model)
-    found = {name: layer for name, layer in model.named_modules() if kind_of(layer) in LAYERS}
+    found: dict[str, nn.Module] = {}
+    for name, layer in model.named_modules():
+        if row_for(kind_of(layer)) is not None:
+            found[name] = layer
+        found |= splittings[name].named(name) if splittings and name in splittings else {}
     names = names_in(exclude)
     kept_dense = {name for entry in names for name in matching("exclude", entry, [*found, *done])}
     chosen = {name: layer for name, layer in found.items() if name not in kept_dense}
@@ -57,11 +70,12 @@ def select_layers(model: nn.Module, exclude: str | Sequence[str]) -> dict[str, l
         kinds = ", ".join(kind.__name__ for kind in LAYERS if kind.__name__ in vars(nn))
         excluded = ", as exclude leaves all of them" if found else ""
         raise ValueError(f"the model has no layers to change{excluded}; reparameterize reaches {kinds}")
-    _warn_of_subclasses(model)
-    return grouped(model, chosen)
+    return _thawed(model, grouped(model, chosen, splittings))
 
 
-def grouped(model: nn.Module, chosen: dict[str, nn.Module]) -> dict[str, list[nn.Module]]:
+def grouped(
+    model: nn.Module, chosen: dict[str, nn.Module], splittings: Mapping[str, Splitting] | None = None
+) -> dict[str, list[nn.Module]]:
     """Check that layers can be reparameterized, and group them by shared weight.
 
     Parameters
@@ -69,7 +83,9 @@ def grouped(model: nn.Module, chosen: dict[str, nn.Module]) -> dict[str, list[nn
     model : nn.Module
         The model.
     chosen : dict[str, nn.Module]
-        Ordinary layers of it, of kinds in `LAYERS`.
+        Ordinary layers of it, of kinds in `LAYERS`, or of `splittings`.
+    splittings : mapping, optional
+        Result of `splittings_in`.
 
     Returns
     -------
@@ -83,6 +99,7 @@ def grouped(model: nn.Module, chosen: dict[str, nn.Module]) -> dict[str, list[nn
     """
     for name, layer in chosen.items():
         _check(name, layer)
+    _check_shared(model, chosen, splittings or {})
     return _with_twins(model, chosen)
 
 
@@ -106,15 +123,55 @@ def spectral_names(model: nn.Module) -> list[str]:
     return [name for name, layer in model.named_modules() if isinstance(layer, SpectralLayer)]
 
 
-def _warn_of_subclasses(model: nn.Module) -> None:
-    kinds = tuple(LAYERS)
-    known = {name for name, layer in model.named_modules() if kind_of(layer) in LAYERS} | {*spectral_names(model)}
-    left = [name for name, layer in model.named_modules() if isinstance(layer, kinds) and name not in known]
-    if left:
-        warnings.warn(
-            f"layers of own classes are left as they are, as their forward is not known: {', '.join(left)}",
-            stacklevel=4,
+def _thawed(model: nn.Module, found: dict[str, list[nn.Module]]) -> dict[str, list[nn.Module]]:
+    """Without frozen weights, which are to stay as they are; a model that is frozen as a whole does not say which."""
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        return found
+    thawed = {name: twins for name, twins in found.items() if weight_of(twins[0]).requires_grad}
+    if not thawed:
+        raise ValueError(
+            f"the weight of layer {next(iter(found))!r} is frozen, as those of all layers to change are; call "
+            "requires_grad_(True) on them first, and freeze them again afterwards"
         )
+    return thawed
+
+
+def without_zeros(found: dict[str, list[nn.Module]]) -> dict[str, list[nn.Module]]:
+    """Layers with a weight that is not all zero: s = bound * S / max|S| cannot be zero.
+
+    Parameters
+    ----------
+    found : dict
+        Result of `select_layers`.
+
+    Returns
+    -------
+    dict
+        Some of it; a warning names the others.
+
+    Raises
+    ------
+    ValueError
+        All weights are zero.
+    """
+    kept = {name: twins for name, twins in found.items() if weight_of(twins[0]).any()}
+    if not kept:
+        raise ValueError(
+            f"layer {next(iter(found))!r} is all zero, so a learned spectrum has no scale there; use spectrum='free' "
+            "or another init"
+        )
+    if len(kept) < len(found):
+        names = ", ".join(name for name in found if name not in kept)
+        text = f"layers that are all zero are left as they are, as a learned spectrum has no scale there: {names}"
+        warnings.warn(one_line(f"{text}; use spectrum='free' or another init for them"), stacklevel=3)
+    return kept
+
+
+def weight_of(layer: nn.Module) -> nn.Parameter:
+    """The weight of an ordinary layer."""
+    weight = layer._parameters["weight"]
+    assert weight is not None
+    return weight
 
 
 def _check(name: str, layer: Any) -> None:
@@ -135,10 +192,29 @@ def _check(name: str, layer: Any) -> None:
         raise ValueError(f"the weight of layer {name!r} ({kind}) is {weight.dtype}, not floating point; exclude it")
     if not weight.numel():
         raise ValueError(f"the weight of layer {name!r} ({kind}) is empty, {tuple(weight.shape)}; exclude it")
-    if isinstance(layer, nn.Embedding):
+    row = LAYERS[kind_of(layer)]
+    rows, columns = row.matrix_shape(layer)
+    if tuple(row.to_matrix(weight.detach()).shape) != (rows, math.prod(columns)):
+        raise ValueError(
+            f"the weight of layer {name!r} ({kind}) is {tuple(weight.shape)}, not as its base class stores it; exclude "
+            "the layer"
+        )
+    if isinstance(layer, nn.Embedding | nn.EmbeddingBag):
         for option in ("max_norm", "sparse", "scale_grad_by_freq"):
             if getattr(layer, option):
                 raise ValueError(f"layer {name!r}: an embedding with {option} cannot be reparameterized; exclude it")
+
+
+def _check_shared(model: nn.Module, chosen: dict[str, nn.Module], splittings: Mapping[str, Splitting]) -> None:
+    held = Counter(id(p) for module in model.modules() for p in module._parameters.values() if p is not None)
+    split = {id(layer) for layer in chosen.values()}
+    for name, own in splittings.items():
+        for parameter in own.kind.pieces_of(own.module) if own.meets(split) else ():
+            if held[id(own.module._parameters[parameter])] > 1:
+                raise ValueError(
+                    f"{parameter} of {name!r} is shared with another module, so it cannot be split; exclude "
+                    f"{f'{name}.*'.lstrip('.')!r}, or untie it first"
+                )
 
 
 def _with_twins(model: nn.Module, chosen: dict[str, nn.Module]) -> dict[str, list[nn.Module]]:
@@ -155,11 +231,20 @@ def _with_twins(model: nn.Module, chosen: dict[str, nn.Module]) -> dict[str, lis
             if own is None:
                 continue
             if id(module) not in names or held != "weight" or _view(module) != _view(chosen[own]):
-                raise ValueError(
-                    f"layers {own!r} and {name!r} share one weight, but not as one matrix that both could "
-                    "parameterize; exclude both, or untie them first"
-                )
+                raise ValueError(f"layers {own!r} and {name!r} share one weight, {_why_apart(module, held, names)}")
     return found
+
+
+def _why_apart(module: nn.Module, held: str, chosen: Mapping[int, str]) -> str:
+    """Why a module cannot share the cores of a weight that it shares, and what to do."""
+    kind = type(module).__name__
+    if is_subclass(module):
+        return (
+            f"and the second is a {kind}, which is not known: sr.register_layer({kind}) lets both have the same cores"
+        )
+    if held == "weight" and id(module) not in chosen and row_for(kind_of(module)) is not None:
+        return "and the second is excluded: exclude both, or none"
+    return "but not as one matrix that both could parameterize; exclude both, or untie them first"
 
 
 def _view(layer: nn.Module) -> tuple[object, ...]:

@@ -22,7 +22,7 @@ def matched(fit: Fit, whole: bool = True) -> dict[str, Tensor]:
     fit : Fit
         The model and the file.
     whole : bool
-        Whether for the whole state; otherwise for reparameterized layers only, in whatever dtype.
+        Whether for the whole state; otherwise for reparameterized layers and pieces only, in whatever dtype.
 
     Returns
     -------
@@ -36,7 +36,8 @@ def matched(fit: Fit, whole: bool = True) -> dict[str, Tensor]:
     """
     stored, slots = fit.stored, fit.slots()
     if not whole:
-        slots = {name: tensor for name, tensor in slots.items() if owner_of(name, fit.layers) is not None}
+        pieces = {under(name, "weight") for name in fit.pieces}
+        slots = {n: tensor for n, tensor in slots.items() if n in pieces or owner_of(n, fit.layers) is not None}
     groups: dict[str, list[str]] = {}
     for name, first in first_names(slots).items():
         groups.setdefault(first, []).append(name)

@@ -174,6 +174,23 @@ def read(source: Path | Mapping[str, Any], whole: bool = True) -> Stored:
         raise CheckpointError(f"{where} cannot be read: {error.strerror or error}") from error
 
 
+def tensors_of(folder: Path, wanted: Callable[[str], bool]) -> dict[str, Tensor]:
+    """Some tensors of a folder that `read` has read.
+
+    Parameters
+    ----------
+    folder : Path
+        Written by `save_pretrained`.
+    wanted : callable
+        From a tensor's name to whether it is read.
+
+    Returns
+    -------
+    dict[str, Tensor]
+    """
+    return _all_of(_files(folder), wanted)
+
+
 def owner_of(name: str, layers: Mapping[str, Told]) -> str | None:
     """The layer whose weight a name of the state belongs to; None for all else."""
     for part in ("left", "right", "spectrum", EXTRA):

@@ -16,7 +16,7 @@ from torch.nn.utils import parametrize
 from sttp_riemann.checks import is_iterable, shown
 from sttp_riemann.frames.frame import orthogonality_error as orthogonality
 from sttp_riemann.frames.frame import wide_dtype
-from sttp_riemann.layers import LAYERS, SpectralLayer
+from sttp_riemann.layers import SpectralLayer, row_for
 
 EXACT = 1e-5
 """Orthogonality error up to which s is taken for the singular values of W; their error is of the same order."""
@@ -97,7 +97,7 @@ def layer_kind(layer: nn.Module) -> type[SpectralLayer] | None:
     """
     if isinstance(layer, SpectralLayer):
         return type(layer)
-    return LAYERS.get(parametrize.type_before_parametrizations(layer))
+    return row_for(parametrize.type_before_parametrizations(layer))
 
 
 @torch.no_grad()

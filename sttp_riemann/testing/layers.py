@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from sttp_riemann.frames import FRAMES
-from sttp_riemann.layers import LAYERS, SpectralLayer, kind_of
+from sttp_riemann.layers import LAYERS, SpectralLayer, kind_of, row_for
 from sttp_riemann.model.reparameterize import decompress, reparameterize
 from sttp_riemann.model.weights import layer_values, matrix_values, weight_matrix
 from sttp_riemann.testing.models import EXACT, copy_of, disturb_, gap, require
@@ -20,15 +20,15 @@ from sttp_riemann.testing.models import EXACT, copy_of, disturb_, gap, require
 RANK = 3
 
 
-def check_layer(make: Callable[[], nn.Module], input: Tensor) -> None:
+def check_layer(make: Callable[[], nn.Module], *inputs: Tensor) -> None:
     """Check a kind of layer: its matrix, and that the spectral layer computes what the ordinary one does.
 
     Parameters
     ----------
     make : callable
         Returns an ordinary layer whose class has a row in `LAYERS`.
-    input : Tensor
-        An input of the layer; floating point is cast as needed.
+    *inputs : Tensor
+        What the layer is called with; floating point is cast as needed.
 
     Raises
     ------
@@ -43,9 +43,10 @@ def check_layer(make: Callable[[], nn.Module], input: Tensor) -> None:
     """
     dense: Any = make().double()
     name = type(dense).__name__
-    x = input.double() if input.is_floating_point() else input
-    require(kind_of(dense) in LAYERS, f"{name} has no row in LAYERS")
-    kind = LAYERS[kind_of(dense)]
+    x = [one.double() if one.is_floating_point() else one for one in inputs]
+    kind = row_for(kind_of(dense))
+    if kind is None:
+        raise AssertionError(f"{name} has no row in LAYERS")
     _check_matrix(kind, dense, name)
     _check_columns(kind, dense, x, name)
     for frames, options in product(FRAMES, _options()):
@@ -53,7 +54,7 @@ def check_layer(make: Callable[[], nn.Module], input: Tensor) -> None:
         disturb_(made)
         _check_spectral(made, dense, x, f"{name}, {frames} frames, {options['method']}, {options['spectrum']}")
     kept = reparameterize(copy_of(dense), 1.0, init="dense", spectrum="free")
-    require(gap([kept(x)], [dense(x)]) < EXACT, f"{name}: at full rank init='dense' does not keep the outputs")
+    require(gap([kept(*x)], [dense(*x)]) < EXACT, f"{name}: at full rank init='dense' does not keep the outputs")
 
 
 def _options() -> Iterator[dict[str, Any]]:
@@ -71,19 +72,20 @@ def _check_matrix(kind: type[SpectralLayer], dense: Any, name: str) -> None:
 
 
 @torch.no_grad()
-def _check_columns(kind: type[SpectralLayer], dense: Any, x: Tensor, name: str) -> None:
-    columns = kind.columns(dense, x)
+def _check_columns(kind: type[SpectralLayer], dense: Any, x: Sequence[Tensor], name: str) -> None:
+    columns = kind.columns(dense, x[0])
     if columns is None or getattr(dense, "groups", 1) > 1:
         return
     plain = copy.deepcopy(dense)
-    plain.bias = None
+    if plain.bias is not None:
+        nn.init.zeros_(plain.bias)
     outputs = (columns @ kind.to_matrix(dense.weight).mT).norm()
-    same = bool(torch.isclose(outputs, plain(x).norm(), rtol=1e-9))
+    same = bool(torch.isclose(outputs, plain(*x).norm(), rtol=1e-9))
     require(same, f"{name}: the matrix times the columns of an input is not the layer's output")
 
 
 @torch.no_grad()
-def _check_spectral(layer: Any, dense: Any, x: Tensor, where: str) -> None:
+def _check_spectral(layer: Any, dense: Any, x: Sequence[Tensor], where: str) -> None:
     kind = LAYERS[kind_of(dense)]
     require(isinstance(layer, kind), f"{where}: the spectral layer is not a {kind.__name__}")
     require(
@@ -99,13 +101,13 @@ def _check_spectral(layer: Any, dense: Any, x: Tensor, where: str) -> None:
         )
     ordinary = decompress(layer)
     require(type(ordinary) is type(dense), f"{where}: decompress gives a {type(ordinary).__name__}")
-    wanted = ordinary(x)
+    wanted = ordinary(*x)
     for application in ("auto", *layer.applications):
         layer.application = application
-        require(gap([layer(x)], [wanted]) < EXACT, f"{where}: applied as {application!r} its output differs")
+        require(gap([layer(*x)], [wanted]) < EXACT, f"{where}: applied as {application!r} its output differs")
     layer.application = "auto"
     require(
-        gap([decompress(layer, factored=True)(x)], [wanted]) < EXACT, f"{where}: the output of its thin layers differs"
+        gap([decompress(layer, factored=True)(*x)], [wanted]) < EXACT, f"{where}: the output of its thin layers differs"
     )
     twin: Any = copy_of(layer)
     disturb_(twin, 1)

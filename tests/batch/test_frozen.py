@@ -53,6 +53,44 @@ def test_forwards_build_nothing_and_give_the_same_outputs(frames, mode, builds) 
     assert builds[0] == before
 
 
+SPLIT = {
+    "attention": (lambda: nn.TransformerEncoderLayer(12, 2, 16, batch_first=True), ()),
+    "attention, keys dense": (lambda: nn.TransformerEncoderLayer(12, 2, 16, batch_first=True), "self_attn.k_proj"),
+    "lstm": (lambda: nn.Sequential(nn.LSTM(12, 8, 2)), ()),
+    "cell": (lambda: nn.GRUCell(12, 8), ()),
+}
+
+
+@FRAMES
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("case", SPLIT)
+def test_modules_that_were_split_build_nothing_and_give_the_same_outputs(case, frames, mode, builds) -> None:
+    make, exclude = SPLIT[case]
+    model, x = sr.reparameterize(make(), 4, frames=frames, exclude=exclude).eval(), X if case == "cell" else X[None]
+
+    def outputs(own: nn.Module) -> torch.Tensor:
+        found = own(x)
+        return found[0] if isinstance(found, tuple) else found
+
+    with mode():
+        expected = outputs(model)
+        sr.frozen(model)
+        before = builds[0]
+        assert all(torch.equal(outputs(model), expected) for _ in range(3))
+        assert builds[0] == before
+        for factored in (False, True):
+            dense = sr.decompress(model, factored=factored)
+            torch.testing.assert_close(outputs(dense), expected, rtol=1e-4, atol=1e-5)
+        sr.set_weight(next(own for own in model.modules() if hasattr(own, "rank")), torch.ones(_first_shape(model)))
+        changed = outputs(model)
+    assert not torch.equal(changed, expected)
+    torch.testing.assert_close(outputs(sr.decompress(model)), changed, rtol=1e-4, atol=1e-5)
+
+
+def _first_shape(model: nn.Module) -> torch.Size:
+    return next(own for own in model.modules() if hasattr(own, "rank")).weight.shape
+
+
 def test_weights_built_in_inference_mode_serve_other_forwards(builds) -> None:
     model = _model()
     with torch.inference_mode():

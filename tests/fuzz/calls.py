@@ -93,6 +93,7 @@ FUNCTIONS: dict[str, dict[str, Kind]] = {
         "average": v.AVERAGE,
         "margin": v.MARGIN,
     },
+    "register_layer": {"kind": v.OWN_KIND},
     "reparameterize": {
         "model": v.DENSE,
         "rank": v.RANK,

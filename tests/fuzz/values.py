@@ -170,6 +170,13 @@ OPTIMIZER = Kind(
 LAYER = Kind(
     {"layer": lambda w: w.layer}, {**NO_OBJECTS, "dense layer": MODULES["dense layer"], "model": lambda w: w.model}
 )
+OWN_KIND = Kind(
+    {"own class": lambda w: type("Own", (nn.Linear,), {}), "class of torch": lambda w: nn.Conv2d},
+    {
+        **{**NO_OBJECTS, **same(int, nn.Module, nn.LayerNorm, nn.GRU)},
+        **{"layer": lambda w: w.layer, "spectral class": lambda w: type(w.layer)},
+    },
+)
 RANK = Kind(
     {
         **same(3, 1, 1000, 0.5, 1.0, np.int64(3), np.float32(0.5), Fraction(1, 2), {"*": 2}, {"0": 2, "*": 0.5}),

@@ -38,6 +38,11 @@ def llama() -> Any:
     return transformers.LlamaForCausalLM(transformers.LlamaConfig(**SMALL, tie_word_embeddings=True)).eval()
 
 
+def mixtral() -> Any:
+    sizes = SMALL | {"num_key_value_heads": 1, "num_local_experts": 2, "num_experts_per_tok": 1}
+    return transformers.MixtralForCausalLM(transformers.MixtralConfig(**sizes, max_position_embeddings=16)).eval()
+
+
 MODELS: dict[str, tuple[Callable[[], Any], str]] = {
     "base": (bert, "AutoModel"),
     "bfloat16": (lambda: bert().bfloat16(), "AutoModel"),
@@ -46,6 +51,7 @@ MODELS: dict[str, tuple[Callable[[], Any], str]] = {
     "classifier": (lambda: bert("BertForSequenceClassification"), "AutoModelForSequenceClassification"),
     "gpt2": (gpt2, "AutoModelForCausalLM"),
     "llama": (llama, "AutoModelForCausalLM"),
+    "mixtral": (mixtral, "AutoModelForCausalLM"),
 }
 
 
@@ -87,6 +93,32 @@ def test_the_saved_model_comes_back_by_its_class_and_by_an_automatic_one(
         assert not tied or own.get_output_embeddings().left is own.get_input_embeddings().left
         layers = sr.singular_values(model)
         assert [own.get_submodule(n).options for n in layers] == [model.get_submodule(n).options for n in layers]
+
+
+def test_layers_of_gpt2_are_reached() -> None:
+    assert spectral(gpt2()).transformer.h[0].attn.c_attn.rank > 0
+
+
+@pytest.mark.parametrize("shard", ["5KB", "1GB"])
+def test_experts_of_which_some_stay_dense_come_back(shard: str, tmp_path: Path) -> None:
+    model = spectral(mixtral(), exclude="*gate_up.1")
+    model.save_pretrained(tmp_path / "first", max_shard_size=shard)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = sr.from_pretrained(transformers.AutoModelForCausalLM, tmp_path / "first")
+        found.save_pretrained(tmp_path / "second")
+        for folder in ("first", "second"):
+            loaded = (sr.load(tmp_path / folder, mixtral()), sr.from_pretrained(type(model), tmp_path / folder))
+            assert all(torch.equal(outputs(own), outputs(model)) for own in loaded)
+    with pytest.warns(UserWarning, match="1 names are not used: lm_head"):
+        base = sr.from_pretrained(transformers.AutoModel, tmp_path / "first")
+    assert torch.equal(outputs(base), outputs(model.model))
+
+
+def test_another_number_of_experts_is_refused_by_layer(tmp_path: Path) -> None:
+    spectral(mixtral(), exclude="*gate*").save_pretrained(tmp_path)
+    reconfigured(tmp_path, num_local_experts=1)
+    refused(tmp_path, r"layer 'model\.layers\.0\.mlp\.experts\.down\.1' is in the file, and", transformers.MixtralModel)
 
 
 def test_transformers_tells_nothing_of_layers_that_are_loaded(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -268,7 +268,7 @@ def test_bad_input_is_named_and_leaves_the_model_as_it_was(case: str) -> None:
 
 def test_a_layer_with_a_parametrization_is_left_with_a_warning() -> None:
     model = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(4, 4)), nn.Linear(4, 2))
-    with pytest.warns(UserWarning, match="own classes are left as they are, as their forward is not known: 0"):
+    with pytest.warns(UserWarning, match="left as they are, parametrized by something else: 0.param"):
         sr.reparameterize(model, 2)
     assert list(spectral_layers(model)) == ["1"]
 

@@ -38,7 +38,7 @@ def norms(model: nn.ModuleDict, kind: str) -> dict[str, float]:
     example = EXAMPLES[kind][1]()
     return {
         name: record["spectral_norm"]
-        for name, record in layer_records(model, lambda m: m["first"](example).square().sum()).items()
+        for name, record in layer_records(model, lambda m: m["first"](*example).square().sum()).items()
     }
 
 

@@ -8,19 +8,22 @@ from torch import Tensor, nn
 
 import sttp_riemann as sr
 import sttp_riemann.testing
-from sttp_riemann.layers import LAYERS
+from sttp_riemann.layers import LAYERS, row_for
 from sttp_riemann.layers.linear import SpectralLinear
+from sttp_riemann.layers.registered import Registered
 from tests.strategies import EXAMPLES, LAYER_KINDS
 
 
 def test_every_row_has_an_example() -> None:
-    assert {type(make()) for make, _ in EXAMPLES.values()} == set(LAYERS)
+    found = {type(make()) for make, _ in EXAMPLES.values()}
+    assert all(row_for(kind) for kind in found)
+    assert found == {kind for kind, row in LAYERS.items() if not issubclass(row, Registered)}
 
 
 @pytest.mark.parametrize("kind", EXAMPLES)
 def test_every_row_passes(kind: str) -> None:
     make, example = EXAMPLES[kind]
-    sr.testing.check_layer(make, example())
+    sr.testing.check_layer(make, *example())
 
 
 @pytest.mark.parametrize("kind", [k for k in LAYER_KINDS if "grouped" in k or "reflect" in k or "unbatched" in k])
@@ -58,5 +61,5 @@ def test_what_is_wrong_is_named_in_one_line(kind, message: str, monkeypatch: pyt
 
 
 def test_a_layer_without_a_row_is_named() -> None:
-    with pytest.raises(AssertionError, match="Bilinear has no row in LAYERS"):
-        sr.testing.check_layer(lambda: nn.Bilinear(3, 3, 3), torch.randn(2, 3))
+    with pytest.raises(AssertionError, match="GRUCell has no row in LAYERS"):
+        sr.testing.check_layer(lambda: nn.GRUCell(3, 3), torch.randn(2, 3))

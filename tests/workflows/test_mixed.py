@@ -108,9 +108,8 @@ def frozen_by_name(model: nn.Module) -> dict[str, bool]:
 
 @PATHS
 def test_converting_frames_keeps_what_is_frozen_and_what_hangs_on_a_layer(frames: str) -> None:
-    model = Net()
+    model = spectral(Net(), frames).eval()
     model.backbone.requires_grad_(False)
-    spectral(model, frames).eval()
     calls: list[str] = []
     model.head.register_forward_hook(lambda *_: calls.append("forward"))
     model.head.application = "weight"
@@ -127,9 +126,8 @@ def test_converting_frames_keeps_what_is_frozen_and_what_hangs_on_a_layer(frames
 @pytest.mark.parametrize("factored", [False, True])
 @PATHS
 def test_decompressing_keeps_what_is_frozen(frames: str, factored: bool) -> None:
-    model = Net()
+    model = spectral(Net(), frames, rank=4)
     model.backbone.requires_grad_(False)
-    spectral(model, frames, rank=4)
     with torch.no_grad():
         dense = sr.decompress(model, factored=factored)
     assert not any(p.requires_grad for p in dense.backbone.parameters())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -110,3 +111,53 @@ def test_a_layer_used_twice_stays_one(frames: str) -> None:
     x = torch.randn(5, 24)
     torch.testing.assert_close(model(x), dense(x), rtol=1e-5, atol=1e-5)
     assert trained(model, frames)[0] is model[2]
+
+
+class Scaled(nn.Embedding):
+    def forward(self, tokens: Tensor) -> Tensor:
+        return super().forward(tokens) * 2
+
+
+def scaled_language() -> Language:
+    model = Language()
+    weight = model.head.weight
+    model.embedding = Scaled(20, 12)
+    model.embedding.weight = weight
+    return model
+
+
+def test_what_cannot_share_cores_is_named_with_the_remedy() -> None:
+    with pytest.raises(ValueError, match=r"'head' and 'embedding' share one weight.*sr.register_layer\(Scaled\)"):
+        spectral(scaled_language())
+    with pytest.raises(ValueError, match=r"'embedding' and 'head' share one weight, and the second is excluded"):
+        spectral(Language(), exclude="head")
+    assert spectral(Language(), exclude=["head", "embedding"]).head.weight.shape == (20, 12)
+
+
+@PATHS
+def test_a_registered_class_shares_cores_with_an_ordinary_layer(frames: str) -> None:
+    class Registered(Scaled):
+        pass
+
+    sr.register_layer(Registered)
+    model = scaled_language()
+    model.embedding.__class__ = Registered
+    wanted = model(TOKENS)
+    sr.reparameterize(model, 1.0, frames=frames, init="dense")
+    assert_tied(model)
+    torch.testing.assert_close(model(TOKENS), wanted, rtol=1e-4, atol=1e-5)
+    losses = learn(model, optimizer_for(frames, model.parameters()))
+    assert losses[-1] < losses[0]
+    assert_tied(model)
+    dense = sr.decompress(model)
+    assert dense.head.weight is dense.embedding.weight
+
+
+@PATHS
+def test_a_frozen_tied_weight_stays_dense_and_tied(frames: str) -> None:
+    model = Language()
+    model.head.weight.requires_grad_(False)
+    before = model.head.weight.clone()
+    spectral(model, frames)
+    assert model.head.weight is model.embedding.weight
+    assert torch.equal(model.head.weight, before)
