@@ -76,6 +76,7 @@ FUNCTIONS: dict[str, dict[str, Kind]] = {
     "convert_frames": {"model": v.MODEL, "frames": v.choice("householder", "riemannian")},
     "decompress": {"model": v.MODEL, "factored": v.FLAG},
     "from_pretrained": {"cls": v.PRETRAINED, "path": v.SAVED_FOLDER, "kwargs": Kind(v.same(1, "x"), {})},
+    "frozen": {"model": v.SERVED},
     "gauge_fix": {
         "model": v.MODEL,
         "optimizer": v.optional(v.OPTIMIZER),

@@ -139,6 +139,7 @@ def _models(make: Make) -> Kind:
 FLAG = Kind(same(False, True, np.False_), same("no", "", None, 2, 0.5, NAN, [], {}, np.ones(2)))
 OPTIONAL_FLAG = optional(FLAG)
 MODEL = _models(lambda w: w.model)
+SERVED = Kind(_models(lambda w: w.model.eval()).good, {**MODEL.bad, "in training": lambda w: w.model.train()})
 AVERAGE = Kind(
     {"none": lambda w: None, "average": lambda w: w.average},
     {
@@ -159,7 +160,7 @@ DENSE = Kind(
         "empty module": MODULES["empty module"],
         "done before": lambda w: w.model,
         "pruned": lambda w: nn.utils.spectral_norm(nn.Linear(4, 4)),
-        "bilinear": lambda w: nn.Bilinear(2, 2, 2),
+        "activation": lambda w: nn.Tanh(),
         "optimizer": lambda w: w.optimizer,
     },
 )

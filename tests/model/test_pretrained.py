@@ -40,7 +40,8 @@ def llama() -> Any:
 
 def mixtral() -> Any:
     sizes = SMALL | {"num_key_value_heads": 1, "num_local_experts": 2, "num_experts_per_tok": 1}
-    return transformers.MixtralForCausalLM(transformers.MixtralConfig(**sizes, max_position_embeddings=16)).eval()
+    config = transformers.MixtralConfig(**sizes, max_position_embeddings=16, tie_word_embeddings=True)
+    return transformers.MixtralForCausalLM(config).eval()
 
 
 MODELS: dict[str, tuple[Callable[[], Any], str]] = {
@@ -110,7 +111,7 @@ def test_experts_of_which_some_stay_dense_come_back(shard: str, tmp_path: Path) 
         for folder in ("first", "second"):
             loaded = (sr.load(tmp_path / folder, mixtral()), sr.from_pretrained(type(model), tmp_path / folder))
             assert all(torch.equal(outputs(own), outputs(model)) for own in loaded)
-    with pytest.warns(UserWarning, match="1 names are not used: lm_head"):
+    with pytest.warns(UserWarning, match="1 names are not used: lm_head$"):
         base = sr.from_pretrained(transformers.AutoModel, tmp_path / "first")
     assert torch.equal(outputs(base), outputs(model.model))
 
@@ -118,7 +119,8 @@ def test_experts_of_which_some_stay_dense_come_back(shard: str, tmp_path: Path) 
 def test_another_number_of_experts_is_refused_by_layer(tmp_path: Path) -> None:
     spectral(mixtral(), exclude="*gate*").save_pretrained(tmp_path)
     reconfigured(tmp_path, num_local_experts=1)
-    refused(tmp_path, r"layer 'model\.layers\.0\.mlp\.experts\.down\.1' is in the file, and", transformers.MixtralModel)
+    match = r"layer 'layers\.0\.mlp\.experts\.down\.1' is in the file, and the model has no such layer"
+    refused(tmp_path, match, transformers.MixtralModel, ignore_mismatched_sizes=True)
 
 
 def test_transformers_tells_nothing_of_layers_that_are_loaded(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
