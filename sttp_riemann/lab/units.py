@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-PERCENT = ("test_accuracy", "validation_accuracy", "train_accuracy", "accuracy")
+PERCENT = ("test_accuracy", "validation_accuracy", "train_accuracy", "accuracy", "mean_over_rates")
 """Fractions in JSON, CSV and tensorboard, and percent in all that is printed, drawn or reported."""
 HUNDREDTHS = ("kid", "kid_std")
 """As they are in JSON, CSV and tensorboard, and times 100, as papers have them, in all that people read."""

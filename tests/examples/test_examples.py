@@ -66,8 +66,8 @@ def test_a_compressed_resnet_wins_back_its_accuracy_by_fine_tuning(tmp_path: Pat
 
 def test_the_ablation_shows_the_trajectories_modulo_gauge(tmp_path: Path) -> None:
     printed = _run("ablation", tmp_path, "--output", "figures")
-    fixed, free, householder, _ = re.split(r"^(?=Riem|House|plotted)", printed, flags=re.MULTILINE)[1:]
-    for run in (fixed, free, householder):
+    fixed, free, householder, pivoted, _ = re.split(r"^(?=Riem|House|plotted)", printed, flags=re.MULTILINE)[1:]
+    for run in (fixed, free, householder, pivoted):
         assert _figure(run, "orthogonality error") < 1e-5
     assert _figure(fixed, "gauge drift") < 1e-5
     assert _figure(free, "gauge drift") > 1
@@ -77,6 +77,9 @@ def test_the_ablation_shows_the_trajectories_modulo_gauge(tmp_path: Path) -> Non
     assert _figure(free, "weight apart by") < 1e-4
     assert _figure(householder, "quotient distance") > 0.1
     assert _figure(fixed, "loss") == pytest.approx(_figure(free, "loss"), rel=0.1, abs=1e-6)
+    # The wall, and the rows that lead past it
+    assert _figure(householder, "chart margin") < 0.01 < _figure(pivoted, "chart margin")
+    assert _figure(pivoted, "loss") < 0.1 * _figure(householder, "loss")
     assert (tmp_path / "figures" / "ablation.png").read_bytes().startswith(b"\x89PNG")
 
 

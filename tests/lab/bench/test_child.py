@@ -51,7 +51,7 @@ def test_the_peak_is_that_of_the_last_call_beyond_what_an_idle_process_has():
 @pytest.mark.parametrize(
     ("build", "failure"),
     [
-        (endless, "> 0.5 s"),
+        (endless, "> 5 s"),
         (endless_to_set_up, "> 0.5 s setting up"),
         (failing, "fails: no such luck"),
         (greedy, "does not fit into memory"),
@@ -59,12 +59,13 @@ def test_the_peak_is_that_of_the_last_call_beyond_what_an_idle_process_has():
     ],
 )
 def test_what_goes_wrong_is_told_and_ends_nothing_else(build, failure):
-    timeout = 0.5 if build in (endless, endless_to_set_up) else 60.0
+    # To set up takes a while on a busy machine, where the same time is for each stage
+    timeout = {endless: 5.0, endless_to_set_up: 0.5}.get(build, 60.0)
     tried = attempt(build, "cpu", timeout)
     assert tried.failure == failure
     assert math.isnan(tried.peak)
-    assert tried.capped == (timeout == 0.5)
-    assert tried.seconds == 0.5 if tried.capped else math.isnan(tried.seconds)
+    assert tried.capped == (timeout < 60.0)
+    assert tried.seconds == timeout if tried.capped else math.isnan(tried.seconds)
 
 
 def test_a_peak_is_forgotten_on_request():
