@@ -213,7 +213,7 @@ def test_parametrizations_are_frames_that_train(name: str) -> None:
     if name == "geotorch":
         pytest.importorskip("geotorch")
     if find_spec("geotorch") is None:
-        # The check converts into every kind that has a row. Not by monkeypatch: its end comes after that of the registries
+        # The check converts into every kind with a row. Not by monkeypatch, which would put it back after the fixture
         del FRAMES["geotorch"]
     sr.testing.check_frame(name)
     model = _model(frames=name)
