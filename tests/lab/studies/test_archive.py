@@ -63,10 +63,10 @@ def test_an_archive_cannot_name_a_folder_elsewhere(tmp_path, folder):
         list(unpack(tmp_path / ARCHIVE))
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"\x1f\x8b", b"text", gzip.compress(b"{", mtime=0), gzip.compress(b"[]", mtime=0), gzip.compress(b"{}", mtime=0),
-                gzip.compress(b"\xff", mtime=0), gzip.compress(b"{}", mtime=0)[:-4]],
-)  # fmt: skip
+BRACE, LIST, EMPTY, BYTE = (gzip.compress(text, mtime=0) for text in (b"{", b"[]", b"{}", b"\xff"))
+
+
+@pytest.mark.parametrize("content", [b"", b"\x1f\x8b", b"text", BRACE, LIST, EMPTY, BYTE, EMPTY[:-4]])
 def test_a_damaged_archive_is_skipped_by_name(tmp_path, content):
     (tmp_path / ARCHIVE).write_bytes(content)
     runs, skipped = find([tmp_path])
