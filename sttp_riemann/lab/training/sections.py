@@ -133,7 +133,7 @@ class Optimizer:
     betas: list[kinds.Fraction] = option([0.9, 0.999], "Adam: decay of both moments")
     momentum: kinds.Fraction = option(0.9, "SGD: momentum")
     nesterov: bool = option(False, "SGD: Nesterov's momentum")
-    moment: Moment = option("matrix", "Adam on Riemannian frames: matrix, polar or cores", "low_rank direct")
+    moment: Moment = option("cores", "Adam on Riemannian frames: matrix, polar or cores", "low_rank direct")
     weight_decay: kinds.Decay = option(0.0, "weight decay")
     decoupled_weight_decay: bool = option(False, "Adam: weight decay apart from the gradient, as in AdamW")
     max_angle: kinds.Angle | None = option(
@@ -154,7 +154,7 @@ class Optimizer:
             "nesterov needs optimizer 'sgd' and a momentum above 0",
         )
         for name, given in (
-            ("moment", self.moment != "matrix"),
+            ("moment", self.moment != "cores"),
             ("decoupled_weight_decay", self.decoupled_weight_decay),
         ):
             require(not given or self.name != "sgd", f"{name} needs optimizer 'adam', not 'sgd'")

@@ -32,7 +32,7 @@ from sttp_riemann.lab.training.sections import FEWEST_SAMPLES
         ),
         ({"task": "gan", "generator_method": "sn"}, "generator_method 'sn' is a discriminator's: set it to 'dense'"),
         ({"nesterov": True}, "nesterov needs optimizer 'sgd'"),
-        ({"optimizer": "sgd", "moment": "cores"}, "moment needs optimizer 'adam'"),
+        ({"optimizer": "sgd", "moment": "polar"}, "moment needs optimizer 'adam'"),
         ({"optimizer": "sgd", "decoupled_weight_decay": True}, "decoupled_weight_decay needs optimizer 'adam'"),
         ({"max_angle": 1.6}, "max_angle must be a number above 0 and below pi / 2"),
         ({"moment": "entries"}, "moment must be one of matrix, polar, cores"),
