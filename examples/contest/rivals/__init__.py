@@ -46,5 +46,6 @@ _ONE_NUMBER_A_MATRIX = ("cayley-adam", "pogo", "pogo-tangent")
 for _family, _rows in (("adam", _ADAMS), ("sgd", _SGDS)):
     for _name, _kind in _rows.items():
         _options = {"moment": "matrix"} if _name in _ONE_NUMBER_A_MATRIX else {}
-        OPTIMIZERS[_name] = replace(OPTIMIZERS[_family], riemannian=_kind, frame_options=lambda section, own=_options: own)
+        _row = replace(OPTIMIZERS[_family], riemannian=_kind, frame_options=lambda section, own=_options: own)
+        OPTIMIZERS[_name] = _row
 FRAMES.update(KINDS)

@@ -20,8 +20,7 @@ REFRESH = 20
 TIE = 500
 """Eigenvalues this close, in units of rounding of the largest, count as equal: their bases are rounding errors."""
 FLOOR = 1e-4
-"""Added to the denominators, as a part of the largest of a frame: without it, rounding errors in directions that have no
-gradient move a frame as far as gradients do."""
+"""Added to denominators, as a part of a frame's largest: rounding errors would move a frame as far as gradients do."""
 _MEANS = WeakTensorKeyDictionary()
 """What `_means` found for values: to look costs as much as a product, and on other devices waits for them."""
 

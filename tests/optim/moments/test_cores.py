@@ -113,7 +113,7 @@ def test_entries_in_one_eigenspace_share_their_second_moment() -> None:
 
 
 def test_rounding_errors_of_gradients_without_full_rank_stay_small() -> None:
-    """Directions without a gradient hold its rounding errors, which Adam entry by entry would make as large as others."""
+    """Directions without a gradient hold rounding errors, which Adam entry by entry would make as large as others."""
     ends = []
     for noise in (0.0, 1e-7):
         torch.manual_seed(0)
