@@ -47,20 +47,20 @@ def test_an_mlp_of_ones_own_is_compressed_trained_and_given_back(tmp_path: Path)
     assert "layers afterwards: Flatten, Linear, ReLU, Linear, ReLU, Linear\n" in printed
 
 
-def test_a_compressed_resnet_wins_back_its_accuracy_by_fine_tuning(tmp_path: Path) -> None:
+def test_a_resnet_of_a_tenth_of_the_numbers_keeps_most_of_its_accuracy_where_outputs_are_kept(tmp_path: Path) -> None:
     printed = _run("compress_resnet", tmp_path)
     errors = [float(value) for value in re.findall(r"relative error (\d\.\d\d)$", printed, re.MULTILINE)]
     assert len(errors) == 21
     assert 0 <= min(errors) < 0.05
-    assert 0.5 < max(errors) <= 1
-    assert 20 < _figure(printed, "Z =") <= 25
+    assert 0.1 < max(errors) < 0.4
+    assert 9 < _figure(printed, "Z =") <= 10
     before, after, tuned = (
         _figure(printed, f"test accuracy {when}:")
         for when in ("before compression", "after compression", "after fine-tuning")
     )
     assert before > 90
-    assert after < before
-    assert tuned > max(80, after)
+    assert before - 10 < after < before
+    assert tuned > max(85, after - 2)
     assert _figure(printed, "orthogonality error:") < 1e-5
 
 
