@@ -5,9 +5,9 @@ that the package ships, resized to 16x16 pixels. Each weight is then replaced by
 orthonormal U and V, whose outputs on training images are nearest to those of the layer; a budget for the whole network
 sets the ranks. Finally the network is fine-tuned for one epoch. `method="sttp"` would store U and V as tensor trains.
 
-Prints the sizes of every layer and the relative error of its outputs, Z (the network's numbers relative to the dense one's), and the
-test accuracy before compression, after it, and after fine-tuning. The accuracies are of 360 digits and of one seed:
-a percent is four digits. They say nothing about ImageNet.
+Prints the sizes of every layer and the relative error of its outputs, Z (the network's numbers relative to the dense
+one's), and the test accuracy before compression, after it, and after fine-tuning. The accuracies are of 360 digits and
+of one seed: a percent is four digits. They say nothing about ImageNet.
 """
 
 from __future__ import annotations
