@@ -36,7 +36,7 @@ METRICS = (
     Measure("recall", "recall", ".3f", more=True),
     Measure("ppl", "PPL", ".1f", more=False),
 )
-ERRORS = (Measure("kid_error", "standard error of KID x100", scale=100),)
+ERRORS = (Measure("kid_error", "standard error of KID x100", pool="median", scale=100),)
 BESIDE = (
     GENERATOR_SIZE,
     Measure("spectral_norm", "largest spectral norm", pool="max"),
