@@ -13,7 +13,7 @@ from sttp_riemann.trains.start import LayerCores
 
 
 class Parts(nn.Module):
-    """Frames and spectrum on a layer's device, in float32 or above, frozen if its weight was.
+    """Frames and spectrum on a layer's device, in float32 or above, frozen if its weight was; trained in an adapter.
 
     Parameters
     ----------
@@ -56,7 +56,9 @@ class Parts(nn.Module):
         self.register_parameter("spectrum", nn.Parameter(cores.spectrum.clone()) if trained else None)
         self.left = kind(shape.left.cores, cores.left, orders[0])
         self.right = kind(shape.right.cores, cores.right, orders[1])
-        self.to(device=device, dtype=wide_dtype(weight.dtype)).requires_grad_(weight.requires_grad)
+        self.to(device=device, dtype=wide_dtype(weight.dtype)).requires_grad_(
+            weight.requires_grad or options.adapter is not None
+        )
         self.train(layer.training)
 
 
