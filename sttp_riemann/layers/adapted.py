@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -48,6 +48,7 @@ class Adapted(SpectralLayer):  # type: ignore[override, misc]
     costs = ADAPTER_COSTS
     made_by = "adapt"
     held_names = (*SpectralLayer.held_names, *FROZEN)
+    _tied_weights_keys: ClassVar = {**SpectralLayer._tied_weights_keys, **dict.fromkeys(FROZEN)}
 
     @classmethod
     @override
@@ -56,13 +57,13 @@ class Adapted(SpectralLayer):  # type: ignore[override, misc]
         layer: nn.Module,
         *own: Any,
         base: nn.Parameter,
-        start: tuple[nn.Parameter, nn.Parameter] | None = None,
+        start: tuple[nn.Parameter | None, nn.Parameter | None],
         **others: Any,
     ) -> None:
         """As for every spectral layer; `base` and `start` are what the attributes say."""
         super().adopt(layer, *own, **others)
         layer.__dict__["kept"] = None
-        for name, parameter in zip(FROZEN, (base, *(start or (None, None))), strict=True):
+        for name, parameter in zip(FROZEN, (base, *start), strict=True):
             layer.register_parameter(name, parameter)
 
     @override

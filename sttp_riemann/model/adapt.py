@@ -11,13 +11,12 @@ from torch import Tensor, nn
 from sttp_riemann.batch.cached import share
 from sttp_riemann.checks import check_choice, check_flag, check_kind, check_mapping, check_tensor, check_whole, shown
 from sttp_riemann.frames import FRAMES, frames_kind
-from sttp_riemann.frames.frame import wide_dtype
 from sttp_riemann.layers import LAYERS, Adapted, adapted, kind_of
 from sttp_riemann.layers.adapted import FROZEN, residual
 from sttp_riemann.layers.options import STARTS, Adapter, Options, check_scale
 from sttp_riemann.layers.recompute import RECOMPUTE, Recompute
 from sttp_riemann.layers.split import matrices
-from sttp_riemann.model.parts import Parts
+from sttp_riemann.model.parts import Parts, frozen_base
 from sttp_riemann.model.ranks import Dimensions, Ranks, given_ranks
 from sttp_riemann.model.reach import warn_of_left
 from sttp_riemann.model.selection import HELD, chosen_layers, spectral_names, weight_of
@@ -152,18 +151,21 @@ def adapt(
         options = Options(method, spectrum, bound, spectrum == "learned", kernel_modes, init, pivots, adapter)
         parts = Parts(layers[name], shape, options, frames_kind(frames, pivots), core)
         about: dict[str, Any] = {"options": options, "shape": shape, "recompute": recompute, "room": room}
-        made.append((parts, _taken_off(layers[name], shape, core, options), {**about, "dense_error": None}))
+        rest = _rest(layers[name], shape, core, parts, options) if adapter.residual else None
+        made.append((parts, rest, {**about, "dense_error": None}))
     # Nothing can fail from here on
     kept = {id(p) for layer in model.modules() if isinstance(layer, Adapted) for p in layer.factor_parameters()}
     for parameter in model.parameters():
         if id(parameter) not in kept and id(parameter) not in trained:
             # An optimizer steps whatever has a gradient
             parameter.requires_grad_(False).grad = None
-    for twins, (parts, (base, first), about) in zip(found.values(), made, strict=True):
+    for twins, (parts, rest, about) in zip(found.values(), made, strict=True):
+        about["base"] = frozen_base(weight_of(twins[0])) if rest is None else rest
+        about["start"] = parts.start_left, parts.start_right
         for layer in twins:
             kind = adapted(LAYERS[kind_of(layer)])
             assert kind is not None
-            kind.adopt(layer, parts.left, parts.spectrum, parts.right, base=base, start=first, **about)
+            kind.adopt(layer, parts.left, parts.spectrum, parts.right, **about)
     split(splittings, [layer for twins in found.values() for layer in twins])
     share(model)
     warn_of_left(model, "exclude them, or make them known", ("parametrized", "subclass"))
@@ -256,28 +258,22 @@ def _gradients(
     return found
 
 
-def _taken_off(
-    layer: nn.Module, shape: LayerShape, cores: LayerCores, options: Options
-) -> tuple[nn.Parameter, tuple[nn.Parameter, nn.Parameter] | None]:
-    """The frozen weight, and the factors of what it lacks of the pretrained one."""
-    weight = weight_of(layer)
-    if options.adapter is None or not options.adapter.residual:
-        if weight.untyped_storage().nbytes() > weight.numel() * weight.element_size():
-            # A matrix of a parameter with several, which would stay in memory as a whole
-            return nn.Parameter(weight.detach().clone(), requires_grad=False), None
-        return weight, None
-    with torch.no_grad():
-        left, right = (
-            contract(train, [core.unsqueeze(0) for core in own], like=cores.spectrum)[0]
-            for train, own in ((shape.left, cores.left), (shape.right, cores.right))
-        )
-        values = spectrum_values(options.spectrum, cores.spectrum.unsqueeze(0), options.bound)[0]
-        factors = left * values * options.adapter.scale, right
-        wide = {"device": weight.device, "dtype": wide_dtype(weight.dtype)}
-        first = tuple(nn.Parameter(own.to(**wide), requires_grad=False) for own in factors)
-        rest = residual(_matrix(layer, weight), *first)
-        base = torch.empty_like(weight).copy_(LAYERS[kind_of(layer)].from_matrix(layer, rest))
-    return nn.Parameter(base, requires_grad=False), (first[0], first[1])
+@torch.no_grad()
+def _rest(layer: nn.Module, shape: LayerShape, cores: LayerCores, parts: Parts, options: Options) -> nn.Parameter:
+    """What the first change leaves of the weight; the factors of that change go into `parts`."""
+    assert options.adapter is not None
+    assert parts.start_left is not None
+    assert parts.start_right is not None
+    weight, row = weight_of(layer), LAYERS[kind_of(layer)]
+    left, right = (
+        contract(train, [core.unsqueeze(0) for core in own], like=cores.spectrum)[0]
+        for train, own in ((shape.left, cores.left), (shape.right, cores.right))
+    )
+    values = spectrum_values(options.spectrum, cores.spectrum.unsqueeze(0), options.bound)[0]
+    parts.start_left.copy_(left * values * options.adapter.scale)
+    parts.start_right.copy_(right)
+    rest = residual(_matrix(layer, weight), parts.start_left, parts.start_right)
+    return nn.Parameter(torch.empty_like(weight).copy_(row.from_matrix(layer, rest)), requires_grad=False)
 
 
 def _matrix(layer: nn.Module, weight: Tensor) -> Tensor:

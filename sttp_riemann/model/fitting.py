@@ -11,14 +11,15 @@ from sttp_riemann.batch.cached import share
 from sttp_riemann.errors import CheckpointError
 from sttp_riemann.frames import frames_kind
 from sttp_riemann.frames.frame import wide_dtype
-from sttp_riemann.layers import LAYERS, SpectralLayer, kind_of, row_for
+from sttp_riemann.layers import LAYERS, Adapted, SpectralLayer, adapted, kind_of, row_for
+from sttp_riemann.layers.adapted import FROZEN, MERGED, residual
 from sttp_riemann.layers.told import Told
-from sttp_riemann.model.parts import Parts
+from sttp_riemann.model.parts import Parts, frozen_base
 from sttp_riemann.model.ranks import Dimensions
 from sttp_riemann.model.reach import is_subclass
 from sttp_riemann.model.selection import grouped, weight_of
 from sttp_riemann.model.splitting import split, splittings_in
-from sttp_riemann.model.stored import EXTRA, Stored, under
+from sttp_riemann.model.stored import EXTRA, Stored, owner_of, under
 from sttp_riemann.trains.shape import LayerShape
 
 REBUILD = "build the model as it was when it was saved"
@@ -132,6 +133,35 @@ class Fit:
         """The options of a layer as the file has them in its state."""
         return self.stored.tensors[under(self._told[id(layer)], EXTRA)]
 
+    def without_start(self, name: str, weight: Tensor) -> Tensor:
+        """The frozen weight of an adapter from the pretrained one, where the first change was taken off.
+
+        Parameters
+        ----------
+        name : str
+            In the state.
+        weight : Tensor
+            What the model has there.
+
+        Returns
+        -------
+        Tensor
+            The same for every other name.
+        """
+        owner = owner_of(name, self.layers)
+        layer = None if owner is None else self.layers[owner]
+        adapter = None if layer is None else self.told(layer).options.adapter
+        if owner is None or layer is None or adapter is None or not adapter.residual or isinstance(layer, SpectralLayer):
+            return weight
+        start = (self.stored.tensors.get(under(owner, part)) for part in FROZEN[1:])
+        left, right = (tensor if tensor is None else tensor.to(weight.device) for tensor in start)
+        row = LAYERS[kind_of(layer)]
+        matrix = row.to_matrix(weight)
+        ranks = (len(matrix), matrix.shape[1])
+        if left is None or right is None or (*left.shape, *right.shape) != (ranks[0], len(left.mT), ranks[1], len(left.mT)):
+            raise self.error(owner, "has no start in the file that fits; save the model again")
+        return torch.empty_like(weight).copy_(row.from_matrix(layer, residual(matrix, left, right)))
+
     def slots(self) -> dict[str, Tensor]:
         """The state that the model is going to have; tied names have one tensor."""
         state: dict[str, Tensor] = self.model.state_dict(keep_vars=True)
@@ -144,14 +174,22 @@ class Fit:
                 own = parts[id(layer)].state_dict(keep_vars=True)
                 state.update({under(name, part): tensor for part, tensor in own.items()})
                 state[under(name, EXTRA)] = torch.empty(0)
+                if self.told(layer).options.adapter is not None:
+                    state[under(name, "base")] = weight_of(layer)
         return state
 
     def apply(self) -> None:
         """Change the layers; frames and spectra have memory on the device of the weight then, and no numbers yet."""
         for change in self.changes:
-            parts = change.parts.to_empty(device=weight_of(change.layers[0]).device)
+            weight = weight_of(change.layers[0])
+            parts = change.parts.to_empty(device=weight.device)
+            adapter = self.told(change.layers[0]).options.adapter
+            more = {} if adapter is None else {"base": frozen_base(weight), "start": (parts.start_left, parts.start_right)}
             for layer in change.layers:
-                LAYERS[kind_of(layer)].adopt(
+                row = LAYERS[kind_of(layer)]
+                kind = row if adapter is None else adapted(row)
+                assert kind is not None
+                kind.adopt(
                     layer,
                     parts.left,
                     parts.spectrum,
@@ -161,6 +199,7 @@ class Fit:
                     recompute="auto",
                     room=sum(own.shape.saving for own in self.changes) / len(self.changes),
                     dense_error=None,
+                    **more,
                 )
         split(self._splittings, self.layers.values())
         for layer in {id(layer): layer for layer in self.layers.values()}.values():
@@ -173,6 +212,8 @@ class Fit:
         share(self.model)
 
     def _check_alike(self, name: str, layer: SpectralLayer) -> None:
+        if isinstance(layer, Adapted) and layer.kept is not None:
+            raise self.error(name, f"cannot be loaded into: {MERGED}")
         difference = layer.options.difference(layer.shape, layer.frames, self.state_of(layer))
         if difference is not None:
             raise self.error(name, f"does not fit: {difference}; load into a fresh dense model")
@@ -189,6 +230,8 @@ class Fit:
             kind = type(layer).__name__
             remedy = f"call sr.register_layer({kind}) first" if is_subclass(layer) else REBUILD
             raise self.error(name, f"is a {kind} here, which stays dense; {remedy}")
+        if self.told(layer).options.adapter is not None and adapted(LAYERS[kind_of(layer)]) is None:
+            raise self.error(name, f"is a {type(layer).__name__} here, which cannot have an adapter; {REBUILD}")
         weight = layer._parameters.get("weight")
         if hasattr(weight, "__tensor_flatten__"):
             raise self.error(name, f"has a {type(weight).__name__} as weight; load before it is sharded or quantized")

@@ -106,7 +106,8 @@ def chosen_layers(
         )
     if not chosen:
         kinds = ", ".join(kind.__name__ for kind in LAYERS if kind.__name__ in vars(nn))
-        excluded = ", as exclude leaves all of them" if found else ""
+        options = "exclude leaves all of them" if include is None else "include and exclude leave none of them"
+        excluded = f", as {options}" if found else ""
         raise ValueError(f"the model has no layers to change{excluded}; {verb} reaches {kinds}")
     return grouped(model, chosen, splittings)
 
