@@ -27,8 +27,8 @@ MERGED = "it is merged; call sr.unmerge(model) first"
 class Adapted(SpectralLayer):  # type: ignore[override, misc]
     """A layer with the weight W0 + scale * U diag(s) V^T: W0 is frozen, and everything else that of a spectral layer.
 
-    What a spectral layer tells of U diag(s) V^T (cores, singular values, degrees of freedom), this one does, too, without
-    the scale; `weight` and the outputs are those of the whole.
+    What a spectral layer tells of U diag(s) V^T (cores, singular values, degrees of freedom), this one does, too,
+    without the scale; `weight` and the outputs are those of the whole.
 
     Attributes
     ----------

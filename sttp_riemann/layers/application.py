@@ -47,7 +47,9 @@ class Workload:
         return self.positions_in * self.channels_in + self.positions_out * self.channels_out
 
 
-def choose(shape: LayerShape, work: Workload, choices: Sequence[Application], costs: Costs | None = None) -> Application:
+def choose(
+    shape: LayerShape, work: Workload, choices: Sequence[Application], costs: Costs | None = None
+) -> Application:
     """The cheapest of several applications, by multiply-adds and memory traffic.
 
     Parameters

@@ -93,8 +93,8 @@ def adapt(
     TypeError
         `model` is not a module, or a gradient not a tensor.
     ValueError
-        An option is unknown, out of range or does not fit another, a name matches nothing, there is no layer to adapt, a
-        weight is quantized or otherwise not plain, or a gradient is missing, zero or does not fit. The model is then
+        An option is unknown, out of range or does not fit another, a name matches nothing, there is no layer to adapt,
+        a weight is quantized or otherwise not plain, or a gradient is missing, zero or does not fit. The model is then
         unchanged.
 
     Notes
@@ -176,14 +176,14 @@ def _check(name: str, layer: nn.Module) -> None:
     kind, weight = type(layer).__name__, weight_of(layer)
     if hasattr(weight, "__tensor_flatten__") or weight.layout != torch.strided:
         raise ValueError(
-            f"the weight of layer {name!r} ({kind}) is a {type(weight).__name__}, quantized, sharded or sparse: adapt the "
-            "model before, or exclude the layer"
+            f"the weight of layer {name!r} ({kind}) is a {type(weight).__name__}, quantized, sharded or sparse: adapt "
+            "the model before, or exclude the layer"
         )
     row = LAYERS[kind_of(layer)]
     if adapted(row) is None:
         raise ValueError(
-            f"layer {name!r} becomes a {row.__name__}, which does not define by_weight and by_factors and so cannot add "
-            "a change to a weight; exclude it"
+            f"layer {name!r} becomes a {row.__name__}, which does not define by_weight and by_factors and so cannot "
+            "add a change to a weight; exclude it"
         )
     taken = [own for own in (*FROZEN, "kept") if own in layer.__dict__ or any(own in vars(layer)[h] for h in HELD)]
     if taken:

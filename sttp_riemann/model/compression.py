@@ -133,8 +133,8 @@ def compression(model: nn.Module) -> Compression:
     for name, layer in distinct(spectral_layers(model)).items():
         if isinstance(layer, Adapted):
             raise ValueError(
-                f"layer {name!r} is an adapter on a frozen weight, which compresses nothing: sr.adaptation(model) counts "
-                "what it trains"
+                f"layer {name!r} is an adapter on a frozen weight, which compresses nothing: sr.adaptation(model) "
+                "counts what it trains"
             )
         numbers, shape = layer_numbers(layer), layer.shape
         rows.append(

@@ -151,14 +151,24 @@ class Fit:
         owner = owner_of(name, self.layers)
         layer = None if owner is None else self.layers[owner]
         adapter = None if layer is None else self.told(layer).options.adapter
-        if owner is None or layer is None or adapter is None or not adapter.residual or isinstance(layer, SpectralLayer):
+        if (
+            owner is None
+            or layer is None
+            or adapter is None
+            or not adapter.residual
+            or isinstance(layer, SpectralLayer)
+        ):
             return weight
         start = (self.stored.tensors.get(under(owner, part)) for part in FROZEN[1:])
         left, right = (tensor if tensor is None else tensor.to(weight.device) for tensor in start)
         row = LAYERS[kind_of(layer)]
         matrix = row.to_matrix(weight)
         ranks = (len(matrix), matrix.shape[1])
-        if left is None or right is None or (*left.shape, *right.shape) != (ranks[0], len(left.mT), ranks[1], len(left.mT)):
+        if (
+            left is None
+            or right is None
+            or (*left.shape, *right.shape) != (ranks[0], len(left.mT), ranks[1], len(left.mT))
+        ):
             raise self.error(owner, "has no start in the file that fits; save the model again")
         return torch.empty_like(weight).copy_(row.from_matrix(layer, residual(matrix, left, right)))
 
@@ -184,7 +194,9 @@ class Fit:
             weight = weight_of(change.layers[0])
             parts = change.parts.to_empty(device=weight.device)
             adapter = self.told(change.layers[0]).options.adapter
-            more = {} if adapter is None else {"base": frozen_base(weight), "start": (parts.start_left, parts.start_right)}
+            more = (
+                {} if adapter is None else {"base": frozen_base(weight), "start": (parts.start_left, parts.start_right)}
+            )
             for layer in change.layers:
                 row = LAYERS[kind_of(layer)]
                 kind = row if adapter is None else adapted(row)

@@ -47,8 +47,8 @@ def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
     The file holds the state, each tied tensor once, and in its header, as JSON: the options of every reparameterized
     layer, the names of frozen parameters, the tied names, and checksums of all of it. Nothing in it is executed.
 
-    Of a model with adapters, the file has what adapters own, what else is trained, and buffers. Of frozen weights it has
-    digests: `load` needs a model with the same pretrained weights.
+    Of a model with adapters, the file has what adapters own, what else is trained, and buffers. Of frozen weights it
+    has digests: `load` needs a model with the same pretrained weights.
 
     Examples
     --------
@@ -85,9 +85,9 @@ def load(path: str | os.PathLike[str] | Mapping[str, Tensor], model: nn.Module) 
         ``torch.load`` reads it.
     model : nn.Module
         Fresh and dense, on any device or on the meta device, from which it goes to the CPU; or reparameterized as the
-        saved one; for a file of adapters, with the pretrained weights. Layers get the same ranks, options and settings, parameters are frozen if they were, and tied ones
-        have to be tied. Where a state is all there is, layers have their default settings, and parameters are frozen
-        as they are in `model`.
+        saved one; for a file of adapters, with the pretrained weights. Layers get the same ranks, options and settings,
+        parameters are frozen if they were, and tied ones have to be tied. Where a state is all there is, layers have
+        their default settings, and parameters are frozen as they are in `model`.
 
     Returns
     -------

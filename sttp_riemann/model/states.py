@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from sttp_riemann.errors import CheckpointError
 from sttp_riemann.frames import Frames
 from sttp_riemann.model.fitting import REBUILD, RECAST, Fit
-from sttp_riemann.sealed import digest
 from sttp_riemann.model.stored import EXTRA, Stored, first_names, owner_of, under
+from sttp_riemann.sealed import digest
 
 
 def matched(fit: Fit, whole: bool = True) -> dict[str, Tensor]:
@@ -87,8 +87,8 @@ def _pretrained(fit: Fit, name: str, own: Tensor) -> Tensor:
     tensor = fit.without_start(name, own.detach())
     if digest({"": tensor}) != fit.stored.base[name]:
         raise CheckpointError(
-            f"{where}: {name!r} of the model is not what these adapters were trained on; load the same pretrained weights, "
-            "of the same dtype, first"
+            f"{where}: {name!r} of the model is not what these adapters were trained on; load the same pretrained "
+            "weights, of the same dtype, first"
         )
     return tensor
 

@@ -147,15 +147,13 @@ def _base(model: nn.Module, frozen: Mapping[str, Tensor]) -> dict[str, str]:
     for name, layer in adapters.items():
         if layer.start_left is not None and layer.start_left.dtype != wide_dtype(layer.weight_dtype):
             raise ValueError(
-                f"layer {name!r} of the model was cast after adapt(start='pissa'), so its frozen weight cannot be found "
-                "again from the pretrained one: cast before adapt, or save model.state_dict()"
+                f"layer {name!r} of the model was cast after adapt(start='pissa'), so its frozen weight cannot be "
+                "found again from the pretrained one: cast before adapt, or save model.state_dict()"
             )
     kept = {under(name, part) for name in spectral for part in ("spectrum", *FROZEN[1:])}
     cores = tuple(under(name, f"{side}.") for name in spectral for side in ("left", "right"))
     return {
-        name: digest({"": tensor})
-        for name, tensor in frozen.items()
-        if name not in kept and not name.startswith(cores)
+        name: digest({"": tensor}) for name, tensor in frozen.items() if name not in kept and not name.startswith(cores)
     }
 
 

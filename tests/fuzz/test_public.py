@@ -125,7 +125,13 @@ def _wrong_refusal(case: Case, error: Exception) -> str | None:
 
 def _words(argument: str) -> str:
     words = {"params": "param(s|eter|eters)?", "param_group": "param(s|_group|eter|eters)?", "state_dict": "state_dict"}
-    words |= {"x": "(x|frame)", "u": "(u|step)", "moments": "moments?", "gradients": "gradients?", "model": "(model|layers?)"}
+    words |= {
+        "x": "(x|frame)",
+        "u": "(u|step)",
+        "moments": "moments?",
+        "gradients": "gradients?",
+        "model": "(model|layers?)",
+    }
     words |= {"path": "(path|read|written|folder|state|safetensors)"}
     return words.get(argument, re.escape(argument))
 

@@ -267,7 +267,8 @@ GRADIENTS = optional(
     )
 )
 SCALE = Kind(
-    same(1.0, 2, np.float32(0.5), Fraction(1, 2)), {**NO_NUMBERS, **same(0, -1, 1e-40), "tensor": TENSORS["tensor of two"]}
+    same(1.0, 2, np.float32(0.5), Fraction(1, 2)),
+    {**NO_NUMBERS, **same(0, -1, 1e-40), "tensor": TENSORS["tensor of two"]},
 )
 NEW_PATH = Kind(
     same("new.safetensors", Path("folder", "new.safetensors")), same(None, 3, 0.5, True, b"x", [], {}, "", ".")
