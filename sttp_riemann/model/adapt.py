@@ -101,8 +101,8 @@ def adapt(
     -----
     A change of low rank is that of Hu et al. 2021 (LoRA); frames on Stiefel manifolds beside a matrix between them, that
     of Li et al. 2025 (StelLA); "pissa" that of Meng et al. 2024. At s = 0 the gradient of the frames is zero, and that
-    of s is scale * diag(U^T G V) for the gradient G of the weight: the first step moves s, later ones all. U and V are
-    applied to the inputs beside the frozen weight, which needs no gradient, or W is built, whichever is cheaper.
+    of s is scale * diag(U^T G V) for the gradient G of the weight: the first step moves s, later ones all. V and then U
+    are applied to the inputs beside the frozen weight, which needs no gradient, or W is built, whichever is cheaper.
 
     Examples
     --------
