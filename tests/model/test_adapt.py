@@ -65,7 +65,7 @@ def test_the_weight_and_the_output_are_those_of_the_definition(drawn: Any, metho
     dense = make().double()
     x = x.double() if x.is_floating_point() else x
     layer = moved(sr.adapt(copy.deepcopy(dense), 3, method, frames, scale=0.5, seed=seed))
-    left, values, right = layer.build_cores()
+    left, _, right = layer.build_cores()
     for cores in (*left, *right):
         torch.testing.assert_close(cores.mT @ cores, torch.eye(cores.shape[1], dtype=cores.dtype))
     factor, v = layer.build_factors()

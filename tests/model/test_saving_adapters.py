@@ -98,7 +98,7 @@ def test_a_whole_state_brings_its_base_along(start: str) -> None:
     assert torch.equal(twin(ROWS), model(ROWS))
     with pytest.raises(RuntimeError, match="load it before you call adapt"):
         twin.load_state_dict(pair().state_dict())
-    with pytest.raises(RuntimeError, match="scale is None here and 1.0 in the state"):
+    with pytest.raises(RuntimeError, match=r"scale is None here and 1\.0 in the state"):
         sr.reparameterize(pair(), 3, spectrum="free").load_state_dict(model.state_dict())
 
 
