@@ -101,7 +101,7 @@ def adapt(
     -----
     A change of low rank is that of Hu et al. 2021 (LoRA); with frames on Stiefel manifolds around a matrix, that of Li
     et al. 2025 (StelLA); "pissa" is that of Meng et al. 2024. At s = 0 the gradient of the frames is zero, and that of
-    s is scale * diag(U^T G V) for the gradient G of the weight: the first step moves s, later ones all. V and then U are
+    s is scale * diag(U^T G V) for the gradient G of the weight: the first step moves s, later ones all. V and U are
     applied to the inputs beside the frozen weight, which needs no gradient, or W is built, whichever is cheaper.
 
     Examples
