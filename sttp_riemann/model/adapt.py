@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -15,7 +15,6 @@ from sttp_riemann.layers import LAYERS, Adapted, adapted, kind_of
 from sttp_riemann.layers.adapted import FROZEN, residual
 from sttp_riemann.layers.options import STARTS, Adapter, Options, check_scale
 from sttp_riemann.layers.recompute import RECOMPUTE, Recompute
-from sttp_riemann.layers.split import matrices
 from sttp_riemann.model.parts import Parts, frozen_base
 from sttp_riemann.model.ranks import Dimensions, Ranks, given_ranks
 from sttp_riemann.model.reach import warn_of_left
@@ -159,6 +158,9 @@ def adapt(
         if id(parameter) not in kept and id(parameter) not in trained:
             # An optimizer steps whatever has a gradient
             parameter.requires_grad_(False).grad = None
+    for layer, whole in _pieces(splittings):
+        if id(whole) not in trained:
+            weight_of(layer).requires_grad_(False)
     for twins, (parts, rest, about) in zip(found.values(), made, strict=True):
         about["base"] = frozen_base(weight_of(twins[0])) if rest is None else rest
         about["start"] = parts.start_left, parts.start_right
@@ -237,13 +239,7 @@ def _gradients(
     for name in given:
         if name not in known:
             raise ValueError(f"gradients names {shown(name)}, and the model has no such layer")
-    pieces: dict[int, Tensor] = {}
-    for splitting in splittings.values():
-        for parameter, names in splitting.kind.pieces_of(splitting.module).items():
-            held = splitting.module._parameters[parameter]
-            if held is not None and held.grad is not None:
-                own = matrices(held.grad, len(names))
-                pieces.update({id(splitting.layers[name]): g for name, g in zip(names, own, strict=True)})
+    pieces = {id(layer): _gradient_of(weight_of(layer), whole) for layer, whole in _pieces(splittings)}
     found = {}
     for name, layer in layers.items():
         gradient = given.get(name, pieces.get(id(layer), weight_of(layer).grad))
@@ -256,6 +252,23 @@ def _gradients(
         if not found[name].any():
             raise ValueError(f"the gradient of layer {name!r} is zero, so it has no directions; exclude the layer")
     return found
+
+
+def _pieces(splittings: Mapping[str, Splitting]) -> Iterator[tuple[nn.Module, nn.Parameter]]:
+    """Layers of modules that may be split, and the parameters that their weights are views of."""
+    for splitting in splittings.values():
+        for parameter, names in splitting.kind.pieces_of(splitting.module).items():
+            whole = splitting.module._parameters[parameter]
+            assert whole is not None
+            yield from ((splitting.layers[name], whole) for name in names)
+
+
+def _gradient_of(view: Tensor, whole: nn.Parameter) -> Tensor | None:
+    """The part of a gradient that belongs to a view of the parameter."""
+    if whole.grad is None:
+        return None
+    first = view.storage_offset() - whole.storage_offset()
+    return whole.grad.reshape(-1)[first : first + view.numel()].view(view.shape)
 
 
 @torch.no_grad()
