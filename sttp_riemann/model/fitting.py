@@ -99,6 +99,7 @@ class Fit:
         except ValueError as error:
             raise CheckpointError(f"{stored.where}: {error}") from error
         self.changes = [self._change(name, twins, shapes[name]) for name, twins in groups.items()]
+        self._changes = {id(layer): change for change in self.changes for layer in change.layers}
         ids = {id(layer) for layer in dense.values()}
         met = {name: splitting for name, splitting in self._splittings.items() if splitting.meets(ids)}
         own = {part: layer for name, splitting in met.items() for part, layer in splitting.named(name).items()}
@@ -149,28 +150,18 @@ class Fit:
             The same for every other name.
         """
         owner = owner_of(name, self.layers)
-        layer = None if owner is None else self.layers[owner]
-        adapter = None if layer is None else self.told(layer).options.adapter
-        if (
-            owner is None
-            or layer is None
-            or adapter is None
-            or not adapter.residual
-            or isinstance(layer, SpectralLayer)
-        ):
+        change = None if owner is None else self._changes.get(id(self.layers[owner]))
+        if owner is None or change is None:
             return weight
-        start = (self.stored.tensors.get(under(owner, part)) for part in FROZEN[1:])
-        left, right = (tensor if tensor is None else tensor.to(weight.device) for tensor in start)
+        layer, shape, adapter = change.layers[0], change.shape, self.told(change.layers[0]).options.adapter
+        if adapter is None or not adapter.residual:
+            return weight
+        start = [self.stored.tensors.get(under(owner, part), weight) for part in FROZEN[1:]]
+        if [tuple(own.shape) for own in start] != [(shape.d_out, shape.rank), (shape.d_in, shape.rank)]:
+            raise self.error(owner, "has no start that fits; save the model again")
+        left, right = (own.to(weight.device) for own in start)
         row = LAYERS[kind_of(layer)]
-        matrix = row.to_matrix(weight)
-        ranks = (len(matrix), matrix.shape[1])
-        if (
-            left is None
-            or right is None
-            or (*left.shape, *right.shape) != (ranks[0], len(left.mT), ranks[1], len(left.mT))
-        ):
-            raise self.error(owner, "has no start in the file that fits; save the model again")
-        return torch.empty_like(weight).copy_(row.from_matrix(layer, residual(matrix, left, right)))
+        return torch.empty_like(weight).copy_(row.from_matrix(layer, residual(row.to_matrix(weight), left, right)))
 
     def slots(self) -> dict[str, Tensor]:
         """The state that the model is going to have; tied names have one tensor."""
@@ -178,10 +169,9 @@ class Fit:
         for name in self.replaced:
             state.pop(name, None)
         state.update({under(name, "weight"): weight_of(layer) for name, layer in self.pieces.items()})
-        parts = {id(layer): change.parts for change in self.changes for layer in change.layers}
         for name, layer in self.layers.items():
-            if id(layer) in parts:
-                own = parts[id(layer)].state_dict(keep_vars=True)
+            if id(layer) in self._changes:
+                own = self._changes[id(layer)].parts.state_dict(keep_vars=True)
                 state.update({under(name, part): tensor for part, tensor in own.items()})
                 state[under(name, EXTRA)] = torch.empty(0)
                 if self.told(layer).options.adapter is not None:
@@ -193,10 +183,8 @@ class Fit:
         for change in self.changes:
             weight = weight_of(change.layers[0])
             parts = change.parts.to_empty(device=weight.device)
-            adapter = self.told(change.layers[0]).options.adapter
-            more = (
-                {} if adapter is None else {"base": frozen_base(weight), "start": (parts.start_left, parts.start_right)}
-            )
+            adapter, start = self.told(change.layers[0]).options.adapter, (parts.start_left, parts.start_right)
+            more = {} if adapter is None else {"base": frozen_base(weight), "start": start}
             for layer in change.layers:
                 row = LAYERS[kind_of(layer)]
                 kind = row if adapter is None else adapted(row)
