@@ -222,7 +222,7 @@ def test_a_cast_model_keeps_its_frames_in_float32_merged_or_not() -> None:
         merged = sr.merge(other)[0].weight.detach()
         wide = layer.kept.float() + (model[0].weight - model[0].base).detach()
         # Half of the distance to the next number of eight bits, as after one rounding
-        assert ((merged.float() - wide).abs() <= 1.01 * 2**-9 * wide.abs()).all()
+        assert ((merged.float() - wide).abs() <= 1.01 * 2**-8 * wide.abs()).all()
     assert relative(weights(copy.deepcopy(model).double())[0], whole[0].double()) < 1e-6
 
 
@@ -301,7 +301,8 @@ def test_adapters_of_tied_weights_are_one() -> None:
     sr.merge(model.eval())
     assert model.head.base is model.words.base
     assert relative(model(words), found) < 1e-6
-    assert sr.decompress(model).head.weight is sr.decompress(model).head.weight
+    plain = sr.decompress(model)
+    assert plain.head.weight is plain.words.weight
     with pytest.raises(ValueError, match="exclude both, or none"):
         sr.adapt(Tied(), 3, include="words")
 
