@@ -39,12 +39,15 @@ class Adapted(SpectralLayer):  # type: ignore[override, misc]
     start_left, start_right : Parameter or None
         (d_out, rank) and (d_in, rank), whose product was taken off the pretrained weight at the start; None if nothing
         was.
+    cast : bool
+        Whether W0 has been in another dtype since it became what it is.
     """
 
     base: nn.Parameter
     kept: nn.Parameter | None
     start_left: nn.Parameter | None
     start_right: nn.Parameter | None
+    cast: bool
     costs = ADAPTER_COSTS
     made_by = "adapt"
     held_names = (*SpectralLayer.held_names, *FROZEN)
@@ -62,7 +65,7 @@ class Adapted(SpectralLayer):  # type: ignore[override, misc]
     ) -> None:
         """As for every spectral layer; `base` and `start` are what the attributes say."""
         super().adopt(layer, *own, **others)
-        layer.__dict__["kept"] = None
+        layer.__dict__.update(kept=None, cast=False)
         for name, parameter in zip(FROZEN, (base, *start), strict=True):
             layer.register_parameter(name, parameter)
 
@@ -70,7 +73,7 @@ class Adapted(SpectralLayer):  # type: ignore[override, misc]
     def release(self, weight: nn.Parameter) -> None:
         for name in FROZEN:
             self._parameters.pop(name)
-        del self.kept
+        del self.kept, self.cast
         super().release(weight)
 
     @property
@@ -201,7 +204,9 @@ class Adapted(SpectralLayer):  # type: ignore[override, misc]
 
     @override
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Adapted:
+        before = self.base.dtype
         super()._apply(fn, recurse)
+        self.cast |= self.base.dtype != before
         if self.kept is not None:
             self.kept.data = self.kept.data.to(self.base.dtype)
         return self

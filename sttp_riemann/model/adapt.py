@@ -187,7 +187,9 @@ def _check(name: str, layer: nn.Module) -> None:
             f"layer {name!r} becomes a {row.__name__}, which does not define by_weight and by_factors and so cannot "
             "add a change to a weight; exclude it"
         )
-    taken = [own for own in (*FROZEN, "kept") if own in layer.__dict__ or any(own in vars(layer)[h] for h in HELD)]
+    taken = [
+        own for own in (*FROZEN, "kept", "cast") if own in layer.__dict__ or any(own in vars(layer)[h] for h in HELD)
+    ]
     if taken:
         raise ValueError(
             f"layer {name!r} ({kind}) has an attribute {taken[0]!r} already, which an adapter needs for itself; rename "

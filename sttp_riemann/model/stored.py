@@ -14,7 +14,6 @@ from torch.nn.parameter import is_lazy
 from sttp_riemann.checks import check_choice, check_mapping, check_number, check_whole, shown
 from sttp_riemann.errors import CheckpointError, RecipeError
 from sttp_riemann.files import child, parse_json
-from sttp_riemann.frames.frame import wide_dtype
 from sttp_riemann.layers import Adapted, SpectralLayer
 from sttp_riemann.layers.adapted import FROZEN
 from sttp_riemann.layers.application import Application
@@ -145,7 +144,7 @@ def _base(model: nn.Module, frozen: Mapping[str, Tensor]) -> dict[str, str]:
     if not adapters:
         return {}
     for name, layer in adapters.items():
-        if layer.start_left is not None and layer.start_left.dtype != wide_dtype(layer.weight_dtype):
+        if layer.start_left is not None and layer.cast:
             raise ValueError(
                 f"layer {name!r} of the model was cast after adapt(start='pissa'), so its frozen weight cannot be "
                 "found again from the pretrained one: cast before adapt, or save model.state_dict()"
