@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from sttp_riemann.batch.products import product
 from sttp_riemann.checks import check_tensor
-from sttp_riemann.layers.application import ADAPTER_COSTS
+from sttp_riemann.layers.application import ADAPTER_COSTS, Application
 from sttp_riemann.layers.base import SpectralLayer
 from sttp_riemann.layers.options import Adapter
 from sttp_riemann.layers.registered import OwnForward, register_layer
@@ -55,7 +55,7 @@ class Adapted(SpectralLayer):  # type: ignore[override, misc]
 
     @classmethod
     @override
-    def adopt(
+    def adopt(  # type: ignore[override]
         cls,
         layer: nn.Module,
         *own: Any,
@@ -89,7 +89,8 @@ class Adapted(SpectralLayer):  # type: ignore[override, misc]
 
     @override
     def applied(self, sized: Tensor, *inputs: Any) -> Tensor:
-        application, bias = "weight" if self.kept is not None else self.choose(sized), getattr(self, "bias", None)
+        bias = getattr(self, "bias", None)
+        application: Application = "weight" if self.kept is not None else self.choose(sized)
         if application == "weight":
             return self.by_weight(self.built_weight(), bias, *inputs)
         out = self.by_weight(self.base, bias, *inputs)

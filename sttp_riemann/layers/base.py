@@ -220,7 +220,7 @@ class SpectralLayer(Weighted):  # type: ignore[override, misc]
             return self.by_weight(self.built_weight(), bias, *inputs)
         return self.by_factors(application, bias, *inputs)
 
-    def by_weight(self, weight: Tensor, bias: Tensor | None, *inputs: Any) -> Tensor:
+    def by_weight(self, weight: Tensor, bias: Tensor | None, *inputs: Any, **others: Any) -> Tensor:
         """Apply a weight as the ordinary layer does.
 
         Parameters
@@ -229,8 +229,8 @@ class SpectralLayer(Weighted):  # type: ignore[override, misc]
             In the shape of the layer's weight.
         bias : Tensor or None
             Added to the outputs.
-        *inputs
-            Of the layer.
+        *inputs, **others
+            What the layer gives to `applied`; nothing else.
 
         Returns
         -------
@@ -238,7 +238,7 @@ class SpectralLayer(Weighted):  # type: ignore[override, misc]
         """
         raise NotImplementedError
 
-    def by_factors(self, application: Application, bias: Tensor | None, *inputs: Any) -> Tensor:
+    def by_factors(self, application: Application, bias: Tensor | None, *inputs: Any, **others: Any) -> Tensor:
         """Apply U diag(s) V^T without building it.
 
         Parameters
@@ -247,8 +247,8 @@ class SpectralLayer(Weighted):  # type: ignore[override, misc]
             How.
         bias : Tensor or None
             Added to the outputs.
-        *inputs
-            Of the layer.
+        *inputs, **others
+            As `by_weight` takes them.
 
         Returns
         -------

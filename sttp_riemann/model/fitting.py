@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -184,10 +185,10 @@ class Fit:
             weight = weight_of(change.layers[0])
             parts = change.parts.to_empty(device=weight.device)
             adapter, start = self.told(change.layers[0]).options.adapter, (parts.start_left, parts.start_right)
-            more = {} if adapter is None else {"base": frozen_base(weight), "start": start}
+            more: dict[str, Any] = {} if adapter is None else {"base": frozen_base(weight), "start": start}
             for layer in change.layers:
                 row = LAYERS[kind_of(layer)]
-                kind = row if adapter is None else adapted(row)
+                kind: type[SpectralLayer] | None = row if adapter is None else adapted(row)
                 assert kind is not None
                 kind.adopt(
                     layer,

@@ -83,7 +83,8 @@ def frozen_base(weight: nn.Parameter) -> nn.Parameter:
     """
     if weight.untyped_storage().nbytes() > weight.numel() * weight.element_size():
         return nn.Parameter(weight.detach().clone(), requires_grad=False)
-    return weight.requires_grad_(False)
+    weight.requires_grad_(False)
+    return weight
 
 
 def _blank(shape: LayerShape) -> LayerCores:
