@@ -201,8 +201,10 @@ def _named_parameters(model: nn.Module, trainable: Any, layers: Mapping[str, nn.
     """Ids of the parameters that stay trainable; weights that get an adapter are not among them."""
     weights = {id(weight_of(layer)) for layer in layers.values()}
     named = {name: p for name, p in model.named_parameters(remove_duplicate=False) if id(p) not in weights}
-    entries = names_in(trainable, "trainable")
-    return {id(named[name]) for entry in entries for name in matching("trainable", entry, list(named))}
+    within = {name: {name.rsplit(".", up)[0] for up in range(name.count(".") + 1)} for name in named}
+    known = list(dict.fromkeys(part for parts in within.values() for part in sorted(parts)))
+    found = {part for entry in names_in(trainable, "trainable") for part in matching("trainable", entry, known)}
+    return {id(named[name]) for name, parts in within.items() if parts & found}
 
 
 def _start(

@@ -337,6 +337,14 @@ def test_a_second_call_adapts_what_is_left_and_earlier_adapters_train_on() -> No
     assert [type(layer).__name__ for layer in other] == ["AdaptedLinear", "Tanh", "SpectralLinear"]
 
 
+@pytest.mark.parametrize("named", ["1", "1.weight", "[1]", ("1.*",), {"1"}])
+def test_what_stays_trainable_is_named_by_parameter_module_or_pattern(named: Any) -> None:
+    model = sr.adapt(small_network(), 4, trainable=named)
+    found = {name for name, p in model.named_parameters() if p.requires_grad and ".left" not in name}
+    plain = {name for name in found if ".right" not in name and "spectrum" not in name}
+    assert plain == ({"1.weight"} if named == "1.weight" else {"1.weight", "1.bias"})
+
+
 class Flattened(Tensor):
     """What a quantized weight looks like."""
 
