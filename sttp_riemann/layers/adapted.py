@@ -162,10 +162,9 @@ class Adapted(SpectralLayer):  # type: ignore[override, misc]
 
     @override
     def tie(self, other: Weighted) -> None:
+        if self.kept is not None or (isinstance(other, Adapted) and other.kept is not None):
+            raise ValueError(f"the other layer cannot share the weight of an adapter: {MERGED}")
         super().tie(other)
-        assert isinstance(other, Adapted)
-        if self.kept is not None or other.kept is not None:
-            raise ValueError(f"an adapter cannot share its weight: {MERGED}")
         for name in FROZEN:
             self._parameters[name] = other._parameters[name]
 
