@@ -10,10 +10,13 @@ from sttp_riemann.batch.cached import cached
 from sttp_riemann.batch.frozen import frozen
 from sttp_riemann.frames import PolarStiefel
 from sttp_riemann.layers import register_layer
+from sttp_riemann.model.adapt import adapt
+from sttp_riemann.model.adaptation import adaptation
 from sttp_riemann.model.averages import averaged
 from sttp_riemann.model.compression import compression
 from sttp_riemann.model.gauge import canonicalize, convert_frames, gauge_fix, register_gauge_fix
 from sttp_riemann.model.measures import chart_margin, orthogonality_error, singular_values, spectral_penalty
+from sttp_riemann.model.merging import merge, unmerge
 from sttp_riemann.model.moments import input_moments
 from sttp_riemann.model.pretrained import from_pretrained
 from sttp_riemann.model.reparameterize import decompress, reparameterize
@@ -25,6 +28,8 @@ __all__ = [
     "PolarStiefel",
     "RiemannianAdam",
     "RiemannianSGD",
+    "adapt",
+    "adaptation",
     "averaged",
     "cached",
     "canonicalize",
@@ -37,6 +42,7 @@ __all__ = [
     "gauge_fix",
     "input_moments",
     "load",
+    "merge",
     "orthogonality_error",
     "project",
     "register_gauge_fix",
@@ -46,4 +52,5 @@ __all__ = [
     "set_weight",
     "singular_values",
     "spectral_penalty",
+    "unmerge",
 ]

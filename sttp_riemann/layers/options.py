@@ -10,12 +10,60 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sttp_riemann.checks import LARGEST, check_number
 from sttp_riemann.frames import FRAMES, HouseholderFrames
 from sttp_riemann.trains.shape import KernelModes, LayerShape, Method
-from sttp_riemann.trains.spectrum import SpectrumKind
+from sttp_riemann.trains.spectrum import SMALLEST, SpectrumKind
 
 USUAL: dict[str, Any] = {"bound_from_weight": False, "init": "orthogonal", "first_rows": False}
 """Options that a state need not fit, and what they are where it does not tell them."""
+LATER: dict[str, Any] = {"pivots": False, "scale": None, "start": None}
+"""Options that a state has to fit, and what they are where it does not tell them."""
+
+
+STARTS = ("zero", "pissa", "gradient")
+"""How the change of a frozen weight starts."""
+
+
+def check_scale(value: object) -> float:
+    """Refuse anything but a factor that float32 can hold.
+
+    Parameters
+    ----------
+    value : object
+        As given.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    ValueError
+        It is no number in the range.
+    """
+    return check_number("scale", value, f"a number from {SMALLEST:g} to {LARGEST:g}", least=SMALLEST, most=LARGEST)
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """What makes a layer an adapter: its weight is W0 + scale * U diag(s) V^T, with W0 frozen.
+
+    Attributes
+    ----------
+    scale : float
+        Factor of the change.
+    start : {"zero", "pissa", "gradient"}
+        How the change started; with "pissa" its first value was taken off W0.
+    """
+
+    scale: float
+    start: str
+
+    @property
+    def residual(self) -> bool:
+        """Whether W0 is what the first value of the change left of the pretrained weight."""
+        return self.start == "pissa"
 
 
 @dataclass(frozen=True)
@@ -38,6 +86,8 @@ class Options:
         How the cores were initialized; told in the state, and not compared.
     pivots : bool
         Whether any rows of Householder frames may lead, and not only the first ones.
+    adapter : Adapter or None
+        None where W is U diag(s) V^T itself.
     """
 
     method: Method
@@ -47,6 +97,7 @@ class Options:
     kernel_modes: KernelModes
     init: str
     pivots: bool
+    adapter: Adapter | None = None
 
     def told(self, shape: LayerShape, frames: str) -> dict[str, Any]:
         """All options, as they are written to files; what is as usual and not compared is left out.
@@ -91,8 +142,8 @@ class Options:
         if found is None:
             return "its options in the state (_extra_state) cannot be read"
         facts = self._facts(shape, frames)
-        for name, mine in {**facts, "pivots": facts.get("pivots", False)}.items():
-            theirs = found.get(name, False if name == "pivots" else None)
+        for name, mine in {**LATER, **facts}.items():
+            theirs = found.get(name, LATER.get(name))
             free = name == "bound" and (self.bound_from_weight or self.spectrum == "free")
             if mine != theirs and not (free and isinstance(theirs, float) and theirs > 0):
                 return f"{name} is {_text(mine)} here and {_text(theirs)} in the state"
@@ -116,6 +167,7 @@ class Options:
             "bound": self.bound,
             "kernel_modes": self.kernel_modes,
             **pivots,
+            **({} if self.adapter is None else vars(self.adapter)),
         }
 
 

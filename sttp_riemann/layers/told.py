@@ -10,13 +10,13 @@ import torch
 
 from sttp_riemann.checks import check_choice, check_flag, check_mapping, check_number, check_whole, shown
 from sttp_riemann.frames import FRAMES, HouseholderFrames
-from sttp_riemann.layers.options import USUAL, Options
+from sttp_riemann.layers.options import STARTS, USUAL, Adapter, Options, check_scale
 from sttp_riemann.trains.shape import KERNEL_MODES, METHODS
 from sttp_riemann.trains.spectrum import SPECTRA, check_bound
 from sttp_riemann.trains.start import INITS
 
 NEEDED = ("method", "modes", "ranks", "frames", "spectrum", "bound", "kernel_modes")
-MORE = ("pivots", "dtype", *USUAL)
+MORE = ("pivots", "dtype", "scale", "start", *USUAL)
 NARROW = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 """Dtypes of W that are not those of its frames."""
 
@@ -87,8 +87,16 @@ def read_told(found: Any) -> Told:
         kernel_modes=found["kernel_modes"],
         init=others["init"],
         pivots=given if FRAMES[found["frames"]] is HouseholderFrames else not first,
+        adapter=_adapter(found),
     )
     return Told(options, found["frames"], _sizes("modes", found), _sizes("ranks", found), _narrow(found))
+
+
+def _adapter(found: Mapping[str, Any]) -> Adapter | None:
+    if "scale" not in found and "start" not in found:
+        return None
+    check_choice("start", found.get("start"), STARTS)
+    return Adapter(check_scale(found.get("scale")), found["start"])
 
 
 def _sizes(name: str, found: Mapping[str, Any]) -> tuple[int, ...]:
