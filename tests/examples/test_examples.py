@@ -126,8 +126,8 @@ def test_adapters_of_a_transformer_learn_code_within_the_numbers_of_lora(tmp_pat
     before = _figure(printed, "pretrained on English, code: loss")
     found = pd.read_csv(tmp_path / "runs.csv")
     assert {"svdp riemannian zero", "sttp riemannian zero", "svdp riemannian gradient"} <= set(found.name)
-    assert (found.trained <= found["size"]).all()
-    assert (found.trained > 0.6 * found["size"]).all()
+    assert (found.trained <= 1.05 * found["size"]).all()
+    assert (found[found.name.str.startswith("svdp")].trained >= found["size"].iloc[0]).all()
     assert (found.loss < before).all()
 
 
