@@ -142,7 +142,7 @@ class Options:
         if found is None:
             return "its options in the state (_extra_state) cannot be read"
         facts = self._facts(shape, frames)
-        for name, mine in {**LATER, **facts}.items():
+        for name, mine in {**facts, **{n: usual for n, usual in LATER.items() if n not in facts}}.items():
             theirs = found.get(name, LATER.get(name))
             free = name == "bound" and (self.bound_from_weight or self.spectrum == "free")
             if mine != theirs and not (free and isinstance(theirs, float) and theirs > 0):

@@ -276,7 +276,7 @@ def _gradient_of(view: Tensor, whole: nn.Parameter) -> Tensor | None:
 
 
 @torch.no_grad()
-def _rest(layer: nn.Module, shape: LayerShape, cores: LayerCores, parts: Parts, options: Options) -> nn.Parameter:
+def _rest(layer: Any, shape: LayerShape, cores: LayerCores, parts: Parts, options: Options) -> nn.Parameter:
     """What the first change leaves of the weight; the factors of that change go into `parts`."""
     assert options.adapter is not None
     assert parts.start_left is not None

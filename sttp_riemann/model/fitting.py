@@ -154,7 +154,8 @@ class Fit:
         change = None if owner is None else self._changes.get(id(self.layers[owner]))
         if owner is None or change is None:
             return weight
-        layer, shape, adapter = change.layers[0], change.shape, self.told(change.layers[0]).options.adapter
+        layer: Any = change.layers[0]
+        shape, adapter = change.shape, self.told(layer).options.adapter
         if adapter is None or not adapter.residual:
             return weight
         start = [self.stored.tensors.get(under(owner, part), weight) for part in FROZEN[1:]]

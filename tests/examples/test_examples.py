@@ -120,14 +120,14 @@ def test_a_compiled_attention_block_learns_and_agrees_with_the_eager_one(tmp_pat
 
 
 def test_adapters_of_a_transformer_learn_code_within_the_numbers_of_lora(tmp_path: Path) -> None:
-    small = ["--width", "16", "--depth", "1", "--length", "32", "--pretrain-steps", "40", "--steps", "20"]
-    ways = ["--starts", "zero", "gradient", "--ranks", "2", "--evaluation", "2", "--output", "runs.csv"]
+    small = ["--width", "16", "--depth", "1", "--length", "32", "--pretrain-steps", "30", "--steps", "15"]
+    ways = ["--starts", "gradient", "--ranks", "2", "--evaluation", "2", "--output", "runs.csv"]
     printed = _run("adapt_transformer", tmp_path, *small, *ways)
     before = _figure(printed, "pretrained on English, code: loss")
     found = pd.read_csv(tmp_path / "runs.csv")
-    assert {"svdp riemannian zero", "sttp riemannian zero", "svdp riemannian gradient"} <= set(found.name)
-    assert (found.trained <= found["size"]).all()
-    assert (found.trained > 0.6 * found["size"]).all()
+    assert {"svdp riemannian gradient", "sttp riemannian gradient"} <= set(found.name)
+    assert (found.trained <= 1.05 * found["size"]).all()
+    assert (found[found.name.str.startswith("svdp")].trained >= found["size"].iloc[0]).all()
     assert (found.loss < before).all()
 
 

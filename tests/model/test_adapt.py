@@ -54,7 +54,7 @@ def weights(model: nn.Module) -> list[Tensor]:
 
 
 def relative(found: Tensor, expected: Tensor) -> float:
-    return float((found - expected).abs().max() / expected.abs().max())
+    return float(((found - expected).abs().max() / expected.abs().max()).detach())
 
 
 @given(drawn_layers(), METHODS, FRAMES, SEEDS)
