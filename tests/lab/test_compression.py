@@ -121,7 +121,7 @@ def test_a_torchvision_network_with_weights_from_a_file(tmp_path, capsys):
     assert f"written to: {tmp_path / 'out'}" in capsys.readouterr().out
     saved = load_saved(tmp_path / "out" / "compressed.safetensors")
     assert saved.classifier(x).shape == (1, 7)
-    assert saved.images.num_classes == 7
+    assert saved.inputs.num_classes == 7
 
 
 @pytest.mark.parametrize(
