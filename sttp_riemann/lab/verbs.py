@@ -338,7 +338,7 @@ def checkpoint(name: str) -> Path:
     path = checkpoint_of(Path(name))
     if path.suffix != ".safetensors":
         raise RecipeError(
-            f"{name} is not a checkpoint of this program (a .safetensors file); compress takes the weights of a "
-            f"torchvision network as torchvision:NAME --weights {name}, and of yours as {name} --network mynet:MyNet"
+            f"{name} is not a checkpoint of this program (a .safetensors file): compress takes the weights of your "
+            f"network with --network mynet:MyNet, those of a torchvision network as torchvision:NAME --weights {name}"
         )
     return path

@@ -80,8 +80,8 @@ def load_dataset(
     >>> images.shape, labels.shape
     (torch.Size([3, 1, 16, 16]), torch.Size([3]))
     """
-    own = plugins.is_path(name)
     key, _, argument = name.partition(":")
+    own = plugins.is_path(name) and key not in DATASETS
     if not own and (key not in DATASETS or (argument and key not in WITH_PATH)):
         raise unknown_name("data set", name, [*(WITH_PATH.get(key, key) for key in DATASETS), "module:attribute"])
     for what, number in (("image_size", image_size), ("channels", channels)):

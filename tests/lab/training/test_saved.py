@@ -45,7 +45,7 @@ def test_a_network_is_built_again_without_its_data(changes, tiny, tmp_path, monk
     saved = load_saved(tmp_path)
     x = torch.randn(3, 1, 8, 8)
     assert torch.equal(saved.classifier(x), trained(x))
-    assert (saved.images.channels, saved.images.image_size, saved.images.num_classes) == (1, 8, 10)
+    assert saved.inputs == Inputs((1, 8, 8), 10)
 
 
 def test_a_gan_has_two_networks_and_no_classifier(tmp_path):
