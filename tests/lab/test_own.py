@@ -80,7 +80,7 @@ def test_an_ablation_probes_the_network_with_those_smaller_options_that_it_has(o
 
 def test_a_module_that_is_not_there_is_one_line(own, capsys):
     own()
-    assert cli.main(["train", "--network", "nowhere:Net"]) == 2
+    assert cli.main(["train", "digits", "--network", "nowhere:Net"]) == 2
     assert "--import nowhere: ModuleNotFoundError" in capsys.readouterr().err
     with pytest.raises(RecipeError, match="--import nowhere"):
         lab.compare("digits", sweep={"network": ["nowhere:Net"]})
@@ -101,7 +101,7 @@ def test_arrays_and_a_network_of_ones_own_are_trained_exported_and_compressed(ow
     plugins.import_modules(["write"])
     plugins._imported.remove("write")
     data = ["--data", "arrays:mine.npz", "--method", "dense"]
-    assert cli.main(["train", *NET, *data, *SMALL, "--output", "run"]) == 0
+    assert cli.main(["train", "digits", *NET, *data, *SMALL, "--output", "run"]) == 0
     for to in ("run.safetensors", "run.pt2"):
         assert cli.main(["export", "run", "--to", to]) == 0
     program = torch.export.load(folder / "run.pt2").module()
@@ -109,11 +109,11 @@ def test_arrays_and_a_network_of_ones_own_are_trained_exported_and_compressed(ow
     assert cli.main(["compress", "run", "--rank", "2", "--epochs", "1", "--output", "small"]) == 0
     assert "test accuracy: compressed" in capsys.readouterr().out
     assert load_saved(folder / "small" / "compressed.safetensors").inputs == Inputs((1, 64), 3, "numbers")
-    assert cli.main(["train", *NET, *data, *SMALL, "--augment", "{Resize: {size: 4}}"]) == 2
+    assert cli.main(["train", "digits", *NET, *data, *SMALL, "--augment", "{Resize: {size: 4}}"]) == 2
     assert "augment needs images, and the data 'arrays:mine.npz' are arrays: leave it out" in capsys.readouterr().err
-    assert cli.main(["train", *NET, *data, *SMALL, "--image_size", "4"]) == 2
+    assert cli.main(["train", "digits", *NET, *data, *SMALL, "--image_size", "4"]) == 2
     assert "image_size is of images, and these inputs are arrays: leave it out" in capsys.readouterr().err
-    assert cli.main(["train", *NET, *data, *SMALL, "--task", "gan", "--validation", "0"]) == 2
+    assert cli.main(["train", "digits", *NET, *data, *SMALL, "--task", "gan", "--validation", "0"]) == 2
     assert "task 'gan' needs images" in capsys.readouterr().err
 
 
