@@ -31,6 +31,11 @@ from sttp_riemann.lab.training.sections import FEWEST_SAMPLES
             "set generator_spectrum to 'learned'",
         ),
         ({"task": "gan", "generator_method": "sn"}, "generator_method 'sn' is a discriminator's: set it to 'dense'"),
+        ({"weights": "x.pth"}, "init 'orthogonal' draws other weights than those of weights: set init to 'dense'"),
+        (
+            {"task": "gan", "method": "sn", "generator_method": "svdp", "generator_weights": "x.pth"},
+            "set generator_init to 'dense'",
+        ),
         ({"nesterov": True}, "nesterov needs optimizer 'sgd'"),
         ({"optimizer": "sgd", "moment": "polar"}, "moment needs optimizer 'adam'"),
         ({"optimizer": "sgd", "decoupled_weight_decay": True}, "decoupled_weight_decay needs optimizer 'adam'"),
