@@ -16,7 +16,7 @@ from sttp_riemann.trains.bonds import left_out
 from sttp_riemann.trains.shape import Core, absorb
 
 SAME = 1e-5
-"""Largest difference of an entry of two reflectors that count as the same."""
+"""Largest difference of an entry of two matrices that count as the same: frames may be in float32."""
 
 
 class Turn(NamedTuple):
@@ -59,10 +59,10 @@ def carry_frames(
 
     Notes
     -----
-    First moments are cores whose rank indices are mapped as those of the frame are, then made tangent. Second moments
-    of a whole matrix stay. Those in eigenbases are mapped as the squares of uncorrelated entries are; entries that
-    nothing maps to get the largest, which makes first steps short. The count of steps, and with it the correction of
-    the bias, goes on: what is kept is an average over as many steps as before.
+    First moments are cores whose rank indices are mapped as those of the frame are, and made tangent where something
+    was cut. Second moments of a whole matrix stay. Those in eigenbases are mapped as the squares of uncorrelated entries
+    are; entries that nothing maps to get the largest, which makes first steps short. The count of steps, and with it the
+    correction of the bias, goes on: what is kept is an average over as many steps as before.
     """
     states = [{} if p is None else dict(optimizer.state.get(p, {})) for p in olds]
     known = [bool(state) and all(name in FRESH or _of_bases(name) for name in state) for state in states]
@@ -90,7 +90,8 @@ def carried(turns: Sequence[Turn], vectors: Sequence[Tensor | None]) -> list[Ten
     turns : sequence of Turn
         For every core of a train.
     vectors : sequence of Tensor or None
-        (old rows, old inner), tangent at the old cores; None for zero.
+        (old rows, old inner), tangent at the old cores; None for zero. Where nothing is cut, nothing is projected, as
+        some optimizers keep first moments that are not tangent.
 
     Returns
     -------
@@ -113,11 +114,18 @@ def carried(turns: Sequence[Turn], vectors: Sequence[Tensor | None]) -> list[Ten
             old = inner @ inner.mT
             part = old @ (frame.mT @ moved).mT
             moved = moved - frame @ (part - part @ old)
-        along = frame.mT @ moved
-        moved = moved - frame @ (along + along.mT) / 2
-        passed = moved if left_out(core) else None
-        found.append(moved)
+        if not (_lossless(outer) and _lossless(inner)):
+            along = frame.mT @ moved
+            moved = moved - frame @ (along + along.mT) / 2
+        passed = (moved - moved.mT) / 2 if left_out(core) else None
+        found.append(moved if passed is None else torch.zeros_like(moved))
     return found
+
+
+def _lossless(move: Tensor) -> bool:
+    """Whether a map of a rank index keeps lengths."""
+    eye = torch.eye(move.shape[1], dtype=move.dtype, device=move.device)
+    return torch.allclose(move.mT @ move, eye, rtol=0, atol=SAME)
 
 
 def _of_bases(name: str) -> bool:
@@ -164,7 +172,8 @@ def _bases(turn: Turn, state: dict[str, Any]) -> tuple[dict[str, Tensor], dict[s
     """Gram matrices over the rank indices with their bases, and by index squares of old entries in new bases."""
     if "inner_gram" not in state:
         return {}, {}
-    found, squares = {}, {}
+    found: dict[str, Tensor] = {}
+    squares: dict[str, Tensor] = {}
     whole = state["inner_gram"].double().trace().view(1, 1)
     for index, move in (("outer", turn.outer), ("inner", turn.inner)):
         # An index of rank 1 has no Gram matrix of its own; its only entry is the same number
@@ -203,8 +212,8 @@ def filled(mapped: Callable[[Tensor], Tensor], second: Tensor) -> Tensor:
     -------
     Tensor
     """
-    missing = (1 - mapped(torch.ones_like(second))).clamp_min(0)
-    return mapped(second) + missing * second.max()
+    missing = 1 - mapped(torch.ones_like(second))
+    return mapped(second) + missing.where(missing > SAME, 0) * second.max()
 
 
 def carry_values(optimizer: Optimizer, old: nn.Parameter, new: nn.Parameter, maps: Sequence[Tensor]) -> bool:

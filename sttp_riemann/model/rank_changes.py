@@ -242,8 +242,6 @@ class RankChangeHandle:
             self.changes.append(shrink_ranks(self._model, self._optimizer, budget=self._budget))
             if step != self._times[-1]:
                 self.changes.append(grow_ranks(self._model, self._gradients, self._optimizer, factor=self._factor))
-            else:
-                self.remove()
         self._begin(step + 1)
 
 

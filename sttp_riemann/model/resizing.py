@@ -192,8 +192,9 @@ class _Change:
         for old, new in zip(self.olds, self.news, strict=True):
             for k, parameter in enumerate(new):
                 if parameter is not None:
-                    heir = _nearest(old, k)
-                    parameter.requires_grad_(layer.trains if heir is None else old[heir].requires_grad)
+                    nearest = _nearest(old, k)
+                    before = None if nearest is None else old[nearest]
+                    parameter.requires_grad_(layer.trains if before is None else before.requires_grad)
 
     def _before(self, side: str, k: int) -> int | None:
         """Place among the old frames of a side of the core that is at a place among the new ones; None for none."""
@@ -228,7 +229,7 @@ class _Change:
                     nearest = _nearest(olds, k)
                     target = orphans if nearest is None else heirs[nearest]
                     target.append((parameter, f"{side}.{k - offsets[1]}"))
-            replaced += [(olds[k], f"{side}.{k - offsets[0]}", own) for k, own in heirs.items()]  # type: ignore[misc]
+            replaced += [(p, f"{side}.{k - offsets[0]}", heirs[k]) for k, p in enumerate(olds) if p is not None]
         replaced.append((layer.spectrum, "spectrum", orphans))
         _replace(optimizer, replaced)
         if not any_state:

@@ -122,13 +122,15 @@ def test_shrinking_moves_weights_by_no_more_than_the_energy_that_is_cut(
 ) -> None:
     model = _network(rank=8, method=method, frames=frames, spectrum=spectrum)
     before = weights_of(model)
-    rows = sr.shrink_ranks(model, energy=0.9).layers
+    # All bonds of a train count, and those of random cores lose much
+    energy = 0.9 if method == "svdp" else 0.2
+    rows = sr.shrink_ranks(model, energy=energy).layers
     for row, w, old in zip(rows, weights_of(model), before, strict=True):
         assert row.after < row.before
         assert row.moved == pytest.approx(float((w - old).norm() / old.norm()), abs=1e-10)
         # A learned spectrum with inner bonds cut sets its largest value back to the bound
         slack = 2 if method == "sttp" and spectrum == "learned" else 1
-        assert row.moved**2 <= 0.1 * slack + 1e-9
+        assert row.moved**2 <= (1 - energy) * slack + 1e-9
     if spectrum == "learned":
         assert all(float(s.max()) == pytest.approx(1) for s in sr.singular_values(model).values())
 

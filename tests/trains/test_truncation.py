@@ -51,7 +51,7 @@ def test_lost_energies_are_the_tails_at_all_bonds(dims: tuple, method: str, seed
     w = matrix(chain)
     expected = [sum(_tail(s, r) for s in spectra(shape, w)) for r in range(1, max(shape.ranks) + 1)]
     found = lost_energies(chain) * w.square().sum()
-    torch.testing.assert_close(found, torch.tensor(expected).double(), rtol=1e-9, atol=1e-24)
+    torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64), rtol=1e-9, atol=1e-14)
 
 
 @given(layer_dimensions(), METHODS, SEEDS)
