@@ -60,9 +60,9 @@ def carry_frames(
     Notes
     -----
     First moments are cores whose rank indices are mapped as those of the frame are, and made tangent where something
-    was cut. Second moments of a whole matrix stay. Those in eigenbases are mapped as the squares of uncorrelated entries
-    are; entries that nothing maps to get the largest, which makes first steps short. The count of steps, and with it the
-    correction of the bias, goes on: what is kept is an average over as many steps as before.
+    was cut. Second moments of a whole matrix stay. Those in eigenbases are mapped as the squares of uncorrelated
+    entries are; entries that nothing maps to get the largest, which makes first steps short. The count of steps, and
+    with it the correction of the bias, goes on: what is kept is an average over as many steps as before.
     """
     states = [{} if p is None else dict(optimizer.state.get(p, {})) for p in olds]
     known = [bool(state) and all(name in FRESH or _of_bases(name) for name in state) for state in states]
