@@ -108,8 +108,6 @@ def carried(turns: Sequence[Turn], vectors: Sequence[Tensor | None]) -> list[Ten
         moved = torch.zeros_like(frame)
         if vector is not None:
             moved = absorb(outer.mT, vector.to(frame), core.outer_first) @ inner.mT
-        if passed is not None:
-            moved = moved + absorb(passed.mT, frame, core.outer_first)
         if inner.shape[0] > inner.shape[1]:
             old = inner @ inner.mT
             part = old @ (frame.mT @ moved).mT
@@ -117,6 +115,8 @@ def carried(turns: Sequence[Turn], vectors: Sequence[Tensor | None]) -> list[Ten
         if not (_lossless(outer) and _lossless(inner)):
             along = frame.mT @ moved
             moved = moved - frame @ (along + along.mT) / 2
+        if passed is not None:
+            moved = moved + absorb(passed.mT, frame, core.outer_first)
         passed = (moved - moved.mT) / 2 if left_out(core) else None
         found.append(moved if passed is None else torch.zeros_like(moved))
     return found
