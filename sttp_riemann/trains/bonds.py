@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -216,11 +215,5 @@ def with_identities(resized: Resized) -> Resized:
 
 
 def widest(shape: LayerShape) -> int:
-    """Rank of the widest bond, at which `Dimensions` gives the same shape."""
+    """Rank of the widest bond: `layer_shape` gives the same shape at it."""
     return max(shape.ranks)
-
-
-def full_rank(shape: LayerShape) -> int:
-    """Largest rank of a bond that the modes allow."""
-    modes = shape.modes
-    return max(min(math.prod(modes[:k]), math.prod(modes[k:])) for k in range(len(modes) + 1))
