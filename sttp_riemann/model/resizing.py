@@ -15,7 +15,7 @@ from sttp_riemann.frames.frame import wide_dtype
 from sttp_riemann.frames.momentum import momentum_of
 from sttp_riemann.layers import SpectralLayer
 from sttp_riemann.model.weights import EXACT, frame_error
-from sttp_riemann.trains.bonds import Chain, Resized, whole_chain, widest
+from sttp_riemann.trains.bonds import Resized, WholeChain, whole_chain, widest
 from sttp_riemann.trains.shape import LayerShape
 from sttp_riemann.trains.start import LayerCores
 
@@ -67,7 +67,7 @@ class RankChanges:
 
 
 @torch.no_grad()
-def chain_of(name: str, layer: SpectralLayer) -> Chain:
+def chain_of(name: str, layer: SpectralLayer) -> WholeChain:
     """Frames and singular values of a layer whose ranks can change, in float64.
 
     Parameters
@@ -79,7 +79,7 @@ def chain_of(name: str, layer: SpectralLayer) -> Chain:
 
     Returns
     -------
-    Chain
+    WholeChain
 
     Raises
     ------

@@ -13,7 +13,7 @@ from sttp_riemann.trains.shape import Core, LayerShape, Train, absorb
 
 
 @dataclass
-class Chain:
+class WholeChain:
     """The frames of one layer around its singular values, with the cores that are the identity.
 
     Attributes
@@ -37,13 +37,13 @@ class Resized:
 
     Attributes
     ----------
-    chain : Chain
+    chain : WholeChain
         The new one; the outer cores that its layer leaves out are the identity.
     maps : tuple of list of Tensor
         For each side by core (new inner, old inner): the overlap of what the cores up to there span now and before.
     """
 
-    chain: Chain
+    chain: WholeChain
     maps: tuple[list[Tensor], list[Tensor]]
 
 
@@ -81,7 +81,7 @@ def left_out(core: Core) -> bool:
     return core.reduced and core.rows == core.inner
 
 
-def whole_chain(shape: LayerShape, left: Sequence[Tensor], values: Tensor, right: Sequence[Tensor]) -> Chain:
+def whole_chain(shape: LayerShape, left: Sequence[Tensor], values: Tensor, right: Sequence[Tensor]) -> WholeChain:
     """Put the identities that a layer leaves out before its frames.
 
     Parameters
@@ -95,14 +95,14 @@ def whole_chain(shape: LayerShape, left: Sequence[Tensor], values: Tensor, right
 
     Returns
     -------
-    Chain
+    WholeChain
     """
     trains = whole_trains(shape)
     frames = tuple(
         [torch.eye(core.rows, dtype=values.dtype, device=values.device) for core in train.cores[: -len(own)]] + [*own]
         for train, own in zip(trains, (left, right), strict=True)
     )
-    return Chain(trains, frames, values)  # type: ignore[arg-type]
+    return WholeChain(trains, frames, values)  # type: ignore[arg-type]
 
 
 def bond_roots(train: Train, frames: Sequence[Tensor], values: Tensor) -> list[Tensor]:
@@ -140,12 +140,12 @@ def bond_roots(train: Train, frames: Sequence[Tensor], values: Tensor) -> list[T
     return found[::-1]
 
 
-def lost_energies(chain: Chain) -> Tensor:
+def lost_energies(chain: WholeChain) -> Tensor:
     """Share of the squared Frobenius norm of W that truncation to each rank takes away at most.
 
     Parameters
     ----------
-    chain : Chain
+    chain : WholeChain
         Of a layer.
 
     Returns

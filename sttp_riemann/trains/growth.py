@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from sttp_riemann.trains.bonds import Chain, Resized, overlaps, whole_trains, with_identities
+from sttp_riemann.trains.bonds import Resized, WholeChain, overlaps, whole_trains, with_identities
 from sttp_riemann.trains.contraction import contract
 from sttp_riemann.trains.shape import LayerShape, Train, absorb
 from sttp_riemann.trains.svd import fold, leading_svd, unfold
@@ -16,12 +16,12 @@ TINY = 1e-12
 """Share of the largest singular value of a target below which a direction is none of it."""
 
 
-def extend(chain: Chain, shape: LayerShape, gradient: Tensor) -> Resized:
+def extend(chain: WholeChain, shape: LayerShape, gradient: Tensor) -> Resized:
     """Enlarge every bond of a layer to the rank that it has in another shape; new singular values are 0.
 
     Parameters
     ----------
-    chain : Chain
+    chain : WholeChain
         Of the layer, at its present ranks.
     shape : LayerShape
         Of the same modes, with ranks that are nowhere smaller.
@@ -56,7 +56,7 @@ def extend(chain: Chain, shape: LayerShape, gradient: Tensor) -> Resized:
         left[-1][:, -count:], right[-1][:, -count:] = left[-1][:, -count:] @ p, right[-1][:, -count:] @ qh.mT
     maps = overlaps(old[0], left, chain.frames[0]), overlaps(old[1], right, chain.frames[1])
     values = torch.cat([chain.values, chain.values.new_zeros(count)])
-    return with_identities(Resized(Chain(trains, (left, right), values), maps))
+    return with_identities(Resized(WholeChain(trains, (left, right), values), maps))
 
 
 def _contracted(train: Train, frames: Sequence[Tensor]) -> Tensor:

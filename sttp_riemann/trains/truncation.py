@@ -7,16 +7,16 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from sttp_riemann.trains.bonds import Chain, Resized, bond_roots, overlaps, whole_trains, with_identities
+from sttp_riemann.trains.bonds import Resized, WholeChain, bond_roots, overlaps, whole_trains, with_identities
 from sttp_riemann.trains.shape import LayerShape, Train, absorb
 
 
-def truncate(chain: Chain, shape: LayerShape) -> Resized:
+def truncate(chain: WholeChain, shape: LayerShape) -> Resized:
     """Cut every bond of a layer to the rank that it has in another shape.
 
     Parameters
     ----------
-    chain : Chain
+    chain : WholeChain
         Of the layer, at its present ranks.
     shape : LayerShape
         Of the same modes, with ranks that are nowhere larger.
@@ -46,7 +46,7 @@ def truncate(chain: Chain, shape: LayerShape) -> Resized:
         p, values, qh = torch.linalg.svd((maps[0][-1] * chain.values) @ maps[1][-1].mT)
         for frames, own, turn in ((left, maps[0], p), (right, maps[1], qh.mT)):
             frames[-1], own[-1] = frames[-1] @ turn, turn.mT @ own[-1]
-    return with_identities(Resized(Chain(trains, (left, right), values), maps))
+    return with_identities(Resized(WholeChain(trains, (left, right), values), maps))
 
 
 def _truncated(

@@ -8,7 +8,7 @@ from hypothesis import given
 from torch import Tensor
 
 from sttp_riemann.frames.carrying import Turn, carried, filled
-from sttp_riemann.trains.bonds import Chain, Resized
+from sttp_riemann.trains.bonds import Resized, WholeChain
 from sttp_riemann.trains.contraction import contract
 from sttp_riemann.trains.growth import extend
 from sttp_riemann.trains.shape import layer_shape
@@ -19,7 +19,7 @@ from tests.trains.chains import factors, random_chain, smaller
 Vectors = tuple[list[Tensor | None], list[Tensor | None]]
 
 
-def _tangent(chain: Chain, seed: int) -> Vectors:
+def _tangent(chain: WholeChain, seed: int) -> Vectors:
     """A random tangent vector at every core that is not the identity."""
     generator = torch.Generator().manual_seed(seed)
     found: Vectors = ([], [])
@@ -32,7 +32,7 @@ def _tangent(chain: Chain, seed: int) -> Vectors:
     return found
 
 
-def _moved(chain: Chain, vectors: Vectors) -> list[Tensor]:
+def _moved(chain: WholeChain, vectors: Vectors) -> list[Tensor]:
     """Differentials of U and of V along vectors at the cores."""
     found = []
     for train, frames, own in zip(chain.trains, chain.frames, vectors, strict=True):

@@ -7,13 +7,13 @@ import math
 import torch
 from torch import Tensor
 
-from sttp_riemann.trains.bonds import Chain, whole_chain
+from sttp_riemann.trains.bonds import WholeChain, whole_chain
 from sttp_riemann.trains.contraction import contract
 from sttp_riemann.trains.shape import LayerShape, layer_shape
 from sttp_riemann.trains.start import draw
 
 
-def random_chain(shape: LayerShape, seed: int) -> Chain:
+def random_chain(shape: LayerShape, seed: int) -> WholeChain:
     """Uniform frames, and singular values of both signs that fall by a factor of about two."""
     generator = torch.Generator().manual_seed(seed)
     cores = draw(shape, "orthogonal", generator)
@@ -21,13 +21,13 @@ def random_chain(shape: LayerShape, seed: int) -> Chain:
     return whole_chain(shape, cores.left, values * 0.5 ** torch.arange(shape.rank), cores.right)
 
 
-def factors(chain: Chain) -> list[Tensor]:
+def factors(chain: WholeChain) -> list[Tensor]:
     """U and V."""
     pairs = zip(chain.trains, chain.frames, strict=True)
     return [contract(train, [f[None] for f in frames], chain.values)[0] for train, frames in pairs]
 
 
-def matrix(chain: Chain) -> Tensor:
+def matrix(chain: WholeChain) -> Tensor:
     """W."""
     u, v = factors(chain)
     return (u * chain.values) @ v.mT
@@ -44,7 +44,7 @@ def spectra(shape: LayerShape, w: Tensor) -> list[Tensor]:
     return [torch.linalg.svdvals(w.reshape(math.prod(shape.modes[:k]), -1)) for k in cuts]
 
 
-def orthonormal(chain: Chain) -> bool:
+def orthonormal(chain: WholeChain) -> bool:
     """Whether all frames have orthonormal columns and the shapes of their cores."""
     pairs = [pair for t, own in zip(chain.trains, chain.frames, strict=True) for pair in zip(t.cores, own, strict=True)]
     eye = [torch.eye(core.inner, dtype=torch.float64) for core, _ in pairs]
