@@ -11,7 +11,7 @@ import matplotlib
 import yaml
 
 from sttp_riemann.errors import RecipeError
-from sttp_riemann.lab.data.registry import WITH_PATH
+from sttp_riemann.lab.data.registry import ARGUMENTS
 from sttp_riemann.lab.studies.classify import CLASSIFY
 from sttp_riemann.lab.studies.findings import findings
 from sttp_riemann.lab.studies.gan import GAN
@@ -138,7 +138,7 @@ def recipe_text(results: Sequence[Result]) -> str:
     fields = _distinct({k: v for k, v in result["recipe"].items() if k not in HIDDEN} for result in results)
     shared: dict[str, Any] = {name: values[0] if len(values) == 1 else values for name, values in fields.items()}
     kind, _, place = shared["data"].partition(":")
-    if kind in WITH_PATH:
+    if ARGUMENTS.get(kind) in ("PATH", "FILE"):
         shared["data"] = f"{kind}:{Path(place).name}"
     for name in ("weights", "generator_weights"):
         if isinstance(shared[name], str):
