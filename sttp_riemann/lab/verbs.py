@@ -125,6 +125,7 @@ def report(
     margin: float | None = None,
     choose: Sequence[str] = (),
     target: float = 0.95,
+    size: str = "ratio",
 ) -> Study:
     """Report finished runs, whichever commands made them, and keep their results beside the report in one small file.
 
@@ -140,6 +141,8 @@ def report(
         Fields in which runs differ and whose best value is chosen by held-out images, as the learning rate always is.
     target : float
         Accuracy that steps are counted to.
+    size : {"ratio", "dof", "stored"}
+        What ranks are compared at: compression Z, degrees of freedom or stored numbers of the weights.
 
     Returns
     -------
@@ -155,7 +158,7 @@ def report(
     from sttp_riemann.lab.studies.report import check_report
     from sttp_riemann.lab.studies.study import collect
 
-    reading = Reading(margin, choose, target)
+    reading = Reading(margin, choose, target, size)
     check_report(Path(output))
     study = replace(collect([Path(run) for run in runs], Path(output).name, reading), folder=Path(output))
     study.write(Path(output))

@@ -14,6 +14,7 @@ from jsonargparse import ArgumentParser, Namespace
 from sttp_riemann.errors import RecipeError
 from sttp_riemann.lab.bench.settings import DEVICES, ROWS
 from sttp_riemann.lab.cli.help import HelpFormatter
+from sttp_riemann.lab.studies.measures import SIZES
 from sttp_riemann.lab.training.fields import (
     Count,
     Every,
@@ -71,6 +72,10 @@ COMMANDS: dict[str, tuple[str, str | None, dict[str, Any]]] = {
             "runs": (list[FilePath], "folders of runs, or folders that contain them"),
             "--output": (FilePath, "folder to write to; runs/report by default"),
             **READING,
+            "--size": (
+                Literal[tuple(SIZES)],  # type: ignore[valid-type]
+                "what ranks are drawn over and compared at; ratio, which is Z, by default",
+            ),
         },
     ),
     "ablate": (

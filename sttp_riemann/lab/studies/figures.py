@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from sttp_riemann.lab.studies.looks import Drawing, legend, looks, panels
-from sttp_riemann.lab.studies.measures import TIME, VALIDATION, Measure
+from sttp_riemann.lab.studies.measures import STORED, TIME, VALIDATION, Measure
 from sttp_riemann.lab.studies.page import Page
 from sttp_riemann.lab.studies.probing import NOTHING
 from sttp_riemann.lab.studies.runs import Result
@@ -130,8 +130,8 @@ def compression(page: Page) -> Drawing | None:
         return None
     measures = [m for m in page.measures if (m.pool == "mean" and m is not VALIDATION) or m is TIME]
     figure, grid = panels(len(measures), columns=2, size=(5.6, 3.6))
-    sides = "The paths have the same Z and stand side by side."
-    caption = f"Over compression {page.size.name}: {INTERVALS}; numbers are ranks. {sides}"
+    sides = "" if page.size is STORED else f" The paths have the same {page.size.name} and stand side by side."
+    caption = f"Over {page.size.name}: {INTERVALS}; numbers are ranks.{sides}"
     drawing = Drawing("compression", caption, figure)
     lines = looks({page.curve(curve): curve for curve in page.curves})
     for axes, measure in zip(grid, measures, strict=True):
@@ -143,18 +143,20 @@ def compression(page: Page) -> Drawing | None:
 def _over_compression(drawing: Drawing, axes: Axes, page: Page, measure: Measure, lines: Mapping[str, Look]) -> None:
     size = page.size.column
     sizes = page.chosen[page.chosen.path != ""][size]
-    low, high = sizes.min() / 1.4, min(sizes.max() * 1.4, 130)
+    percent = bool(page.size.unit)
+    low, high = sizes.min() / 1.4, min(sizes.max() * 1.4, 130) if percent else sizes.max() * 1.4
     for curve, titles in page.curves.items():
         look = lines[page.curve(curve)]
         if not curve.path:
             mean = page.rows(titles[0])[measure.column].mean()
             drawing.tip(axes.axhline(mean, **{**_line(look), "linestyle": ":"}), f"{titles[0]}: {measure.told(mean)}")
             continue
-        shift = (high / low) ** (SIDE if curve.path == "householder" else -SIDE)
+        side = 0 if page.size is STORED else SIDE
+        shift = (high / low) ** (side if curve.path == "householder" else -side)
         found = []
         for title in titles:
             rows = page.rows(title)
-            place, at = rows[size].mean() * shift, f"{title}, {page.size.name} {rows[size].mean():.2f} %"
+            place, at = rows[size].mean() * shift, f"{title}, {page.size.name} {page.size.told(rows[size].mean())}"
             found.append((place, cluster(drawing, axes, at, place, rows[measure.column], measure, look, upright=True)))
             if curve.path == "riemannian" and not np.isnan(found[-1][1]):
                 offset = (-4, -11 if curve.method == "svdp" else 6)
@@ -162,6 +164,8 @@ def _over_compression(drawing: Drawing, axes: Axes, page: Page, measure: Measure
                               fontsize=7, color=look["color"])  # fmt: skip
         axes.plot(*zip(*sorted(found), strict=True), **_line(look))
     axes.set(xscale="log", xlim=(low, high), xlabel=page.size.head, ylabel=measure.head)
+    if not percent:
+        return
     ticks = [tick for tick in TICKS if low <= tick <= high]
     axes.xaxis.set_major_locator(FixedLocator(ticks))
     axes.xaxis.set_minor_locator(NullLocator())

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from sttp_riemann.lab.studies.measures import TIME, Measure
+from sttp_riemann.lab.studies.measures import SIZE, TIME, Measure
 from sttp_riemann.lab.studies.page import Page, curve_points
 from sttp_riemann.lab.studies.statistics import Difference, difference, fewest_pairs, interval, judge, matched, pair
 from sttp_riemann.lab.studies.variant import ATTRIBUTES, Variant
@@ -30,7 +30,9 @@ class Comparison:
     difference : Difference
         Ours less the other's, or of logarithms.
     span : tuple of float or None
-        Range of Z, where curves are compared.
+        Range of sizes, where curves are compared.
+    size : Measure
+        Of what these are sizes.
     """
 
     ours: str
@@ -38,13 +40,15 @@ class Comparison:
     measure: Measure
     difference: Difference
     span: tuple[float, float] | None = None
+    size: Measure = SIZE
 
     def __str__(self) -> str:
         found, measure = self.difference, self.measure
         where = ""
         if self.span is not None:
-            low, high = self.span
-            where = f" at Z = {low:.3g} %" if low == high else f" at equal Z ({low:.3g} to {high:.3g} %)"
+            name, low, high = self.size.name, *(f"{v:.3g}" if self.size.unit else self.size(v) for v in self.span)
+            where = f" at {name} = {low}" if low == high else f" at equal {name} ({low} to {high}"
+            where += self.size.unit if low == high else f"{self.size.unit})"
         subject = f"{self.ours} against {self.other}{where}"
         verdict = self._verdict()
         amount = f"{'ratio' if measure.log else 'difference'} {self._amount(found.mean)}{_points(measure)}"
@@ -119,7 +123,7 @@ def _of_curves(page: Page, measure: Measure) -> list[Comparison]:
         pairs += [*_sweeps(list(curves)), *_methods(list(curves))]
     made = {(a, b): matched(curves[a], curves[b]) for a, b in pairs}
     return [
-        Comparison(page.curve(a), page.curve(b), measure, difference(gaps, measure.margin), (low, high))
+        Comparison(page.curve(a), page.curve(b), measure, difference(gaps, measure.margin), (low, high), page.size)
         for (a, b), (gaps, low, high) in made.items()
     ]
 

@@ -63,12 +63,16 @@ ACCURACY = Measure("test_accuracy", "test accuracy", unit=" %", more=True, scale
 VALIDATION = Measure("validation_accuracy", "validation accuracy", unit=" %", more=True, scale=100, margin=0.5)
 SIZE = Measure("ratio", "Z", unit=" %", more=False, pool="first")
 GENERATOR_SIZE = Measure("generator_ratio", "Z of G", unit=" %", more=False, pool="first")
+DOF = Measure("dof", "degrees of freedom", ",.0f", more=False, pool="first")
+STORED = Measure("stored", "stored numbers", ",.0f", more=False, pool="first")
+SIZES = {"ratio": SIZE, "dof": DOF, "stored": STORED}
+"""By what curves over ranks are compared, by the name that a reader gives."""
 TIME = Measure("step_ms", "step", ".1f", " ms", more=False, pool="median", log=True)
 ORTHOGONALITY = Measure("orthogonality_error", "orthogonality error", ".1e", more=False, pool="max", log=True)
 COMMON = (
     SIZE,
-    Measure("dof", "degrees of freedom", ",.0f", pool="first"),
-    Measure("stored", "stored numbers", ",.0f", pool="first"),
+    DOF,
+    STORED,
     TIME,
     ORTHOGONALITY,
     Measure("singular_value", "largest singular value", ".4f", pool="max"),

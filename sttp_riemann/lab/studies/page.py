@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from sttp_riemann.errors import RecipeError
-from sttp_riemann.lab.studies.measures import GENERATOR_SIZE, SIZE, Measure
+from sttp_riemann.lab.studies.measures import GENERATOR_SIZE, SIZES, Measure
 from sttp_riemann.lab.studies.reading import Reading
 from sttp_riemann.lab.studies.runs import Result, recipe_of
 from sttp_riemann.lab.studies.statistics import interval
@@ -111,8 +111,8 @@ class Page:
 
     @property
     def size(self) -> Measure:
-        """Compression of the network that is compared."""
-        return GENERATOR_SIZE if any(variant.player for variant in self.variants.values()) else SIZE
+        """Size of the network that is compared."""
+        return GENERATOR_SIZE if any(variant.player for variant in self.variants.values()) else SIZES[self.reading.size]
 
     @property
     def curves(self) -> dict[Variant, list[str]]:
@@ -225,6 +225,8 @@ def build_page(results: Sequence[Result], kind: Kind, reading: Reading = DEFAULT
     for name in reading.choose:
         require(name in swept, f"choose takes a field in which runs differ, not {name!r}: {', '.join(swept) or 'none'}")
         require(measured_apart, f"{name} is chosen by held-out images: set validation to a share such as 0.2")
+    of_generators = any(variant.player for variant in variants)
+    require(not of_generators or reading.size == "ratio", f"size {reading.size} is of discriminators: leave it out")
     choices = (*(["rate"] if "rate" in shown and measured_apart else []), *reading.choose)
     shown -= {*choices}
     titles: dict[str, Variant] = {}
@@ -294,7 +296,7 @@ def check_shared(results: Sequence[Mapping[str, Any]]) -> None:
 
 
 def curve_points(page: Page, measure: Measure) -> dict[Variant, dict[Any, list[tuple[float, float]]]]:
-    """Give for each curve of `Page.curves`, and each seed, the points (Z, value) of its ranks."""
+    """Give for each curve of `Page.curves`, and each seed, the points (size, value) of its ranks."""
     found: dict[Variant, dict[Any, list[tuple[float, float]]]] = {}
     for curve, titles in page.curves.items():
         of = found[curve] = {}

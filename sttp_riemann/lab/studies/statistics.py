@@ -220,17 +220,17 @@ def judge(family: Sequence[Difference]) -> list[Difference]:
 
 
 def matched(ours: Mapping[Hashable, Points], other: Mapping[Hashable, Points]) -> tuple[list[float], float, float]:
-    """Compare two curves over compression where they have the same Z.
+    """Compare two curves over compression where they have the same size.
 
     Parameters
     ----------
     ours, other : mapping
-        By seed, the points (Z, value) of a curve, in any order. Between them values are linear in log Z.
+        By seed, the points (size, value) of a curve, in any order. Between them values are linear in the size's log.
 
     Returns
     -------
     differences : list of float
-        For each seed of both, the mean over log Z of the difference, on the range of Z that all curves share.
+        For each seed of both, the mean difference over the size's log, on the range of sizes that all curves share.
     low, high : float
         Bounds of that range; there are no differences, and both are NaN, where curves share none.
     """

@@ -89,6 +89,22 @@ def test_curves_are_compared_at_the_same_size():
     assert "at equal Z (6 to 24 %)" in str(made[0])
 
 
+def test_curves_are_compared_at_the_same_stored_numbers_where_a_reader_asks():
+    """Stored twice as much on one path, its curve is half as far along: at equal numbers it has the value of rank 8."""
+    runs = [
+        result("sttp", frames, seed, accuracy, rank=rank, ratio=rank, stored=1000 * rank * (1 + (frames == "riemannian")))
+        for frames in PATHS
+        for rank, accuracy in ((4, 0.80), (8, 0.90), (16, 1.00))
+        for seed in (0, 1)
+    ]
+    (by_z,) = comparisons(page(runs))
+    assert (by_z.span, by_z.difference.mean) == ((4.0, 16.0), 0)
+    (by_stored,) = comparisons(page(runs, Reading(size="stored")))
+    assert by_stored.span == (8000, 16000)
+    assert by_stored.difference.mean == pytest.approx(-10)
+    assert "at equal stored numbers (8,000 to 16,000)" in str(by_stored)
+
+
 def test_too_few_seeds_cannot_tell(results):
     sentences = findings(page(results))
     assert any("SVDP riemannian against SVDP householder: too few seeds to tell whether" in s for s in sentences)

@@ -21,3 +21,8 @@ def test_a_target_is_a_fraction(target):
 def test_choose_takes_a_list():
     with pytest.raises(RecipeError, match="choose takes a list of fields"):
         Reading(choose="moment")
+
+
+def test_sizes_are_compression_degrees_of_freedom_or_stored_numbers():
+    with pytest.raises(RecipeError, match="size must be one of ratio, dof, stored, not 'bytes'"):
+        Reading(size="bytes")
