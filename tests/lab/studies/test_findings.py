@@ -92,7 +92,9 @@ def test_curves_are_compared_at_the_same_size():
 def test_curves_are_compared_at_the_same_stored_numbers_where_a_reader_asks():
     """Stored twice as much on one path, its curve is half as far along: at equal numbers it has the value of rank 8."""
     runs = [
-        result("sttp", frames, seed, accuracy, rank=rank, ratio=rank, stored=1000 * rank * (1 + (frames == "riemannian")))
+        result(
+            "sttp", frames, seed, accuracy, rank=rank, ratio=rank, stored=1000 * rank * (1 + (frames == "riemannian"))
+        )
         for frames in PATHS
         for rank, accuracy in ((4, 0.80), (8, 0.90), (16, 1.00))
         for seed in (0, 1)
