@@ -80,7 +80,7 @@ FUNCTIONS: dict[str, dict[str, Kind]] = {
         "exclude": v.EXCLUDE,
         "seed": v.SEED,
         "scale": v.SCALE,
-        "gradients": v.GRADIENTS,
+        "gradients": v.DENSE_GRADIENTS,
         "trainable": v.TRAINABLE,
         "kernel_modes": v.choice("flat", "prime"),
         "recompute": v.choice("auto", "always", "never"),

@@ -284,7 +284,7 @@ MOMENTS = optional(
         },
     )
 )
-GRADIENTS = optional(
+DENSE_GRADIENTS = optional(
     Kind(
         {"all": lambda w: {str(n): torch.ones_like(w.dense[n].weight) for n in (0, 2, 4)}},
         {name: make for name, make in MOMENTS.bad.items() if name not in ("negative", "row")},
