@@ -13,8 +13,10 @@ from sttp_riemann.layers import register_layer
 from sttp_riemann.model.averages import averaged
 from sttp_riemann.model.compression import compression
 from sttp_riemann.model.gauge import canonicalize, convert_frames, gauge_fix, register_gauge_fix
+from sttp_riemann.model.lipschitz import lipschitz_bound
 from sttp_riemann.model.measures import chart_margin, orthogonality_error, singular_values, spectral_penalty
 from sttp_riemann.model.moments import input_moments
+from sttp_riemann.model.operators import operator_norms
 from sttp_riemann.model.pretrained import from_pretrained
 from sttp_riemann.model.reparameterize import decompress, reparameterize
 from sttp_riemann.model.saving import load, save
@@ -36,7 +38,9 @@ __all__ = [
     "frozen",
     "gauge_fix",
     "input_moments",
+    "lipschitz_bound",
     "load",
+    "operator_norms",
     "orthogonality_error",
     "project",
     "register_gauge_fix",

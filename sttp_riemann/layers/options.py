@@ -12,10 +12,12 @@ from torch import Tensor
 
 from sttp_riemann.frames import FRAMES, HouseholderFrames
 from sttp_riemann.trains.shape import KernelModes, LayerShape, Method
-from sttp_riemann.trains.spectrum import SpectrumKind
+from sttp_riemann.trains.spectrum import BoundOf, SpectrumKind
 
 USUAL: dict[str, Any] = {"bound_from_weight": False, "init": "orthogonal", "first_rows": False}
 """Options that a state need not fit, and what they are where it does not tell them."""
+UNTOLD: dict[str, Any] = {"pivots": False, "bound_of": "matrix"}
+"""Options that a state must fit, and what they are where it does not tell them."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,8 @@ class Options:
         How the cores were initialized; told in the state, and not compared.
     pivots : bool
         Whether any rows of Householder frames may lead, and not only the first ones.
+    bound_of : {"matrix", "operator"}
+        Whether `bound` is that of W as a matrix, or of the layer as an operator on whole maps.
     """
 
     method: Method
@@ -47,6 +51,7 @@ class Options:
     kernel_modes: KernelModes
     init: str
     pivots: bool
+    bound_of: BoundOf = "matrix"
 
     def told(self, shape: LayerShape, frames: str) -> dict[str, Any]:
         """All options, as they are written to files; what is as usual and not compared is left out.
@@ -91,8 +96,8 @@ class Options:
         if found is None:
             return "its options in the state (_extra_state) cannot be read"
         facts = self._facts(shape, frames)
-        for name, mine in {**facts, "pivots": facts.get("pivots", False)}.items():
-            theirs = found.get(name, False if name == "pivots" else None)
+        for name, mine in (UNTOLD | facts).items():
+            theirs = found.get(name, UNTOLD.get(name))
             free = name == "bound" and (self.bound_from_weight or self.spectrum == "free")
             if mine != theirs and not (free and isinstance(theirs, float) and theirs > 0):
                 return f"{name} is {_text(mine)} here and {_text(theirs)} in the state"
@@ -105,8 +110,9 @@ class Options:
         return replace(self, bound=bound) if self.bound_from_weight and isinstance(bound, float) else self
 
     def _facts(self, shape: LayerShape, frames: str) -> dict[str, Any]:
-        # Told only where it matters, so that states without pivots are as they were before there were any
-        pivots = {"pivots": True} if self.pivots and FRAMES[frames] is HouseholderFrames else {}
+        # Told only where it matters, so that states without it are as they were before there was any
+        pivoted = self.pivots and FRAMES[frames] is HouseholderFrames
+        others = {"pivots": pivoted, "bound_of": self.bound_of}
         return {
             "method": self.method,
             "modes": list(shape.modes),
@@ -115,7 +121,7 @@ class Options:
             "spectrum": self.spectrum,
             "bound": self.bound,
             "kernel_modes": self.kernel_modes,
-            **pivots,
+            **{name: value for name, value in others.items() if value != UNTOLD[name]},
         }
 
 

@@ -10,13 +10,13 @@ import torch
 
 from sttp_riemann.checks import check_choice, check_flag, check_mapping, check_number, check_whole, shown
 from sttp_riemann.frames import FRAMES, HouseholderFrames
-from sttp_riemann.layers.options import USUAL, Options
+from sttp_riemann.layers.options import UNTOLD, USUAL, Options
 from sttp_riemann.trains.shape import KERNEL_MODES, METHODS
-from sttp_riemann.trains.spectrum import SPECTRA, check_bound
+from sttp_riemann.trains.spectrum import BOUNDS_OF, SPECTRA, check_bound
 from sttp_riemann.trains.start import INITS
 
 NEEDED = ("method", "modes", "ranks", "frames", "spectrum", "bound", "kernel_modes")
-MORE = ("pivots", "dtype", *USUAL)
+MORE = ("dtype", *UNTOLD, *USUAL)
 NARROW = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 """Dtypes of W that are not those of its frames."""
 
@@ -75,9 +75,10 @@ def read_told(found: Any) -> Told:
     # A name would be taken for the bound of the present weight
     check_number("bound", found["bound"], "a number")
     check_bound("bound", found["bound"])
-    others: dict[str, Any] = USUAL | found
+    others: dict[str, Any] = USUAL | UNTOLD | found
     check_choice("init", others["init"], INITS)
-    given = check_flag("pivots", found.get("pivots", False))
+    check_choice("bound_of", others["bound_of"], BOUNDS_OF)
+    given = check_flag("pivots", others["pivots"])
     first = check_flag("first_rows", others["first_rows"])
     options = Options(
         method=found["method"],
@@ -87,6 +88,7 @@ def read_told(found: Any) -> Told:
         kernel_modes=found["kernel_modes"],
         init=others["init"],
         pivots=given if FRAMES[found["frames"]] is HouseholderFrames else not first,
+        bound_of=others["bound_of"],
     )
     return Told(options, found["frames"], _sizes("modes", found), _sizes("ranks", found), _narrow(found))
 

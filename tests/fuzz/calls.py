@@ -84,7 +84,9 @@ FUNCTIONS: dict[str, dict[str, Kind]] = {
         "margin": v.MARGIN,
     },
     "input_moments": {"model": v.ANY_MODULE, "batches": v.BATCHES},
+    "lipschitz_bound": {"model": v.SERVED, "example": v.EXAMPLE},
     "load": {"path": v.SAVED, "model": v.FRESH},
+    "operator_norms": {"model": v.ANY_MODULE},
     "orthogonality_error": {"model": v.MODEL},
     "project": {"model": v.MODEL},
     "register_gauge_fix": {
@@ -107,6 +109,7 @@ FUNCTIONS: dict[str, dict[str, Kind]] = {
         "budget": v.BUDGET,
         "kernel_modes": v.choice("flat", "prime"),
         "spectral_bound": v.BOUND,
+        "bound_of": v.choice("matrix", "operator"),
         "moments": v.MOMENTS,
         "recompute": v.choice("auto", "always", "never"),
         "pivots": v.FLAG,

@@ -154,6 +154,7 @@ WRONG_OPTIONS = {
     "bound_from_weight": [1, "yes"],
     "first_rows": [0],
     "pivots": ["yes", None],
+    "bound_of": ["layer", None, ["operator"]],
     "dtype": ["float8", "float32", 16],
     "unknown": [1],
 }
