@@ -96,7 +96,7 @@ def _quotient(step: Step) -> float:
 
 
 def _largest(value: Any) -> float:
-    return float(torch.as_tensor(value).abs().max())
+    return float(torch.as_tensor(value).detach().abs().max())
 
 
 def _joined(step: Step) -> float:
