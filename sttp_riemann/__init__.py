@@ -10,11 +10,14 @@ from sttp_riemann.batch.cached import cached
 from sttp_riemann.batch.frozen import frozen
 from sttp_riemann.frames import PolarStiefel
 from sttp_riemann.layers import register_layer
+from sttp_riemann.model.adapt import adapt
+from sttp_riemann.model.adaptation import adaptation
 from sttp_riemann.model.averages import averaged
 from sttp_riemann.model.compression import compression
 from sttp_riemann.model.gauge import canonicalize, convert_frames, gauge_fix, register_gauge_fix
 from sttp_riemann.model.lipschitz import lipschitz_bound
 from sttp_riemann.model.measures import chart_margin, orthogonality_error, singular_values, spectral_penalty
+from sttp_riemann.model.merging import merge, unmerge
 from sttp_riemann.model.moments import input_moments
 from sttp_riemann.model.operators import operator_norms
 from sttp_riemann.model.pretrained import from_pretrained
@@ -27,6 +30,8 @@ __all__ = [
     "PolarStiefel",
     "RiemannianAdam",
     "RiemannianSGD",
+    "adapt",
+    "adaptation",
     "averaged",
     "cached",
     "canonicalize",
@@ -40,6 +45,7 @@ __all__ = [
     "input_moments",
     "lipschitz_bound",
     "load",
+    "merge",
     "operator_norms",
     "orthogonality_error",
     "project",
@@ -50,4 +56,5 @@ __all__ = [
     "set_weight",
     "singular_values",
     "spectral_penalty",
+    "unmerge",
 ]

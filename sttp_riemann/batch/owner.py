@@ -68,8 +68,8 @@ class Owner(nn.Module):
         """Parameters that W is computed from."""
         return [t for t in self.factor_tensors() if isinstance(t, nn.Parameter)]
 
-    def build_cores(self, dtype: torch.dtype | None = None) -> tuple[list[Tensor], Tensor, list[Tensor]]:
-        """Build the frames left and right of the spectrum, and s, for this layer alone.
+    def build_frames(self, dtype: torch.dtype | None = None) -> tuple[list[Tensor], list[Tensor]]:
+        """Build the frames left and right of the spectrum, for this layer alone.
 
         Parameters
         ----------
@@ -78,14 +78,21 @@ class Owner(nn.Module):
 
         Returns
         -------
-        tuple
-            Frames (rows, inner), from the outer end to the spectrum; s (rank,); frames.
+        tuple of list of Tensor
+            Frames (rows, inner), from the outer end to the spectrum.
         """
         sample = self.sample()
         dtype = wide_dtype(sample.dtype) if dtype is None else dtype
         with full_precision(sample.device):
-            left = [self.left.frame(k, dtype) for k in range(len(self.left))]
-            right = [self.right.frame(k, dtype) for k in range(len(self.right))]
+            left, right = ([side.frame(k, dtype) for k in range(len(side))] for side in (self.left, self.right))
+        return left, right
+
+    def build_cores(self, dtype: torch.dtype | None = None) -> tuple[list[Tensor], Tensor, list[Tensor]]:
+        """As `build_frames`, with s (rank,) between the two."""
+        left, right = self.build_frames(dtype)
+        sample = self.sample()
+        dtype = wide_dtype(sample.dtype) if dtype is None else dtype
+        with full_precision(sample.device):
             if self.spectrum is None:
                 values = torch.full((self.shape.rank,), self.bound, dtype=dtype, device=sample.device)
             else:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 PERCENT = ("test_accuracy", "validation_accuracy", "train_accuracy", "accuracy", "mean_over_rates")
 """Fractions in JSON, CSV and tensorboard, and percent in all that is printed, drawn or reported."""
-HUNDREDTHS = ("kid", "kid_std")
+HUNDREDTHS = ("kid", "kid_std", "kid_error")
 """As they are in JSON, CSV and tensorboard, and times 100, as papers have them, in all that people read."""
 
 

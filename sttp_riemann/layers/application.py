@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -47,7 +47,9 @@ class Workload:
         return self.positions_in * self.channels_in + self.positions_out * self.channels_out
 
 
-def choose(shape: LayerShape, work: Workload, choices: Sequence[Application]) -> Application:
+def choose(
+    shape: LayerShape, work: Workload, choices: Sequence[Application], costs: Costs | None = None
+) -> Application:
     """The cheapest of several applications, by multiply-adds and memory traffic.
 
     Parameters
@@ -58,6 +60,8 @@ def choose(shape: LayerShape, work: Workload, choices: Sequence[Application]) ->
         The size of its input.
     choices : sequence of {"weight", "factored", "train"}
         The applications that the layer supports.
+    costs : mapping, optional
+        Their costs: `COSTS` by default, `ADAPTER_COSTS` beside a frozen weight.
 
     Returns
     -------
@@ -67,7 +71,7 @@ def choose(shape: LayerShape, work: Workload, choices: Sequence[Application]) ->
     -----
     Obukhov et al. 2021, Section 6, with memory traffic added. The backward pass scales all costs alike.
     """
-    return min(choices, key=lambda choice: COSTS[choice](shape, work))
+    return min(choices, key=lambda choice: (COSTS if costs is None else costs)[choice](shape, work))
 
 
 def weight_cost(shape: LayerShape, work: Workload) -> float:
@@ -92,11 +96,32 @@ def train_cost(shape: LayerShape, work: Workload) -> float:
     return plan.multiply_adds + BALANCE * (work.outside() + plan.intermediate) + LAUNCH * kernels
 
 
-COSTS: dict[str, Callable[[LayerShape, Workload], float]] = {
+def adapter_weight_cost(shape: LayerShape, work: Workload) -> float:
+    """Build the change of a frozen weight and add it; a third of a product for a gradient that is dense."""
+    numbers = shape.d_out * shape.d_in
+    build = shape.contraction_cost + numbers * shape.rank
+    return build + work.dense_positions * numbers / 3 + BALANCE * 4 * numbers
+
+
+def adapter_factored_cost(shape: LayerShape, work: Workload) -> float:
+    """Build both frames, apply V, then U diag(s), and add the outputs to those of the frozen weight."""
+    return factored_cost(shape, work) + BALANCE * work.positions_out * work.channels_out
+
+
+Costs = Mapping[str, Callable[[LayerShape, Workload], float]]
+
+COSTS: Costs = {
     "weight": weight_cost,
     "factored": factored_cost,
     "train": train_cost,
 }
+
+ADAPTER_COSTS: Costs = {
+    "weight": adapter_weight_cost,
+    "factored": adapter_factored_cost,
+    "train": train_cost,
+}
+"""Costs beyond those of the frozen weight itself, which has no gradient."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from typing_extensions import override
 
 from sttp_riemann.compat import in_transform
 from sttp_riemann.frames import Frames
-from sttp_riemann.layers.application import Application, Workload, choose
+from sttp_riemann.layers.application import COSTS, Application, Costs, Workload, choose
 from sttp_riemann.layers.recompute import Recompute, keeping
 from sttp_riemann.layers.writing import Weighted
 
@@ -52,6 +52,7 @@ class SpectralLayer(Weighted):  # type: ignore[override, misc]
     """
 
     applications: ClassVar[tuple[Application, ...]] = STATIC
+    costs: ClassVar[Costs] = COSTS
     application: Application
     recompute: Recompute
     dense_error: float | None
@@ -147,6 +148,11 @@ class SpectralLayer(Weighted):  # type: ignore[override, misc]
         self._parameters.update(weight=weight, **others)
         self.__class__ = kind  # type: ignore[assignment]
 
+    @torch.no_grad()
+    def dense_weight(self) -> Tensor:
+        """W for an ordinary layer, in memory of its own."""
+        return self.built_weight().detach().clone()
+
     def thin_layers(self) -> nn.Sequential | None:
         """Two ordinary layers, V^T and then U diag(s), with the same outputs.
 
@@ -195,6 +201,61 @@ class SpectralLayer(Weighted):  # type: ignore[override, misc]
         """
         raise NotImplementedError
 
+    def applied(self, sized: Tensor, *inputs: Any) -> Tensor:
+        """The output of the layer, computed in the cheapest way or in that which `application` names.
+
+        Parameters
+        ----------
+        sized : Tensor
+            The input whose size decides.
+        *inputs
+            What `by_weight` and `by_factors` take.
+
+        Returns
+        -------
+        Tensor
+        """
+        application, bias = self.choose(sized), getattr(self, "bias", None)
+        if application == "weight":
+            return self.by_weight(self.built_weight(), bias, *inputs)
+        return self.by_factors(application, bias, *inputs)
+
+    def by_weight(self, weight: Tensor, bias: Tensor | None, *inputs: Any, **others: Any) -> Tensor:
+        """Apply a weight as the ordinary layer does.
+
+        Parameters
+        ----------
+        weight : Tensor
+            In the shape of the layer's weight.
+        bias : Tensor or None
+            Added to the outputs.
+        *inputs, **others
+            What the layer gives to `applied`; nothing else.
+
+        Returns
+        -------
+        Tensor
+        """
+        raise NotImplementedError
+
+    def by_factors(self, application: Application, bias: Tensor | None, *inputs: Any, **others: Any) -> Tensor:
+        """Apply U diag(s) V^T without building it.
+
+        Parameters
+        ----------
+        application : {"factored", "train"}
+            How.
+        bias : Tensor or None
+            Added to the outputs.
+        *inputs, **others
+            As `by_weight` takes them.
+
+        Returns
+        -------
+        Tensor
+        """
+        raise NotImplementedError
+
     def choose(self, input: Tensor) -> Application:
         """How to apply the layer to this input.
 
@@ -220,7 +281,9 @@ class SpectralLayer(Weighted):  # type: ignore[override, misc]
         traced = in_transform()
         choices = [kind for kind in self.applications if kind in STATIC or not traced]
         entries = MANY if traced else input.numel()
-        return self.application if self.application in choices else choose(self.shape, self.workload(entries), choices)
+        if self.application in choices:
+            return self.application
+        return choose(self.shape, self.workload(entries), choices, self.costs)
 
 
 def filled(layer: Any, weight: Tensor, bias: Tensor | None = None) -> nn.Module:

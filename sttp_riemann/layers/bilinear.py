@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import override
 
-from sttp_riemann.layers.application import Workload
+from sttp_riemann.layers.application import Application, Workload
 from sttp_riemann.layers.base import SpectralLayer
 from sttp_riemann.layers.tracing import opaque
 
@@ -38,13 +38,19 @@ class SpectralBilinear(SpectralLayer, nn.Bilinear):  # type: ignore[override, mi
     @override
     @opaque
     def forward(self, input1: Tensor, input2: Tensor) -> Tensor:
-        if self.choose(input1) == "weight":
-            return F.bilinear(input1, input2, self.built_weight(), self.bias)
+        return self.applied(input1, input1, input2)
+
+    @override
+    def by_weight(self, weight: Tensor, bias: Tensor | None, input1: Tensor, input2: Tensor) -> Tensor:
+        return F.bilinear(input1, input2, weight, bias)
+
+    @override
+    def by_factors(self, application: Application, bias: Tensor | None, input1: Tensor, input2: Tensor) -> Tensor:
         left, right = self.factors()
         encode = partial(F.bilinear, input1, input2, self.from_matrix(right.mT))
         codes = encode()
         with self._keeping(codes, encode):
-            return F.linear(codes, left, self.bias)
+            return F.linear(codes, left, bias)
 
     @override
     def thin_layers(self) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import override
 
-from sttp_riemann.layers.application import Workload
+from sttp_riemann.layers.application import Application, Workload
 from sttp_riemann.layers.base import SpectralLayer, filled
 from sttp_riemann.layers.pointwise import CONVOLVE, pointwise
 from sttp_riemann.layers.tracing import opaque
@@ -95,16 +95,22 @@ class _SpectralConv(Convolution):
     @override
     @opaque
     def forward(self, input: Tensor) -> Tensor:
-        if self.choose(input) == "weight":
-            return self._conv_forward(input, self.built_weight(), self.bias)
+        return self.applied(input, input)
+
+    @override
+    def by_weight(self, weight: Tensor, bias: Tensor | None, input: Tensor) -> Tensor:
+        return self._conv_forward(input, weight, bias)
+
+    @override
+    def by_factors(self, application: Application, bias: Tensor | None, input: Tensor) -> Tensor:
         left, right = self.factors()
         thin = right.mT.reshape(-1, self.in_channels // self.groups, *self.kernel_size)
         if self.groups > 1:
-            return self._grouped(input, thin, left)
+            return self._grouped(input, thin, left, bias)
         encode = partial(self._conv_forward, input, thin, None)
         codes = encode()
         with self._keeping(codes, encode):
-            return pointwise(codes, left, self.bias, len(self.kernel_size))
+            return pointwise(codes, left, bias, len(self.kernel_size))
 
     @override
     def _thin_layers(self, left: Tensor, right: Tensor) -> nn.Sequential:
@@ -120,7 +126,7 @@ class _SpectralConv(Convolution):
             filled(first, thin.repeat(self.groups, *(1,) * (thin.dim() - 1))), filled(second, wide, self.bias)
         )
 
-    def _grouped(self, input: Tensor, thin: Tensor, left: Tensor) -> Tensor:
+    def _grouped(self, input: Tensor, thin: Tensor, left: Tensor, bias: Tensor | None) -> Tensor:
         """All groups read their channels through the same V; each writes through its own rows of U."""
         space = len(self.kernel_size)
         convolve = CONVOLVE[space]
@@ -135,7 +141,7 @@ class _SpectralConv(Convolution):
         codes = encode()
         codes = codes.reshape(x.shape[0], self.groups * left.shape[1], *codes.shape[2:])
         with self._keeping(codes, encode):
-            out = convolve(codes, wide, self.bias, groups=self.groups)
+            out = convolve(codes, wide, bias, groups=self.groups)
         return out if batched else out.squeeze(0)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import override
 
-from sttp_riemann.layers.application import Workload
+from sttp_riemann.layers.application import Application, Workload
 from sttp_riemann.layers.base import SpectralLayer, filled
 from sttp_riemann.layers.tracing import opaque
 
@@ -38,8 +38,14 @@ class SpectralEmbedding(SpectralLayer, nn.Embedding):  # type: ignore[override, 
     @override
     @opaque
     def forward(self, input: Tensor) -> Tensor:
-        if self.choose(input) == "weight":
-            return F.embedding(input, self.built_weight(), self.padding_idx)
+        return self.applied(input, input)
+
+    @override
+    def by_weight(self, weight: Tensor, bias: Tensor | None, input: Tensor) -> Tensor:
+        return F.embedding(input, weight, self.padding_idx)
+
+    @override
+    def by_factors(self, application: Application, bias: Tensor | None, input: Tensor) -> Tensor:
         left, right = self.factors()
         encode = partial(F.embedding, input, left)
         codes = encode()

@@ -46,8 +46,16 @@ class SpectralEmbeddingBag(SpectralLayer, nn.EmbeddingBag):  # type: ignore[over
             "padding_idx": self.padding_idx,
         }
         bags = input[..., 0] if offsets is None else offsets
-        if self.choose(bags) == "weight":
-            return F.embedding_bag(input, self.built_weight(), **options)
+        return self.applied(bags, input, options)
+
+    @override
+    def by_weight(self, weight: Tensor, bias: Tensor | None, input: Tensor, options: dict[str, Any]) -> Tensor:
+        return F.embedding_bag(input, weight, **options)
+
+    @override
+    def by_factors(
+        self, application: Application, bias: Tensor | None, input: Tensor, options: dict[str, Any]
+    ) -> Tensor:
         left, right = self.factors()
         return F.embedding_bag(input, left, **options) @ right.mT
 

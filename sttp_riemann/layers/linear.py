@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import override
 
-from sttp_riemann.layers.application import Workload, apply_train
+from sttp_riemann.layers.application import Application, Workload, apply_train
 from sttp_riemann.layers.base import SpectralLayer, filled
 from sttp_riemann.layers.tracing import opaque
 
@@ -34,28 +34,33 @@ class Rowwise(SpectralLayer):
     @override
     @opaque
     def forward(self, input: Tensor) -> Tensor:
-        application = self.choose(input)
-        if application == "weight":
-            return F.linear(input, self.to_matrix(self.built_weight()), self.bias)
+        return self.applied(input, input)
+
+    @override
+    def by_weight(self, weight: Tensor, bias: Tensor | None, input: Tensor) -> Tensor:
+        return F.linear(input, self.to_matrix(weight), bias)
+
+    @override
+    def by_factors(self, application: Application, bias: Tensor | None, input: Tensor) -> Tensor:
         if application == "train":
-            return self._by_cores(input)
+            return self._by_cores(input, bias)
         left, right = self.factors()
         encode = partial(F.linear, input, right.mT)
         codes = encode()
         with self._keeping(codes, encode):
-            return F.linear(codes, left, self.bias)
+            return F.linear(codes, left, bias)
 
     @override
     def _thin_layers(self, left: Tensor, right: Tensor) -> nn.Sequential:
         first = filled(nn.Linear(self.shape.d_in, right.shape[1], bias=False), right.mT)
         return nn.Sequential(first, filled(nn.Linear(right.shape[1], self.shape.d_out), left, self.bias))
 
-    def _by_cores(self, input: Tensor) -> Tensor:
+    def _by_cores(self, input: Tensor, bias: Tensor | None) -> Tensor:
         left, values, right = self.core_frames()
         rows = input.reshape(-1, self.shape.d_in).to(values.dtype)
         out = apply_train(self.shape, rows, left, values, right)
         out = out.to(input.dtype).reshape(*input.shape[:-1], self.shape.d_out)
-        return out if self.bias is None else out + self.bias
+        return out if bias is None else out + bias
 
 
 class SpectralLinear(Rowwise, nn.Linear):  # type: ignore[override, misc]

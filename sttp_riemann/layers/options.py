@@ -4,20 +4,66 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from sttp_riemann.checks import LARGEST, check_number
 from sttp_riemann.frames import FRAMES, HouseholderFrames
 from sttp_riemann.trains.shape import KernelModes, LayerShape, Method
-from sttp_riemann.trains.spectrum import BoundOf, SpectrumKind
+from sttp_riemann.trains.spectrum import SMALLEST, BoundOf, SpectrumKind
 
 USUAL: dict[str, Any] = {"bound_from_weight": False, "init": "orthogonal", "first_rows": False}
 """Options that a state need not fit, and what they are where it does not tell them."""
-UNTOLD: dict[str, Any] = {"pivots": False, "bound_of": "matrix"}
-"""Options that a state must fit, and what they are where it does not tell them."""
+LATER: dict[str, Any] = {"pivots": False, "bound_of": "matrix", "scale": None, "start": None}
+"""Options that a state has to fit, and what they are where it does not tell them."""
+
+
+STARTS = ("zero", "pissa", "gradient")
+"""How the change of a frozen weight starts."""
+
+
+def check_scale(value: object) -> float:
+    """Refuse anything but a factor that float32 can hold.
+
+    Parameters
+    ----------
+    value : object
+        As given.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    ValueError
+        It is no number in the range.
+    """
+    return check_number("scale", value, f"a number from {SMALLEST:g} to {LARGEST:g}", least=SMALLEST, most=LARGEST)
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """What makes a layer an adapter: its weight is W0 + scale * U diag(s) V^T, with W0 frozen.
+
+    Attributes
+    ----------
+    scale : float
+        Factor of the change.
+    start : {"zero", "pissa", "gradient"}
+        How the change started; with "pissa" its first value was taken off W0.
+    """
+
+    scale: float
+    start: str
+
+    @property
+    def residual(self) -> bool:
+        """Whether W0 is what the first value of the change left of the pretrained weight."""
+        return self.start == "pissa"
 
 
 @dataclass(frozen=True)
@@ -42,6 +88,8 @@ class Options:
         Whether any rows of Householder frames may lead, and not only the first ones.
     bound_of : {"matrix", "operator"}
         Whether `bound` is that of W as a matrix, or of the layer as an operator on whole maps.
+    adapter : Adapter or None
+        None where W is U diag(s) V^T itself.
     """
 
     method: Method
@@ -51,7 +99,8 @@ class Options:
     kernel_modes: KernelModes
     init: str
     pivots: bool
-    bound_of: BoundOf = "matrix"
+    bound_of: BoundOf = field(default="matrix", kw_only=True)
+    adapter: Adapter | None = field(default=None, kw_only=True)
 
     def told(self, shape: LayerShape, frames: str) -> dict[str, Any]:
         """All options, as they are written to files; what is as usual and not compared is left out.
@@ -96,8 +145,8 @@ class Options:
         if found is None:
             return "its options in the state (_extra_state) cannot be read"
         facts = self._facts(shape, frames)
-        for name, mine in (UNTOLD | facts).items():
-            theirs = found.get(name, UNTOLD.get(name))
+        for name, mine in {**facts, **{n: usual for n, usual in LATER.items() if n not in facts}}.items():
+            theirs = found.get(name, LATER.get(name))
             free = name == "bound" and (self.bound_from_weight or self.spectrum == "free")
             if mine != theirs and not (free and isinstance(theirs, float) and theirs > 0):
                 return f"{name} is {_text(mine)} here and {_text(theirs)} in the state"
@@ -121,7 +170,8 @@ class Options:
             "spectrum": self.spectrum,
             "bound": self.bound,
             "kernel_modes": self.kernel_modes,
-            **{name: value for name, value in others.items() if value != UNTOLD[name]},
+            **{name: value for name, value in others.items() if value != LATER[name]},
+            **({} if self.adapter is None else vars(self.adapter)),
         }
 
 

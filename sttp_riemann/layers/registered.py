@@ -31,7 +31,9 @@ class Registered(SpectralLayer):  # type: ignore[override, misc]
         return _empty, (self.dense_class,), state
 
 
-class _OwnForward(Registered):  # type: ignore[override, misc]
+class OwnForward(Registered):  # type: ignore[override, misc]
+    """A class with a forward of its own."""
+
     applications = ("weight",)
 
     @staticmethod
@@ -100,7 +102,7 @@ def _row(kind: type[nn.Module]) -> type[SpectralLayer]:
         )
     base, row = next(iter(known.items()))
     own = any(name in vars(link) for link in lineage[: lineage.index(base)] for name in APPLIES)
-    made = (_OwnForward, row, kind) if own else (Registered, row, kind)
+    made = (OwnForward, row, kind) if own else (Registered, row, kind)
     members: dict[str, Any] = {"__module__": kind.__module__, "__doc__": f"{kind.__name__} with a spectral weight."}
     if own:
         members["forward"] = opaque(kind.forward)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -24,9 +24,15 @@ class Parameterized(Owner):
     ----------
     options : Options
         Part of the state.
+    held_names : tuple of str
+        How the names of what the layer holds begin.
+    made_by : str
+        What made the layer of an ordinary one.
     """
 
     options: Options
+    held_names: ClassVar[tuple[str, ...]] = ("left.", "right.", "spectrum", "_extra_state")
+    made_by: ClassVar[str] = "reparameterize"
 
     @property
     def spectrum_kind(self) -> SpectrumKind:  # type: ignore[override]
@@ -98,6 +104,27 @@ class Parameterized(Owner):
         """Adopt a bound that comes from the weights; every other option was compared before."""
         self.options = self.options.bounded(state)
 
+    def difference(self, state: Mapping[str, Any], prefix: str) -> str | None:
+        """Reason why a state does not fit the layer.
+
+        Parameters
+        ----------
+        state : mapping
+            Of the model.
+        prefix : str
+            Of the layer's names in it.
+
+        Returns
+        -------
+        str or None
+            None if it fits.
+        """
+        options = state.get(f"{prefix}_extra_state")
+        if options is not None:
+            return self.options.difference(self.shape, self.frames, options)
+        dense = f"{prefix}weight" in state
+        return f"it is that of a dense layer; load it before you call {self.made_by}" if dense else None
+
     @override
     def _load_from_state_dict(
         self,
@@ -109,16 +136,11 @@ class Parameterized(Owner):
         unexpected: list[str],
         errors: list[str],
     ) -> None:
-        state = state_dict.get(f"{prefix}_extra_state")
-        if state is not None:
-            difference = self.options.difference(self.shape, self.frames, state)
-        else:
-            dense = f"{prefix}weight" in state_dict
-            difference = "it is that of a dense layer; load it before you call reparameterize" if dense else None
+        difference = self.difference(state_dict, prefix)
         if difference is not None:
             errors.append(f"layer {prefix.removesuffix('.')!r} cannot load this state: {difference}")
             # Substitute the layer's own values for what does not fit, so that torch reports no second error
-            names = (f"{prefix}left.", f"{prefix}right.", f"{prefix}spectrum", f"{prefix}_extra_state")
+            names = tuple(f"{prefix}{part}" for part in self.held_names)
             own = self.state_dict(prefix=prefix, keep_vars=True)
             for name in [name for name in (*state_dict, *own) if name.startswith(names)]:
                 state_dict.pop(name, None)

@@ -10,13 +10,13 @@ import torch
 
 from sttp_riemann.checks import check_choice, check_flag, check_mapping, check_number, check_whole, shown
 from sttp_riemann.frames import FRAMES, HouseholderFrames
-from sttp_riemann.layers.options import UNTOLD, USUAL, Options
+from sttp_riemann.layers.options import LATER, STARTS, USUAL, Adapter, Options, check_scale
 from sttp_riemann.trains.shape import KERNEL_MODES, METHODS
 from sttp_riemann.trains.spectrum import BOUNDS_OF, SPECTRA, check_bound
 from sttp_riemann.trains.start import INITS
 
 NEEDED = ("method", "modes", "ranks", "frames", "spectrum", "bound", "kernel_modes")
-MORE = ("dtype", *UNTOLD, *USUAL)
+MORE = ("dtype", *LATER, *USUAL)
 NARROW = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 """Dtypes of W that are not those of its frames."""
 
@@ -75,9 +75,13 @@ def read_told(found: Any) -> Told:
     # A name would be taken for the bound of the present weight
     check_number("bound", found["bound"], "a number")
     check_bound("bound", found["bound"])
-    others: dict[str, Any] = USUAL | UNTOLD | found
+    others: dict[str, Any] = USUAL | LATER | found
     check_choice("init", others["init"], INITS)
     check_choice("bound_of", others["bound_of"], BOUNDS_OF)
+    adapter = _adapter(found)
+    if others["bound_of"] == "operator" and (found["spectrum"] == "free" or adapter is not None):
+        kind = "an adapter" if adapter is not None else "a free spectrum"
+        raise ValueError(f"bound_of is 'operator', and {kind} has no bound")
     given = check_flag("pivots", others["pivots"])
     first = check_flag("first_rows", others["first_rows"])
     options = Options(
@@ -89,8 +93,16 @@ def read_told(found: Any) -> Told:
         init=others["init"],
         pivots=given if FRAMES[found["frames"]] is HouseholderFrames else not first,
         bound_of=others["bound_of"],
+        adapter=adapter,
     )
     return Told(options, found["frames"], _sizes("modes", found), _sizes("ranks", found), _narrow(found))
+
+
+def _adapter(found: Mapping[str, Any]) -> Adapter | None:
+    if "scale" not in found and "start" not in found:
+        return None
+    check_choice("start", found.get("start"), STARTS)
+    return Adapter(check_scale(found.get("scale")), found["start"])
 
 
 def _sizes(name: str, found: Mapping[str, Any]) -> tuple[int, ...]:

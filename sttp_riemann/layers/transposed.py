@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import override
 
-from sttp_riemann.layers.application import Workload
+from sttp_riemann.layers.application import Application, Workload
 from sttp_riemann.layers.base import filled
 from sttp_riemann.layers.convolution import Convolution
 from sttp_riemann.layers.pointwise import pointwise
@@ -55,27 +55,39 @@ class _SpectralConvTranspose(Convolution):
     @override
     @opaque
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
-        if self.choose(input) == "weight":
-            return super().forward(input, output_size)  # type: ignore[misc, no-any-return]
+        return self.applied(input, input, output_size)
+
+    @override
+    def by_weight(self, weight: Tensor, bias: Tensor | None, input: Tensor, output_size: list[int] | None) -> Tensor:
+        return type(self).transposed_op(input, weight, bias, *self._places(input, output_size))
+
+    def _places(self, input: Tensor, output_size: list[int] | None) -> tuple[Any, ...]:
+        """Further arguments of torch's function."""
         space = len(self.kernel_size)
         extra = self._output_padding(
             input, output_size, self.stride, self.padding, self.kernel_size, space, self.dilation
         )
+        return self.stride, self.padding, extra, self.groups, self.dilation
+
+    @override
+    def by_factors(
+        self, application: Application, bias: Tensor | None, input: Tensor, output_size: list[int] | None
+    ) -> Tensor:
+        space, places = len(self.kernel_size), self._places(input, output_size)
         left, right = self.factors()
         rank = right.shape[1]
         thin = right.view(self.in_channels, -1, rank).mT.reshape(self.in_channels, rank, *self.kernel_size)
         batched = input.dim() == space + 2
         x = input if batched else input.unsqueeze(0)
-        options = (self.stride, self.padding, extra, self.groups, self.dilation)
-        encode = partial(type(self).transposed_op, x, thin, None, *options)
+        encode = partial(type(self).transposed_op, x, thin, None, *places)
         codes = encode()
         # Each group writes through the same U.
         folded = codes.reshape(x.shape[0] * self.groups, rank, *codes.shape[2:])
         with self._keeping(folded, encode):
             out = pointwise(folded, left, None, space)
         out = out.reshape(x.shape[0], self.out_channels, *out.shape[2:])
-        if self.bias is not None:
-            out = out + self.bias.view(-1, *(1,) * space)
+        if bias is not None:
+            out = out + bias.view(-1, *(1,) * space)
         return out if batched else out.squeeze(0)
 
     @override

@@ -67,13 +67,17 @@ class Weighted(Parameterized):
         """W in the shape of the original layer's weight, as the layer applies it."""
         if in_transform():
             left, right = self.factors()
-            return self.from_matrix(left @ right.mT)
+            return self.completed(self.from_matrix(left @ right.mT))
         part, i = part_of(self)
-        weight = part.weight(i)
+        weight = self.completed(part.weight(i))
         if self.weight_hooks and weight.requires_grad and not getattr(weight, "hooked", False):
             weight.hooked = True  # type: ignore[attr-defined]
             for hook in self.weight_hooks.values():
                 weight.register_hook(hook)
+        return weight
+
+    def completed(self, weight: Tensor) -> Tensor:
+        """W from U diag(s) V^T in its shape: the same, unless the layer adds something to it."""
         return weight
 
     @property

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from sttp_riemann.layers import SpectralLayer
+from sttp_riemann.layers import Adapted, SpectralLayer
 from sttp_riemann.model.measures import spectral_layers
 from sttp_riemann.model.reach import Left, left_numbers, told
 from sttp_riemann.model.weights import distinct, layer_numbers, weighted_layers
@@ -113,7 +113,7 @@ def compression(model: nn.Module) -> Compression:
     Raises
     ------
     ValueError
-        If the model has no reparameterized layer.
+        If the model has no reparameterized layer, or an adapter, which compresses nothing: see `adaptation`.
 
     Notes
     -----
@@ -131,6 +131,11 @@ def compression(model: nn.Module) -> Compression:
     """
     rows = []
     for name, layer in distinct(spectral_layers(model)).items():
+        if isinstance(layer, Adapted):
+            raise ValueError(
+                f"layer {name!r} is an adapter on a frozen weight, which compresses nothing: sr.adaptation(model) "
+                "counts what it trains"
+            )
         numbers, shape = layer_numbers(layer), layer.shape
         rows.append(
             LayerSize(name, shape.d_out, shape.d_in, shape.rank, **vars(numbers), dense_error=layer.dense_error)
@@ -149,9 +154,10 @@ def ratio_of(model: nn.Module) -> float:
     Returns
     -------
     float
-        100 of a dense model.
+        100 of a dense model, and of one with adapters, whose own numbers do not count.
     """
-    numbers = [layer_numbers(la) for la in distinct(weighted_layers(model)).values() if isinstance(la, SpectralLayer)]
+    layers = [la for la in distinct(weighted_layers(model)).values() if not isinstance(la, Adapted)]
+    numbers = [layer_numbers(layer) for layer in layers if isinstance(layer, SpectralLayer)]
     return percent_left(sum(n.dof for n in numbers), sum(n.dense for n in numbers), other_numbers(model))
 
 

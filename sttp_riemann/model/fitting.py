@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,14 +12,15 @@ from sttp_riemann.batch.cached import share
 from sttp_riemann.errors import CheckpointError
 from sttp_riemann.frames import frames_kind
 from sttp_riemann.frames.frame import wide_dtype
-from sttp_riemann.layers import LAYERS, SpectralLayer, kind_of, row_for
+from sttp_riemann.layers import LAYERS, Adapted, SpectralLayer, adapted, kind_of, row_for
+from sttp_riemann.layers.adapted import FROZEN, MERGED, residual
 from sttp_riemann.layers.told import Told
-from sttp_riemann.model.parts import Parts
+from sttp_riemann.model.parts import Parts, frozen_base
 from sttp_riemann.model.ranks import Dimensions
 from sttp_riemann.model.reach import is_subclass
 from sttp_riemann.model.selection import grouped, weight_of
 from sttp_riemann.model.splitting import split, splittings_in
-from sttp_riemann.model.stored import EXTRA, Stored, under
+from sttp_riemann.model.stored import EXTRA, Stored, owner_of, under
 from sttp_riemann.trains.shape import LayerShape
 
 REBUILD = "build the model as it was when it was saved"
@@ -98,6 +100,7 @@ class Fit:
         except ValueError as error:
             raise CheckpointError(f"{stored.where}: {error}") from error
         self.changes = [self._change(name, twins, shapes[name]) for name, twins in groups.items()]
+        self._changes = {id(layer): change for change in self.changes for layer in change.layers}
         ids = {id(layer) for layer in dense.values()}
         met = {name: splitting for name, splitting in self._splittings.items() if splitting.meets(ids)}
         own = {part: layer for name, splitting in met.items() for part, layer in splitting.named(name).items()}
@@ -132,26 +135,63 @@ class Fit:
         """The options of a layer as the file has them in its state."""
         return self.stored.tensors[under(self._told[id(layer)], EXTRA)]
 
+    def without_start(self, name: str, weight: Tensor) -> Tensor:
+        """The frozen weight of an adapter from the pretrained one, where the first change was taken off.
+
+        Parameters
+        ----------
+        name : str
+            In the state.
+        weight : Tensor
+            What the model has there.
+
+        Returns
+        -------
+        Tensor
+            The same for every other name.
+        """
+        owner = owner_of(name, self.layers)
+        change = None if owner is None else self._changes.get(id(self.layers[owner]))
+        if owner is None or change is None:
+            return weight
+        layer: Any = change.layers[0]
+        shape, adapter = change.shape, self.told(layer).options.adapter
+        if adapter is None or not adapter.residual:
+            return weight
+        start = [self.stored.tensors.get(under(owner, part), weight) for part in FROZEN[1:]]
+        if [tuple(own.shape) for own in start] != [(shape.d_out, shape.rank), (shape.d_in, shape.rank)]:
+            raise self.error(owner, "has no start that fits; save the model again")
+        left, right = (own.to(weight.device) for own in start)
+        row = LAYERS[kind_of(layer)]
+        return torch.empty_like(weight).copy_(row.from_matrix(layer, residual(row.to_matrix(weight), left, right)))
+
     def slots(self) -> dict[str, Tensor]:
         """The state that the model is going to have; tied names have one tensor."""
         state: dict[str, Tensor] = self.model.state_dict(keep_vars=True)
         for name in self.replaced:
             state.pop(name, None)
         state.update({under(name, "weight"): weight_of(layer) for name, layer in self.pieces.items()})
-        parts = {id(layer): change.parts for change in self.changes for layer in change.layers}
         for name, layer in self.layers.items():
-            if id(layer) in parts:
-                own = parts[id(layer)].state_dict(keep_vars=True)
+            if id(layer) in self._changes:
+                own = self._changes[id(layer)].parts.state_dict(keep_vars=True)
                 state.update({under(name, part): tensor for part, tensor in own.items()})
                 state[under(name, EXTRA)] = torch.empty(0)
+                if self.told(layer).options.adapter is not None:
+                    state[under(name, "base")] = weight_of(layer)
         return state
 
     def apply(self) -> None:
         """Change the layers; frames and spectra have memory on the device of the weight then, and no numbers yet."""
         for change in self.changes:
-            parts = change.parts.to_empty(device=weight_of(change.layers[0]).device)
+            weight = weight_of(change.layers[0])
+            parts = change.parts.to_empty(device=weight.device)
+            adapter, start = self.told(change.layers[0]).options.adapter, (parts.start_left, parts.start_right)
+            more: dict[str, Any] = {} if adapter is None else {"base": frozen_base(weight), "start": start}
             for layer in change.layers:
-                LAYERS[kind_of(layer)].adopt(
+                row = LAYERS[kind_of(layer)]
+                kind: type[SpectralLayer] | None = row if adapter is None else adapted(row)
+                assert kind is not None
+                kind.adopt(
                     layer,
                     parts.left,
                     parts.spectrum,
@@ -161,6 +201,7 @@ class Fit:
                     recompute="auto",
                     room=sum(own.shape.saving for own in self.changes) / len(self.changes),
                     dense_error=None,
+                    **more,
                 )
         split(self._splittings, self.layers.values())
         for layer in {id(layer): layer for layer in self.layers.values()}.values():
@@ -173,6 +214,8 @@ class Fit:
         share(self.model)
 
     def _check_alike(self, name: str, layer: SpectralLayer) -> None:
+        if isinstance(layer, Adapted) and layer.kept is not None:
+            raise self.error(name, f"cannot be loaded into: {MERGED}")
         difference = layer.options.difference(layer.shape, layer.frames, self.state_of(layer))
         if difference is not None:
             raise self.error(name, f"does not fit: {difference}; load into a fresh dense model")
@@ -189,6 +232,8 @@ class Fit:
             kind = type(layer).__name__
             remedy = f"call sr.register_layer({kind}) first" if is_subclass(layer) else REBUILD
             raise self.error(name, f"is a {kind} here, which stays dense; {remedy}")
+        if self.told(layer).options.adapter is not None and adapted(LAYERS[kind_of(layer)]) is None:
+            raise self.error(name, f"is a {type(layer).__name__} here, which cannot have an adapter; {REBUILD}")
         weight = layer._parameters.get("weight")
         if hasattr(weight, "__tensor_flatten__"):
             raise self.error(name, f"has a {type(weight).__name__} as weight; load before it is sharded or quantized")

@@ -10,16 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from sttp_riemann.checks import check_kind
-from sttp_riemann.layers import SpectralLayer
-from sttp_riemann.model.weights import distinct, layer_kind, layer_values, weight_matrix, weighted_layers
+from sttp_riemann.layers import Adapted, SpectralLayer
+from sttp_riemann.model.weights import distinct, layer_kind, matrix_of, weighted_layers
 from sttp_riemann.trains.operators import REPORT, Effort, operator_bound
 from sttp_riemann.trains.places import Places
 
 WORK = 2e11
 """Multiplications that the bound of a layer may take, about: large layers get a coarser one."""
 EFFORTS = (REPORT, Effort(8, 7), Effort(4, 6), Effort(2, 5))
-MATRIX_ROUNDING = 1e-5
-"""What a singular value in float32 may lack, relative to it."""
+MATRIX_ROUNDING = 1e-9
+"""What a singular value in float64 may lack, relative to it."""
 
 
 def operator_norms(model: nn.Module) -> dict[str, float]:
@@ -87,12 +87,14 @@ def layer_norm(layer: Any, name: str = "the layer", size: Sequence[int] | None =
         The weight is not finite.
     """
     places = places_of(layer)
-    tested = weight_matrix(layer) if places is None else _kernel(layer, places)
-    if not bool(tested.isfinite().all()):
+    weight = _whole(layer, places) if _is_whole(layer, places) else _reduced(layer, places)
+    if not bool(weight.isfinite().all()):
         raise ValueError(f"the weight of {name} holds NaN or infinite values and has no norm; load a state from before")
     if places is None:
-        return float(layer_values(layer)[0]) * (1 + MATRIX_ROUNDING)
-    return float(operator_bound(tested, places, size, _effort(tested, places, size)))
+        rows, columns = weight.shape
+        gram = weight @ weight.mT if rows <= columns else weight.mT @ weight
+        return math.sqrt(max(0.0, float(torch.linalg.eigvalsh(gram)[-1]))) * (1 + MATRIX_ROUNDING)
+    return float(operator_bound(weight, places, size, _effort(weight, places, size)))
 
 
 def places_of(layer: Any) -> Places | None:
@@ -112,17 +114,39 @@ def places_of(layer: Any) -> Places | None:
     return kind.places(layer)
 
 
-def _kernel(layer: Any, places: Places) -> Tensor:
-    """A kernel in float64 whose operator has the norm of the layer's: of low rank, U is left out as far as it can."""
+def _is_whole(layer: Any, places: Places | None) -> bool:
+    """Whether no part of the weight can be left out."""
+    grouped = places is not None and places.groups > 1 and not places.transposed
+    return grouped or isinstance(layer, Adapted) or not isinstance(layer, SpectralLayer)
+
+
+def _whole(layer: Any, places: Places | None) -> Tensor:
+    """The weight in float64, of a spectral layer from its factors as they are applied; as a matrix if that is all."""
     if not isinstance(layer, SpectralLayer):
-        return layer.weight.detach().double()
-    # As the layer applies them
-    left, right = (t.to(layer.weight_dtype).double() for t in layer.build_factors())
-    if places.groups > 1 and not places.transposed:
-        return layer.from_matrix(left @ right.mT)
-    # U may be off its manifold: of its product with s, an orthonormal factor is left out
-    small = (torch.linalg.qr(left).R @ right.mT).view(left.shape[1], -1, *places.kernel)
-    return small.transpose(0, 1) if places.transposed else small
+        weight = layer.weight.detach().double()
+    elif isinstance(layer, Adapted) and layer.kept is not None:
+        weight = layer.base.detach().double()
+    else:
+        left, right = _applied(layer)
+        weight = layer.completed(layer.from_matrix(left @ right.mT))
+    return matrix_of(layer, weight) if places is None else weight
+
+
+def _reduced(layer: SpectralLayer, places: Places | None) -> Tensor:
+    """A smaller weight in float64 of the same norm.
+
+    U may be off its manifold: of its product with s, an orthonormal factor is left out.
+    """
+    left, right = _applied(layer)
+    small = torch.linalg.qr(left).R @ right.mT
+    if places is None:
+        return small
+    kernel = small.view(len(small), -1, *places.kernel)
+    return kernel.transpose(0, 1) if places.transposed else kernel
+
+
+def _applied(layer: SpectralLayer) -> list[Tensor]:
+    return [factor.to(layer.weight_dtype).double() for factor in layer.build_factors()]
 
 
 def _effort(kernel: Tensor, places: Places, size: Sequence[int] | None) -> Effort:

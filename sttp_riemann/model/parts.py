@@ -17,7 +17,7 @@ from sttp_riemann.trains.start import LayerCores
 
 
 class Parts(nn.Module):
-    """Frames and spectrum on a layer's device, in float32 or above, frozen if its weight was.
+    """Frames and spectrum on a layer's device, in float32 or above, frozen if its weight was; trained in an adapter.
 
     Parameters
     ----------
@@ -38,11 +38,15 @@ class Parts(nn.Module):
         Of U and of V.
     spectrum : Parameter or None
         (rank,); None if it is not trained.
+    start_left, start_right : Parameter or None
+        Room for the factors of what an adapter takes off its weight at the start; None for all others.
     """
 
     left: Frames
     right: Frames
     spectrum: nn.Parameter | None
+    start_left: nn.Parameter | None
+    start_right: nn.Parameter | None
 
     def __init__(
         self, layer: nn.Module, shape: LayerShape, options: Options, kind: type[Frames], cores: LayerCores | None = None
@@ -60,7 +64,12 @@ class Parts(nn.Module):
         self.register_parameter("spectrum", nn.Parameter(cores.spectrum.clone()) if trained else None)
         self.left = kind(shape.left.cores, cores.left, orders[0])
         self.right = kind(shape.right.cores, cores.right, orders[1])
-        self.to(device=device, dtype=wide_dtype(weight.dtype)).requires_grad_(weight.requires_grad)
+        wide, adapter = wide_dtype(weight.dtype), options.adapter
+        self.to(device=device, dtype=wide).requires_grad_(weight.requires_grad or adapter is not None)
+        for name, rows in (("start_left", shape.d_out), ("start_right", shape.d_in)):
+            room = torch.empty(rows, shape.rank, device=device, dtype=wide)
+            taken = adapter is not None and adapter.residual
+            self.register_parameter(name, nn.Parameter(room, requires_grad=False) if taken else None)
         self.train(layer.training)
 
 
@@ -121,6 +130,24 @@ def relative_error(
     wanted = matrix.double().cpu()
     difference = weighed((left * values) @ right.mT - wanted, root)
     return float(difference.norm() / weighed(wanted, root).norm().clamp_min(torch.finfo(torch.float64).tiny))
+
+
+def frozen_base(weight: nn.Parameter) -> nn.Parameter:
+    """A weight that an adapter keeps, frozen: the same parameter, unless it is one matrix of several in memory.
+
+    Parameters
+    ----------
+    weight : nn.Parameter
+        Of an ordinary layer.
+
+    Returns
+    -------
+    nn.Parameter
+    """
+    if weight.untyped_storage().nbytes() > weight.numel() * weight.element_size():
+        return nn.Parameter(weight.detach().clone(), requires_grad=False)
+    weight.requires_grad_(False)
+    return weight
 
 
 def _blank(shape: LayerShape) -> LayerCores:

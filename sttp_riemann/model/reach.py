@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +13,8 @@ from torch.nn.utils import parametrize
 from sttp_riemann.batch.owner import Owner
 from sttp_riemann.errors import one_line
 from sttp_riemann.frames import Frames
-from sttp_riemann.layers import LAYERS, SpectralLayer, kind_of, row_for, split_for
+from sttp_riemann.layers import LAYERS, Adapted, SpectralLayer, kind_of, row_for, split_for
+from sttp_riemann.layers.adapted import FROZEN
 from sttp_riemann.model.measures import spectral_layers
 from sttp_riemann.model.weights import distinct
 
@@ -24,6 +25,7 @@ REASONS = {
     "parametrized": "parametrized by something else",
     "subclass": "layers of own classes; sr.register_layer makes a class known",
     "unknown": "of no kind that is known",
+    "adapted": "frozen, with an adapter that changes what they do",
     "vectors": "biases, other vectors and buffers",
 }
 """Why numbers are left as they are, in words."""
@@ -57,7 +59,7 @@ class Left:
 
 @torch.no_grad()
 def left_numbers(model: nn.Module) -> tuple[Left, ...]:
-    """Everything in a model but cores and spectra, in the order of the model.
+    """Everything in a model but cores and spectra, in the order of the model; of an adapter, its frozen weight.
 
     Parameters
     ----------
@@ -80,6 +82,10 @@ def left_numbers(model: nn.Module) -> tuple[Left, ...]:
             if id(tensor) in seen:
                 continue
             seen.add(id(tensor))
+            if isinstance(module, Adapted) and own in FROZEN:
+                if own == "base":
+                    rows.append(Left(name, type(module).__name__, tensor.numel(), "adapted"))
+                continue
             thin = sum(size > 1 for size in tensor.shape) < 2 and (own != "weight" or tensor.dim() < 2)
             if not learnable or thin:
                 vectors += tensor.numel()
@@ -107,23 +113,27 @@ def is_subclass(layer: nn.Module) -> bool:
     return isinstance(layer, tuple(LAYERS)) and not isinstance(layer, SpectralLayer) and row_for(kind) is None
 
 
-def warn_of_left(model: nn.Module) -> None:
+def warn_of_left(model: nn.Module, remedy: str, reasons: Collection[str] = tuple(WARNED)) -> None:
     """Warn, in one line a reason, of what was left without the user's word.
 
     Parameters
     ----------
     model : nn.Module
-        Just reparameterized.
+        Just changed.
+    remedy : str
+        End of the line.
+    reasons : collection of str
+        Keys of `WARNED`.
     """
     rows = left_numbers(model)
-    layers = distinct(spectral_layers(model)).values()
+    layers = [layer for layer in distinct(spectral_layers(model)).values() if not isinstance(layer, Adapted)]
     total = sum(row.numbers for row in rows) + sum(layer.shape.d_out * layer.shape.d_in for layer in layers)
     for reason, text in REASONS.items():
         own = [row for row in rows if row.reason == reason]
         share = sum(row.numbers for row in own) / total
-        if own and reason in WARNED and share >= WARNED[reason]:
+        if own and reason in reasons and share >= WARNED[reason]:
             line = f"{100 * share:.3g} % of the numbers are left as they are, {text}: {examples(own)}"
-            warnings.warn(one_line(f"{line}; print(sr.compression(model)) lists all"), stacklevel=3)
+            warnings.warn(one_line(f"{line}; {remedy}"), stacklevel=3)
 
 
 def told(rows: tuple[Left, ...], total: int) -> list[str]:

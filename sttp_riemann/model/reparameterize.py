@@ -22,9 +22,10 @@ from sttp_riemann.model.ranks import Dimensions, Ranks, budget_ranks, given_rank
 from sttp_riemann.model.reach import warn_of_left
 from sttp_riemann.model.selection import select_layers, spectral_names, weight_of, without_zeros
 from sttp_riemann.model.splitting import split, splittings_in
+from sttp_riemann.model.starting import decomposed
 from sttp_riemann.trains.shape import KERNEL_MODES, METHODS, KernelModes, LayerShape, Method
 from sttp_riemann.trains.spectrum import BOUNDS_OF, SPECTRA, BoundOf, SpectrumKind, check_bound
-from sttp_riemann.trains.start import INITS, LayerCores, draw, from_weight
+from sttp_riemann.trains.start import INITS, LayerCores, draw
 from sttp_riemann.trains.svd import moment_root
 
 Init = Literal["orthogonal", "noisy_identity", "identity", "dense"]
@@ -185,7 +186,9 @@ def reparameterize(
     room = sum(shape.saving for shape in shapes) / len(shapes)
     made = []
     for name, shape, core, bound in zip(layers, shapes, cores, bounds, strict=True):
-        options = Options(method, spectrum, bound, spectral_bound == "initial", kernel_modes, init, pivots, bound_of)
+        options = Options(
+            method, spectrum, bound, spectral_bound == "initial", kernel_modes, init, pivots, bound_of=bound_of
+        )
         own = Parts(layers[name], shape, options, frames_kind(frames, pivots), core)
         error = None
         if init == "dense":
@@ -198,7 +201,7 @@ def reparameterize(
             LAYERS[kind_of(layer)].adopt(layer, **new)
     split(splittings, [layer for twins in found.values() for layer in twins])
     share(model)
-    warn_of_left(model)
+    warn_of_left(model, "print(sr.compression(model)) lists all")
     return model
 
 
@@ -253,8 +256,7 @@ def decompress(model: nn.Module, factored: bool = False) -> nn.Module:
     weights: dict[int, nn.Parameter] = {}
     for layer in layers.values():
         if id(layer.left) not in weights:
-            with torch.no_grad():
-                weights[id(layer.left)] = nn.Parameter(layer.built_weight().detach().clone(), layer.trains)
+            weights[id(layer.left)] = nn.Parameter(layer.dense_weight(), layer.trains)
     unshare(dense)
     for layer in layers.values():
         layer.release(weights[id(layer.left)])
@@ -311,18 +313,8 @@ def _start(
     generator = torch.Generator().manual_seed(seed)
     if init != "dense":
         return [draw(shape, init, generator) for shape in shapes]
-    # Not before it is needed: the library works without it
-    from tqdm import tqdm
-
-    cores = []
-    pairs = zip(layers.items(), shapes, strict=True)
-    # Shown where it takes more than a moment, and only in a terminal
-    for (name, layer), shape in tqdm(pairs, "reparameterize", len(shapes), leave=False, disable=None, delay=1):
-        try:
-            cores.append(from_weight(shape, _matrix(layer), roots.get(name)))
-        except ValueError as error:
-            raise ValueError(f"layer {name!r}: {error}; fix it, exclude it, or use another init") from error
-    return cores
+    matrices = {name: _matrix(layer) for name, layer in layers.items()}
+    return decomposed(matrices, shapes, "reparameterize", "init", roots)
 
 
 def _check_twins(found: Mapping[str, list[nn.Module]], bound_of: str) -> None:

@@ -63,14 +63,10 @@ class NoBoundError(ValueError):
 Rule = Callable[[Step], float]
 
 
-def _same(step: Step) -> float:
-    """Rearranges, or is 1-Lipschitz in every element."""
+def _only(step: Step, factor: float = 1.0) -> float:
+    """Rearranges, or is Lipschitz with this factor in every element."""
     if any(isinstance(other, torch.dtype) for other in (*step.others, *step.options.values())):
         raise NoBoundError("reads numbers as those of another type")
-    return _only(step)
-
-
-def _only(step: Step, factor: float = 1.0) -> float:
     if len(step.bounds) != 1:
         raise NoBoundError("takes several tensors that depend on the input")
     return step.bounds[0] * factor
@@ -162,14 +158,14 @@ def _dropout(step: Step) -> float:
 
 
 FUNCTIONS: dict[str, Rule] = {
-    **dict.fromkeys(("relu", "relu_", "tanh", "abs", "neg", "clamp", "clip", "relu6", "hardtanh", "softplus"), _same),
+    **dict.fromkeys(("relu", "relu_", "tanh", "abs", "neg", "clamp", "clip", "relu6", "hardtanh"), _only),
     **dict.fromkeys(
-        ("flatten", "reshape", "view", "permute", "transpose", "contiguous", "squeeze", "unsqueeze"), _same
+        ("flatten", "reshape", "view", "permute", "transpose", "contiguous", "squeeze", "unsqueeze"), _only
     ),
-    **dict.fromkeys(("movedim", "detach", "clone", "float", "double"), _same),
-    **dict.fromkeys(("add", "sub", "iadd"), _sum),
-    "mul": _product,
-    **dict.fromkeys(("truediv", "div"), _quotient),
+    **dict.fromkeys(("movedim", "detach", "clone", "float", "double"), _only),
+    **dict.fromkeys(("add", "sub", "iadd", "isub"), _sum),
+    **dict.fromkeys(("mul", "imul"), _product),
+    **dict.fromkeys(("truediv", "itruediv", "div"), _quotient),
     "cat": _joined,
     "sum": _total,
     "mean": _mean,
@@ -181,6 +177,14 @@ FUNCTIONS: dict[str, Rule] = {
     "dropout": _dropout,
 }
 """Rules for functions and methods, by their names in torch."""
+OPTIONS = frozenset(
+    (
+        *("alpha", "dim", "keepdim", "dim0", "dim1", "start_dim", "end_dim", "source", "destination", "min", "max"),
+        *("min_val", "max_val", "negative_slope", "inplace", "p", "training", "output_size", "memory_format"),
+        *("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override"),
+    )
+)
+"""Arguments by name that these rules know, or that change no norm."""
 
 ModuleRule = Callable[[Any, Step], float]
 
@@ -204,7 +208,6 @@ def _pool(space: int, mean: bool) -> ModuleRule:
 
 MODULES: dict[type[nn.Module], ModuleRule] = {
     **dict.fromkeys((nn.Identity, nn.Flatten, nn.Unflatten, nn.ReLU, nn.ReLU6, nn.Tanh, nn.Hardtanh), _plain()),
-    nn.Softplus: _plain(),
     nn.Sigmoid: _plain(0.25),
     # Largest slopes: 1.0999 and 1.1290
     nn.SiLU: _plain(1.1),
@@ -233,10 +236,11 @@ def module_rule(module: Any) -> Rule | None:
     Returns
     -------
     callable or None
-        None if there is none for its class, or hooks may change what it returns.
+        None if there is none for its class, or hooks or a forward of its own may change what it returns.
     """
-    hooks = (*module._forward_pre_hooks.values(), *module._forward_hooks.values())
-    if any(hook not in (begin, end) for hook in hooks):
+    own = (*module._forward_pre_hooks.values(), *module._forward_hooks.values())
+    everywhere = torch.nn.modules.module._global_forward_pre_hooks or torch.nn.modules.module._global_forward_hooks
+    if everywhere or "forward" in vars(module) or any(hook not in (begin, end) for hook in own):
         return None
     kind = parametrize.type_before_parametrizations(module)
     row = kind if isinstance(module, SpectralLayer) else row_for(kind)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from sttp_riemann.checks import check_kind
 from sttp_riemann.errors import CheckpointError
 from sttp_riemann.files import check_writable, write_atomically
+from sttp_riemann.layers import Adapted
 from sttp_riemann.model.fitting import Fit
 from sttp_riemann.model.measures import spectral_layers
 from sttp_riemann.model.naming import naming, translated
@@ -29,8 +30,8 @@ def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
     model : nn.Module
         Not changed.
     path : str or path
-        A safetensors file; it is replaced atomically. A model of transformers is written by its ``save_pretrained``
-        into a folder of this name, unless the name ends with ``.safetensors``.
+        A safetensors file; it is replaced atomically. A model of transformers without adapters is written by its
+        ``save_pretrained`` into a folder of this name, unless the name ends with ``.safetensors``.
 
     Raises
     ------
@@ -46,6 +47,9 @@ def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
     The file holds the state, each tied tensor once, and in its header, as JSON: the options of every reparameterized
     layer, the names of frozen parameters, the tied names, and checksums of all of it. Nothing in it is executed.
 
+    Of a model with adapters, the file has what adapters own, what else is trained, and buffers. Of frozen weights it
+    has digests: `load` needs a model with the same pretrained weights.
+
     Examples
     --------
     >>> import pathlib, tempfile, torch, sttp_riemann as sr
@@ -58,7 +62,8 @@ def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
     """
     spectral_layers(model)
     file = Path(check_kind("path", path, str | os.PathLike, PATH))
-    if file.suffix != ".safetensors" and callable(getattr(model, "save_pretrained", None)):
+    adapters = any(isinstance(layer, Adapted) for layer in model.modules())
+    if file.suffix != ".safetensors" and callable(getattr(model, "save_pretrained", None)) and not adapters:
         model.save_pretrained(file)  # type: ignore[operator]
         read(file, whole=False)  # adapters of peft, say, are written without what they adapt
         return
@@ -80,9 +85,9 @@ def load(path: str | os.PathLike[str] | Mapping[str, Tensor], model: nn.Module) 
         ``torch.load`` reads it.
     model : nn.Module
         Fresh and dense, on any device or on the meta device, from which it goes to the CPU; or reparameterized as the
-        saved one. Layers get the same ranks, options and settings, parameters are frozen if they were, and tied ones
-        have to be tied. Where a state is all there is, layers have their default settings, and parameters are frozen
-        as they are in `model`.
+        saved one; for a file of adapters, with the pretrained weights. Layers get the same ranks, options and settings,
+        parameters are frozen if they were, and tied ones have to be tied. Where a state is all there is, layers have
+        their default settings, and parameters are frozen as they are in `model`.
 
     Returns
     -------

@@ -52,6 +52,41 @@ def select_layers(
     ValueError
         If there is no layer to change, a name matches no layer, or a weight cannot be replaced.
     """
+    return _thawed(model, chosen_layers(model, exclude, splittings))
+
+
+def chosen_layers(
+    model: nn.Module,
+    exclude: str | Sequence[str],
+    splittings: Mapping[str, Splitting] | None = None,
+    include: str | Sequence[str] | None = None,
+    verb: str = "reparameterize",
+) -> dict[str, list[nn.Module]]:
+    """Layers that can be changed, frozen or not, grouped by shared weight.
+
+    Parameters
+    ----------
+    model : nn.Module
+        The model. Layers that have been changed already are skipped.
+    exclude : str or sequence of str
+        Names of layers or of modules that contain some, or patterns with ``*`` and ``?``.
+    splittings : mapping, optional
+        Result of `splittings_in`, whose layers are selected, too.
+    include : str or sequence of str, optional
+        In the same form: those that are not excluded of them; by default of all.
+    verb : str
+        What is going to change them, for messages.
+
+    Returns
+    -------
+    dict[str, list of nn.Module]
+        As `select_layers` returns it.
+
+    Raises
+    ------
+    ValueError
+        As there.
+    """
     done = spectral_names(model)
     found: dict[str, nn.Module] = {}
     for name, layer in model.named_modules():
@@ -60,6 +95,9 @@ def select_layers(
         found |= splittings[name].named(name) if splittings and name in splittings else {}
     names = names_in(exclude)
     kept_dense = {name for entry in names for name in matching("exclude", entry, [*found, *done])}
+    if include is not None:
+        wanted = {name for e in names_in(include, "include") for name in matching("include", e, [*found, *done])}
+        kept_dense |= found.keys() - wanted
     chosen = {name: layer for name, layer in found.items() if name not in kept_dense}
     if not chosen and done:
         raise ValueError(
@@ -68,9 +106,10 @@ def select_layers(
         )
     if not chosen:
         kinds = ", ".join(kind.__name__ for kind in LAYERS if kind.__name__ in vars(nn))
-        excluded = ", as exclude leaves all of them" if found else ""
-        raise ValueError(f"the model has no layers to change{excluded}; reparameterize reaches {kinds}")
-    return _thawed(model, grouped(model, chosen, splittings))
+        options = "exclude leaves all of them" if include is None else "include and exclude leave none of them"
+        excluded = f", as {options}" if found else ""
+        raise ValueError(f"the model has no layers to change{excluded}; {verb} reaches {kinds}")
+    return grouped(model, chosen, splittings)
 
 
 def grouped(

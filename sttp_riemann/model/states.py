@@ -12,6 +12,7 @@ from sttp_riemann.errors import CheckpointError
 from sttp_riemann.frames import Frames
 from sttp_riemann.model.fitting import REBUILD, RECAST, Fit
 from sttp_riemann.model.stored import EXTRA, Stored, first_names, owner_of, under
+from sttp_riemann.sealed import digest
 
 
 def matched(fit: Fit, whole: bool = True) -> dict[str, Tensor]:
@@ -49,11 +50,15 @@ def matched(fit: Fit, whole: bool = True) -> dict[str, Tensor]:
                 "build the model on another device"
             )
     options = {under(name, EXTRA): fit.state_of(layer) for name, layer in fit.layers.items()}
-    left = [name for name in (*stored.tensors, *(stored.frozen or ())) if name not in slots]
+    left = [name for name in (*stored.tensors, *(stored.frozen or ()), *stored.base) if name not in slots]
     if left:
         raise CheckpointError(f"{stored.where}: {left[0]!r} is in the file, and the model has no such name; {REBUILD}")
     found = {}
     for names in groups.values():
+        pretrained = next((name for name in names if name in stored.base), None)
+        if pretrained is not None:
+            found.update(dict.fromkeys(names, _pretrained(fit, pretrained, slots[pretrained])))
+            continue
         given = [name for name in names if name in stored.tensors]
         if not given and names[0] not in options:
             raise CheckpointError(f"{stored.where}: {names[0]!r} is in the model, and not in the file; {REBUILD}")
@@ -70,6 +75,22 @@ def matched(fit: Fit, whole: bool = True) -> dict[str, Tensor]:
                 _check_rows(stored.where, names[0], tensor)
         found.update(dict.fromkeys(names, tensor))
     return found
+
+
+def _pretrained(fit: Fit, name: str, own: Tensor) -> Tensor:
+    """What the model has already and the file relies on, after checking that it is the same."""
+    where = fit.stored.where
+    if own.is_meta:
+        raise CheckpointError(
+            f"{where}: {name!r} is on the meta device, and adapters need the pretrained weights; load those first"
+        )
+    tensor = fit.without_start(name, own.detach())
+    if digest({"": tensor}) != fit.stored.base[name]:
+        raise CheckpointError(
+            f"{where}: {name!r} of the model is not what these adapters were trained on; load the same pretrained "
+            "weights, of the same dtype, first"
+        )
+    return tensor
 
 
 def _check_tied(stored: Stored, groups: Mapping[str, list[str]]) -> None:

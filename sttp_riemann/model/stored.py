@@ -14,12 +14,13 @@ from torch.nn.parameter import is_lazy
 from sttp_riemann.checks import check_choice, check_mapping, check_number, check_whole, shown
 from sttp_riemann.errors import CheckpointError, RecipeError
 from sttp_riemann.files import child, parse_json
-from sttp_riemann.layers import SpectralLayer
+from sttp_riemann.layers import Adapted, SpectralLayer
+from sttp_riemann.layers.adapted import FROZEN
 from sttp_riemann.layers.application import Application
 from sttp_riemann.layers.options import decode
 from sttp_riemann.layers.recompute import RECOMPUTE, Recompute
 from sttp_riemann.layers.told import Told, read_told
-from sttp_riemann.sealed import LARGEST_HEADER, SealError, is_sealed, plain_tensors, unseal
+from sttp_riemann.sealed import LARGEST_HEADER, SealError, digest, is_sealed, plain_tensors, unseal
 
 FORMAT = "sttp_riemann model 1"
 EXTRA = "_extra_state"
@@ -68,6 +69,8 @@ class Stored:
         Names of the state that share a tensor with an earlier one; None where others wrote the file.
     frozen : list of str or None
         Names of parameters that are not trained; None where others wrote the file.
+    base : dict[str, str]
+        Of adapters: names of the state that are not in the file, as the model has them already, and their digests.
     """
 
     where: str
@@ -76,6 +79,7 @@ class Stored:
     settings: dict[str, Settings] = field(default_factory=dict)
     tied: dict[str, str] | None = None
     frozen: list[str] | None = None
+    base: dict[str, str] = field(default_factory=dict)
 
 
 def under(name: str, part: str) -> str:
@@ -126,10 +130,30 @@ def content(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, Any]]:
     }
     tied = {name: first for name, first in first_names(state).items() if name != first}
     frozen = [name for name, tensor in state.items() if isinstance(tensor, nn.Parameter) and not tensor.requires_grad]
-    tensors = {name: tensor for name, tensor in state.items() if name not in tied}
-    values = {"layers": layers, "tied": tied, "frozen": frozen}
+    base = _base(model, {name: state[name] for name in frozen if name not in tied})
+    tensors = {name: tensor for name, tensor in state.items() if name not in tied and name not in base}
+    values = {"layers": layers, "tied": tied, "frozen": frozen, **({"base": base} if base else {})}
     _of_sealed("the model", tensors, values)
     return tensors, values
+
+
+def _base(model: nn.Module, frozen: Mapping[str, Tensor]) -> dict[str, str]:
+    """Of a model with adapters: what it has in common with the pretrained one, and digests of it."""
+    spectral = {n: m for n, m in model.named_modules(remove_duplicate=False) if isinstance(m, SpectralLayer)}
+    adapters = {name: layer for name, layer in spectral.items() if isinstance(layer, Adapted)}
+    if not adapters:
+        return {}
+    for name, layer in adapters.items():
+        if layer.start_left is not None and layer.cast:
+            raise ValueError(
+                f"layer {name!r} of the model was cast after adapt(start='pissa'), so its frozen weight cannot be "
+                "found again from the pretrained one: cast before adapt, or save model.state_dict()"
+            )
+    kept = {under(name, part) for name in spectral for part in ("spectrum", *FROZEN[1:])}
+    cores = tuple(under(name, f"{side}.") for name in spectral for side in ("left", "right"))
+    return {
+        name: digest({"": tensor}) for name, tensor in frozen.items() if name not in kept and not name.startswith(cores)
+    }
 
 
 def read(source: Path | Mapping[str, Any], whole: bool = True) -> Stored:
@@ -193,7 +217,7 @@ def tensors_of(folder: Path, wanted: Callable[[str], bool]) -> dict[str, Tensor]
 
 def owner_of(name: str, layers: Mapping[str, Told]) -> str | None:
     """The layer whose weight a name of the state belongs to; None for all else."""
-    for part in ("left", "right", "spectrum", EXTRA):
+    for part in ("left", "right", "spectrum", EXTRA, *FROZEN):
         head, found, _ = f".{name}.".rpartition(f".{part}.")
         if found and head[1:] in layers:
             return head[1:]
@@ -260,17 +284,21 @@ def _decoded(state: Tensor) -> dict[str, Any] | None:
 
 def _of_sealed(where: str, tensors: dict[str, Tensor], values: Mapping[str, Any]) -> Stored:
     """Check a header against the tensors that it comes with."""
-    if set(values) != {"layers", "tied", "frozen"}:
-        raise ValueError("its header must have layers, tied and frozen, and nothing else")
+    if set(values) - {"base"} != {"layers", "tied", "frozen"}:
+        raise ValueError("its header must have layers, tied and frozen, and for adapters base, and nothing else")
     layers, settings = {}, {}
     for name, about in check_mapping("layers in its header", values["layers"], "a mapping of layers").items():
         try:
             layers[name], settings[name] = _of_layer(about)
         except ValueError as error:
             raise ValueError(f"layer {name!r}: {error}") from error
+    base = check_mapping("base in its header", values.get("base", {}), "a mapping from names to digests")
+    for name, sum_of in base.items():
+        if not isinstance(sum_of, str) or name in tensors:
+            raise ValueError(f"base in its header names {shown(name)}, which is a tensor of it or has no digest")
     tied = check_mapping("tied in its header", values["tied"], "a mapping from names to names")
     for name, first in tied.items():
-        if not isinstance(first, str) or first not in tensors or name in tensors:
+        if not isinstance(first, str) or (first not in tensors and first not in base) or name in tensors:
             raise ValueError(f"tied in its header names {shown(first)}, which is not a tensor of it")
     frozen = values["frozen"]
     if not isinstance(frozen, list) or not all(isinstance(name, str) for name in frozen):
@@ -279,7 +307,7 @@ def _of_sealed(where: str, tensors: dict[str, Tensor], values: Mapping[str, Any]
     different = [name for name in {**layers, **found} if layers.get(name) != found.get(name)]
     if different:
         raise ValueError(f"layer {different[0]!r}: its header and its state tell different options")
-    return Stored(where, tensors, layers, settings, dict(tied), frozen)
+    return Stored(where, tensors, layers, settings, dict(tied), frozen, dict(base))
 
 
 def _of_layer(about: Any) -> tuple[Told, Settings]:

@@ -224,7 +224,7 @@ def frame_error(layer: SpectralLayer) -> float:
     -------
     float
     """
-    left, _, right = layer.build_cores()
+    left, right = layer.build_frames()
     return max(orthogonality(core.double()) for core in (*left, *right))
 
 
@@ -276,13 +276,15 @@ def matching(option: str, entry: str, names: list[str]) -> list[str]:
     return found
 
 
-def names_in(exclude: Any) -> tuple[str, ...]:
+def names_in(exclude: Any, option: str = "exclude") -> tuple[str, ...]:
     """Entries of `exclude`, one name or several.
 
     Parameters
     ----------
     exclude : str or sequence of str
         As given.
+    option : str
+        Name of the option, for the message.
 
     Returns
     -------
@@ -296,11 +298,11 @@ def names_in(exclude: Any) -> tuple[str, ...]:
     if isinstance(exclude, str):
         return (exclude,)
     if not is_iterable(exclude):
-        raise ValueError(f"exclude must be a name or a sequence of names, got {shown(exclude)}")
+        raise ValueError(f"{option} must be a name or a sequence of names, got {shown(exclude)}")
     names: tuple[Any, ...] = tuple(exclude)
     for name in names:
         if not isinstance(name, str):
-            raise ValueError(f"exclude must be a name or a sequence of names, and one of them is {shown(name)}")
+            raise ValueError(f"{option} must be a name or a sequence of names, and one of them is {shown(name)}")
     return names
 
 

@@ -12,7 +12,7 @@ from typing_extensions import override
 
 from sttp_riemann.optim.angle import shortened
 from sttp_riemann.optim.arguments import CheckedGroups, as_list, checked_options
-from sttp_riemann.optim.moments import MOMENTS
+from sttp_riemann.optim.moments import DEFAULT, moment_of
 from sttp_riemann.optim.stepping import FrameStepper, move, projected
 
 
@@ -43,10 +43,11 @@ class RiemannianAdam(FrameStepper, CheckedGroups, geoopt.optim.RiemannianAdam):
     match_adam : bool
         Scale a frame's step so that its root mean square entry is about `lr`, as in Adam. Otherwise the Frobenius norm
         of a step is about `lr`, as in geoopt: a step sqrt(n r) times shorter.
-    moment : {"matrix", "polar", "cores"}
+    moment : {"matrix", "polar", "cores"}, optional
         What becomes of a frame's momentum. "matrix" divides it by one second moment a matrix, as geoopt does. "polar"
         makes its singular values equal, as Muon does, and keeps the length. "cores" divides each entry by its own
         second moment, as SOAP does, in the eigenbases of the gradients' Gram moments over the rank indices of a core.
+        None: "cores" for frames on `PolarStiefel`, "matrix" for points of other manifolds.
     decoupled_weight_decay : bool
         Shrink plain parameters by ``lr * weight_decay`` as `torch.optim.AdamW` does, instead of an L2 penalty.
     max_angle : float, optional
@@ -59,8 +60,8 @@ class RiemannianAdam(FrameStepper, CheckedGroups, geoopt.optim.RiemannianAdam):
         If `params` are not parameters.
     ValueError
         If an option has the wrong type or is out of range, a parameter is not a leaf or is in two groups, a point of
-        another manifold than `PolarStiefel` has a moment other than "matrix" or a largest angle, or torch's Adam has no
-        decoupled weight decay.
+        another manifold than `PolarStiefel` has the moment "polar" or "cores" or a largest angle, or torch's Adam has
+        no decoupled weight decay.
 
     Notes
     -----
@@ -98,7 +99,7 @@ class RiemannianAdam(FrameStepper, CheckedGroups, geoopt.optim.RiemannianAdam):
         maximize: bool = False,
         foreach: bool | None = None,
         match_adam: bool = True,
-        moment: str = "matrix",
+        moment: str | None = None,
         decoupled_weight_decay: bool = False,
         max_angle: float | None = None,
     ) -> None:
@@ -114,11 +115,11 @@ class RiemannianAdam(FrameStepper, CheckedGroups, geoopt.optim.RiemannianAdam):
 
     @override
     def _shapes(self, frame: geoopt.ManifoldParameter, group: dict[str, Any]) -> dict[str, tuple[int, ...]]:
-        return MOMENTS[group["moment"]].shapes(frame.shape, frame.manifold)
+        return moment_of(group, frame.manifold).shapes(frame.shape, frame.manifold)
 
     @override
     def _apart(self, manifold: Any, group: dict[str, Any]) -> tuple[Any, ...]:
-        by_core = MOMENTS[group["moment"]].by_core
+        by_core = moment_of(group, manifold).by_core
         return (manifold.outer, manifold.outer_first) if by_core else ()
 
     @override
@@ -128,8 +129,8 @@ class RiemannianAdam(FrameStepper, CheckedGroups, geoopt.optim.RiemannianAdam):
             kept = stack.states[0].keys() - {"step", "max_exp_avg_sq"}
             if kept and kept != {"exp_avg", *self._shapes(stack.points[0], stack.group)}:
                 raise ValueError(
-                    f"moment {stack.group['moment']!r} has no use for what steps with another one have kept; nothing "
-                    "was changed: make the optimizer anew"
+                    f"moment {stack.group['moment'] or DEFAULT!r} has no use for what steps with another one have "
+                    "kept; nothing was changed: make the optimizer anew"
                 )
 
     @override
@@ -144,6 +145,6 @@ class RiemannianAdam(FrameStepper, CheckedGroups, geoopt.optim.RiemannianAdam):
         room: Tensor | None,
     ) -> None:
         tangent = projected(manifold, x, gradient, room)
-        moment = MOMENTS[group["moment"]]
+        moment = moment_of(group, manifold)
         direction, scale, carried = moment.direct(manifold, x, tangent, kept, step, group)
         move(manifold, x, direction, shortened(direction, scale, group["max_angle"]), carried, room=tangent)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 import geoopt
@@ -117,8 +117,8 @@ def check_points(group: Mapping[str, Any]) -> None:
     ValueError
         A point is not on `PolarStiefel`, and an option is for frames there.
     """
-    moment = group.get("moment", "matrix")
-    option = f"moment {moment!r}" if not MOMENTS[moment].anywhere else "max_angle"
+    moment = group.get("moment")
+    option = f"moment {moment!r}" if moment is not None and not MOMENTS[moment].anywhere else "max_angle"
     if option == "max_angle" and group.get("max_angle") is None:
         return
     for own in group["params"]:
@@ -126,7 +126,7 @@ def check_points(group: Mapping[str, Any]) -> None:
         if isinstance(point, geoopt.ManifoldParameter) and not isinstance(point.manifold, PolarStiefel):
             raise ValueError(
                 f"{option} is for frames on PolarStiefel, and a point is on {point.manifold.name}: give it a parameter "
-                "group of its own, with moment='matrix' and max_angle=None"
+                "group of its own, with moment=None and max_angle=None"
             )
 
 
@@ -219,7 +219,8 @@ def checked_options(given: Mapping[str, Any]) -> dict[str, Any]:
         elif name == "max_angle":
             found[name] = None if value is None else check_number(name, value, _ANGLE, math.ulp(0), below=math.pi / 2)
         elif name == "moment":
-            check_choice(name, value, tuple(MOMENTS))
+            if value is not None:
+                check_choice(name, value, tuple(MOMENTS))
             found[name] = value
     if found.get("decoupled_weight_decay") and not _DECOUPLES:
         raise ValueError("decoupled_weight_decay needs a newer torch, whose Adam has that option")
@@ -268,19 +269,26 @@ def _check_state(optimizer: Any, state_dict: dict[str, Any]) -> dict[str, Any]:
             raise ValueError(f"parameter group {number} of state_dict has no {missing[0]!r}: is it of this optimizer?")
         try:
             checked_options(group)
-            check_points({**own, **group, "params": own["params"]})
+            check_points({**_completed(group, own), "params": own["params"]})
         except ValueError as error:
             raise ValueError(f"parameter group {number} of state_dict: {error}") from error
-        whole = {**own, **group}
+        whole = _completed(group, own)
         shapes = [optimizer._shapes(p, whole) if isinstance(p, geoopt.ManifoldParameter) else {} for p in own["params"]]
         found.update(zip(params, zip(own["params"], shapes, strict=True), strict=True))
     for key, kept in state.items():
         if key in found and (fault := _fault(*found[key], kept, optimizer.needed)):
             raise ValueError(f"the state of parameter {shown(key)} in state_dict {fault}: is it of this optimizer?")
-    completed = [
-        {**{name: own[name] for name in OURS if name in own}, **group} for group, own in zip(saved, groups, strict=True)
-    ]
+    completed = [_completed(group, own, OURS) for group, own in zip(saved, groups, strict=True)]
     return {**state_dict, "param_groups": completed}
+
+
+def _completed(group: dict[str, Any], own: dict[str, Any], names: Iterable[str] | None = None) -> dict[str, Any]:
+    """A saved group with the optimizer's own options, or the named ones of them, where it has none."""
+    found = {name: own[name] for name in (own if names is None else names) if name in own}
+    if "moment" in found and found["moment"] is None:
+        # A state that does not say has one second moment a matrix: of geoopt, or of a release without the option
+        found["moment"] = "matrix"
+    return {**found, **group}
 
 
 def _is_key(value: Any) -> bool:

@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from sttp_riemann.frames import FRAMES
-from sttp_riemann.layers import LAYERS, SpectralLayer, kind_of, row_for
+from sttp_riemann.layers import LAYERS, SpectralLayer, adapted, kind_of, row_for
+from sttp_riemann.model.adapt import adapt
+from sttp_riemann.model.merging import merge, unmerge
 from sttp_riemann.model.reparameterize import decompress, reparameterize
 from sttp_riemann.model.weights import layer_values, matrix_values, weight_matrix
 from sttp_riemann.testing.models import EXACT, copy_of, disturb_, gap, require
@@ -22,6 +24,8 @@ RANK = 3
 
 def check_layer(make: Callable[[], nn.Module], *inputs: Tensor) -> None:
     """Check a kind of layer: its matrix, and that the spectral layer computes what the ordinary one does.
+
+    If its row defines `by_weight` and `by_factors`, adapters of it are checked, too.
 
     Parameters
     ----------
@@ -53,6 +57,8 @@ def check_layer(make: Callable[[], nn.Module], *inputs: Tensor) -> None:
         made = reparameterize(copy_of(dense), RANK, frames=frames, init="orthogonal", **options)
         disturb_(made)
         _check_spectral(made, dense, x, f"{name}, {frames} frames, {options['method']}, {options['spectrum']}")
+        if options == {"method": "sttp", "spectrum": "free"} and adapted(kind) is not None:
+            _check_adapted(adapt(copy_of(dense), RANK, frames=frames, scale=0.5), dense, x, f"{name}, {frames} frames")
     kept = reparameterize(copy_of(dense), 1.0, init="dense", spectrum="free")
     require(gap([kept(*x)], [dense(*x)]) < EXACT, f"{name}: at full rank init='dense' does not keep the outputs")
 
@@ -113,3 +119,21 @@ def _check_spectral(layer: Any, dense: Any, x: Sequence[Tensor], where: str) -> 
     disturb_(twin, 1)
     twin.load_state_dict(layer.state_dict())
     require(torch.equal(twin.weight, layer.weight), f"{where}: the weight differs after load_state_dict")
+
+
+@torch.no_grad()
+def _check_adapted(layer: Any, dense: Any, x: Sequence[Tensor], where: str) -> None:
+    wanted = dense(*x)
+    require(torch.equal(layer(*x), wanted), f"{where}: adapted, with a change of zero, its output differs")
+    disturb_(layer)
+    require(gap([layer(*x)], [wanted]) > EXACT, f"{where}: adapted, its change has no effect")
+    wanted = decompress(layer)(*x)
+    for application in ("auto", *layer.applications):
+        layer.application = application
+        require(
+            gap([layer(*x)], [wanted]) < EXACT, f"{where}: adapted and applied as {application!r} its output differs"
+        )
+    base = layer.base.clone()
+    require(gap([merge(layer)(*x)], [wanted]) < EXACT, f"{where}: merged, its output differs")
+    unmerge(layer)
+    require(torch.equal(layer.base, base), f"{where}: unmerge does not bring its frozen weight back")

@@ -60,8 +60,8 @@ def tt_svd(weight: Tensor, shape: LayerShape, root: Tensor | None = None) -> tup
     weight = weight.detach().double()
     outputs = weight if root is None else weight @ root
     u, s, v = leading_svd(outputs, shape.rank)
-    if root is None and len(shape.left.cores) == len(shape.right.cores) == 1:
-        return [u], s, [v]
+    if len(shape.left.cores) == len(shape.right.cores) == 1:
+        return ([u], s, [v]) if root is None else _unweighed(u, s, v, root)
     left = _inner_cores(shape.left, u * s)
     right = _inner_cores(shape.right, weight.mT @ u)
     middle = _project(shape.left, left, outputs)
@@ -149,6 +149,13 @@ def moment_root(moment: Tensor) -> Tensor:
     if mean <= 0 or failed:
         raise ValueError("the moment is not a second moment: it has negative eigenvalues")
     return root
+
+
+def _unweighed(u: Tensor, s: Tensor, v: Tensor, root: Tensor) -> tuple[list[Tensor], Tensor, list[Tensor]]:
+    """Decompose U diag(s) V^T L^{-1}, without its matrix."""
+    rows, small = torch.linalg.qr(torch.linalg.solve_triangular(root.mT, v * s, upper=True))
+    left, values, right = torch.linalg.svd(small.mT)
+    return [u @ left], values, [rows @ right.mT]
 
 
 def _least_squares(basis: Tensor, target: Tensor, rank: int) -> Tensor:

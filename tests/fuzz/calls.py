@@ -18,10 +18,20 @@ from tests.fuzz.values import Kind
 from tests.fuzz.world import World
 
 INTERNAL = {
-    *("adopt", "release", "assign_", "build_cores", "build_factors", "built_weight", "choose", "core_frames"),
-    *("factor_parameters", "factor_tensors", "factors", "from_matrix", "to_matrix", "matrix_shape", "columns"),
+    *("adopt", "release", "assign_", "build_cores", "build_factors", "build_frames", "built_weight", "choose"),
+    *(
+        "core_frames",
+        "factor_parameters",
+        "factor_tensors",
+        "factors",
+        "from_matrix",
+        "to_matrix",
+        "matrix_shape",
+        "columns",
+    ),
     *("member", "sample", "stored_spectrum", "workload", "get_extra_state", "set_extra_state", "move_"),
-    *("thin_layers", "extra_repr", "reset_parameters", "told"),
+    *("thin_layers", "extra_repr", "reset_parameters", "told", "difference", "dense_weight", "completed"),
+    *("applied", "by_weight", "by_factors"),
 }
 """Methods of layers and manifolds that are no business of users, or take nothing."""
 
@@ -68,6 +78,24 @@ FUNCTIONS: dict[str, dict[str, Kind]] = {
         "decoupled_weight_decay": v.FLAG,
     },
     "RiemannianSGD": {**_OPTIMIZER_ROWS, "momentum": o.NUMBER, "dampening": o.DAMPENING, "nesterov": o.NESTEROV},
+    "adapt": {
+        "model": v.DENSE,
+        "rank": v.RANK,
+        "method": v.choice("sttp", "svdp"),
+        "frames": v.choice("riemannian", "householder"),
+        "spectrum": v.choice("free", "learned"),
+        "start": v.choice("zero", "gradient", "pissa"),
+        "include": v.INCLUDE,
+        "exclude": v.EXCLUDE,
+        "seed": v.SEED,
+        "scale": v.SCALE,
+        "gradients": v.GRADIENTS,
+        "trainable": v.TRAINABLE,
+        "kernel_modes": v.choice("flat", "prime"),
+        "recompute": v.choice("auto", "always", "never"),
+        "pivots": v.FLAG,
+    },
+    "adaptation": {"model": v.ADAPTED},
     "averaged": {"model": v.MODEL, "decay": v.DECAY},
     "cached": {"model": v.ANY_MODULE},
     "canonicalize": {"model": v.MODEL},
@@ -86,6 +114,7 @@ FUNCTIONS: dict[str, dict[str, Kind]] = {
     "input_moments": {"model": v.ANY_MODULE, "batches": v.BATCHES},
     "lipschitz_bound": {"model": v.SERVED, "example": v.EXAMPLE},
     "load": {"path": v.SAVED, "model": v.FRESH},
+    "merge": {"model": v.ADAPTED},
     "operator_norms": {"model": v.ANY_MODULE},
     "orthogonality_error": {"model": v.MODEL},
     "project": {"model": v.MODEL},
@@ -118,6 +147,7 @@ FUNCTIONS: dict[str, dict[str, Kind]] = {
     "set_weight": {"layer": v.LAYER, "weight": v.WEIGHT},
     "singular_values": {"model": v.MODEL},
     "spectral_penalty": {"model": v.MODEL, "kind": v.choice("d_optimal", "divergence", "half_normal")},
+    "unmerge": {"model": v.ADAPTED},
 }
 METHODS: dict[str, dict[str, dict[str, Kind]]] = {
     "optimizer": {

@@ -73,6 +73,9 @@ def _arguments(case: Case, world: World) -> dict[str, Any]:
         given.setdefault("rank", None if given.get("budget") is not None else 2)
         if case.argument == "moments":
             given.setdefault("init", "dense")
+    if case.target.name == "adapt" and case.argument in ("start", "gradients", "spectrum"):
+        given.setdefault("start", "pissa" if case.argument == "spectrum" else "gradient")
+        world.dense(torch.randn(8, 6)).square().sum().backward()
     if case.target.name == "RiemannianSGD" and case.argument == "dampening":
         given.setdefault("momentum", 0.5)
     return given
@@ -122,7 +125,13 @@ def _wrong_refusal(case: Case, error: Exception) -> str | None:
 
 def _words(argument: str) -> str:
     words = {"params": "param(s|eter|eters)?", "param_group": "param(s|_group|eter|eters)?", "state_dict": "state_dict"}
-    words |= {"x": "(x|frame)", "u": "(u|step)", "moments": "moments?", "model": "(model|layers?)"}
+    words |= {
+        "x": "(x|frame)",
+        "u": "(u|step)",
+        "moments": "moments?",
+        "gradients": "gradients?",
+        "model": "(model|layers?)",
+    }
     words |= {"path": "(path|read|written|folder|state|safetensors)"}
     return words.get(argument, re.escape(argument))
 

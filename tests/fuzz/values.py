@@ -139,6 +139,7 @@ def _models(make: Make) -> Kind:
 FLAG = Kind(same(False, True, np.False_), same("no", "", None, 2, 0.5, NAN, [], {}, np.ones(2)))
 OPTIONAL_FLAG = optional(FLAG)
 MODEL = _models(lambda w: w.model)
+ADAPTED = Kind({"model": lambda w: w.adapted}, {**MODEL.bad, "without adapters": lambda w: w.model})
 SERVED = Kind(_models(lambda w: w.model.eval()).good, {**MODEL.bad, "in training": lambda w: w.model.train()})
 AVERAGE = Kind(
     {"none": lambda w: None, "average": lambda w: w.average},
@@ -220,6 +221,12 @@ EXCLUDE = Kind(
         "generator of others": lambda w: generator("0", 1),
     },
 )
+_NO_NAMES = {name: make for name, make in EXCLUDE.bad.items() if name != "str '*'"}
+INCLUDE = Kind(
+    {**same(None, "*"), **{n: make for n, make in EXCLUDE.good.items() if n not in ("tuple ()", "list []")}},
+    {name: make for name, make in _NO_NAMES.items() if name != "NoneType None"},
+)
+TRAINABLE = Kind({**same("*", "0.bias", "1"), **EXCLUDE.good}, _NO_NAMES)
 SEED = Kind(
     same(0, 7, -1, np.int64(3), 2**40),
     {**NO_NUMBERS, **same(0.0, 0.5, 2**64, -(2**63) - 1, 10**400), "tensor": TENSORS["tensor of two"]},
@@ -252,6 +259,16 @@ MOMENTS = optional(
             "array": lambda w: {"0": np.eye(6)},
         },
     )
+)
+GRADIENTS = optional(
+    Kind(
+        {"all": lambda w: {str(n): torch.ones_like(w.dense[n].weight) for n in (0, 2, 4)}},
+        {name: make for name, make in MOMENTS.bad.items() if name not in ("negative", "row")},
+    )
+)
+SCALE = Kind(
+    same(1.0, 2, np.float32(0.5), Fraction(1, 2)),
+    {**NO_NUMBERS, **same(0, -1, 1e-40), "tensor": TENSORS["tensor of two"]},
 )
 NEW_PATH = Kind(
     same("new.safetensors", Path("folder", "new.safetensors")), same(None, 3, 0.5, True, b"x", [], {}, "", ".")

@@ -53,6 +53,10 @@ class World:
         return model
 
     @functools.cached_property
+    def adapted(self) -> nn.Module:
+        return sr.adapt(dense(), 3, frames=self.frames)
+
+    @functools.cached_property
     def optimizer(self) -> Optimizer:
         """Steps the model, but for its batch norm."""
         kept = [p for name, p in self.model.named_parameters() if not name.startswith("1.")]

@@ -22,7 +22,7 @@ def _model() -> nn.Module:
     ("options", "message"),
     [
         ({"moment": "entries"}, "unknown moment 'entries'; choose one of 'matrix', 'polar', 'cores'"),
-        ({"moment": None}, "unknown moment None"),
+        ({"moment": 1}, "unknown moment 1"),
         ({"max_angle": 0.0}, "max_angle must be an angle in radians above 0 and below pi / 2, or None, got 0.0"),
         ({"max_angle": 1.6}, "max_angle must be an angle in radians"),
         ({"max_angle": float("nan")}, "max_angle must be an angle in radians"),
@@ -55,7 +55,7 @@ def test_points_of_other_manifolds_need_a_group_without_what_is_for_frames(optio
     optimizer = sr.RiemannianAdam(model.parameters(), lr=0.1, **options)
     with pytest.raises(ValueError, match="is for frames on PolarStiefel, and a point is on Sphere"):
         optimizer.add_param_group({"params": [point]})
-    optimizer.add_param_group({"params": [point], "moment": "matrix", "max_angle": None})
+    optimizer.add_param_group({"params": [point], "moment": None, "max_angle": None})
     point.grad = torch.ones(3)
     optimizer.step()
     assert float(point.detach().norm()) == pytest.approx(1)
@@ -72,7 +72,18 @@ def test_groups_may_have_moments_of_their_own() -> None:
     assert ["inner_gram" in optimizer.state[p] for p in frames] == [True] + [False] * (len(frames) - 1)
 
 
-def _stepped(model: nn.Module, moment: str) -> sr.RiemannianAdam:
+def test_frames_have_the_cores_moment_and_points_of_other_manifolds_one_number_where_none_is_named() -> None:
+    model = _model()
+    point = geoopt.ManifoldParameter(torch.eye(3)[0], manifold=geoopt.Sphere())
+    frames = [p for p in model.parameters() if isinstance(p, geoopt.ManifoldParameter)]
+    optimizer = sr.RiemannianAdam([point, *model.parameters()])
+    (model(torch.ones(36)).square().sum() + point[1]).backward()
+    optimizer.step()
+    assert all("inner_gram" in optimizer.state[p] for p in frames)
+    assert optimizer.state[point].keys() == {"step", "exp_avg", "exp_avg_sq"}
+
+
+def _stepped(model: nn.Module, moment: str | None) -> sr.RiemannianAdam:
     optimizer = sr.RiemannianAdam(model.parameters(), moment=moment)
     model(torch.ones(36)).square().sum().backward()
     optimizer.step()
@@ -126,6 +137,8 @@ def test_a_state_of_a_release_without_these_options_loads_as_the_one_moment_it_h
     other = sr.RiemannianAdam(model.parameters())
     other.load_state_dict(state)
     assert other.param_groups[0]["moment"] == "matrix"
+    model(torch.ones(36)).square().sum().backward()
+    other.step()
     with pytest.raises(ValueError, match="has no 'outer_gram'"):
         sr.RiemannianAdam(model.parameters(), moment="cores").load_state_dict(state)
 

@@ -72,7 +72,8 @@ def _one_frame(steps: int = 5, **options: float) -> tuple[torch.Tensor, torch.Te
     start = random_frame(9, 4, 0, batch=3)
     gradients = torch.randn(steps, 3, 9, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     ends = []
-    for kind, extra in ((sr.RiemannianAdam, {"match_adam": False}), (geoopt.optim.RiemannianAdam, {})):
+    as_geoopt = {"match_adam": False, "moment": "matrix"}
+    for kind, extra in ((sr.RiemannianAdam, as_geoopt), (geoopt.optim.RiemannianAdam, {})):
         point = geoopt.ManifoldParameter(start.clone(), manifold=PolarStiefel())
         optimizer = kind([point], lr=0.1, **options, **extra)
         for gradient in gradients:
@@ -126,7 +127,7 @@ def test_matching_makes_the_first_step_as_long_as_adams(shape: tuple[int, int, i
     gradient = torch.randn(shape, dtype=torch.float64)
     for match in (True, False):
         point = geoopt.ManifoldParameter(start.clone(), manifold=PolarStiefel())
-        optimizer = sr.RiemannianAdam([point], lr=1e-4, match_adam=match)
+        optimizer = sr.RiemannianAdam([point], lr=1e-4, match_adam=match, moment="matrix")
         point.grad = gradient.clone()
         optimizer.step()
         lengths.append((point.detach() - start).square().mean().sqrt().item() / 1e-4)
@@ -192,8 +193,8 @@ def test_a_learning_rate_that_became_infinite_is_refused_before_anything_moves()
 # -- the gauge --------------------------------------------------------------------------------------------------------
 
 OPTIMIZERS = {
-    "adam": lambda p, **o: sr.RiemannianAdam(p, lr=2e-2, betas=(0.9, 0.999), **o),
-    "amsgrad": lambda p, **o: sr.RiemannianAdam(p, lr=2e-2, amsgrad=True, **o),
+    "adam": lambda p, **o: sr.RiemannianAdam(p, lr=2e-2, moment="matrix", **o),
+    "amsgrad": lambda p, **o: sr.RiemannianAdam(p, lr=2e-2, moment="matrix", amsgrad=True, **o),
     "polar": lambda p, **o: sr.RiemannianAdam(p, lr=2e-2, moment="polar", **o),
     "cores": lambda p, **o: sr.RiemannianAdam(p, lr=2e-2, moment="cores", **o),
     "sgd": lambda p, **o: sr.RiemannianSGD(p, lr=0.02, momentum=0.9, **o),

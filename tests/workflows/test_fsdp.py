@@ -34,7 +34,9 @@ def test_a_model_computes_with_what_another_process_wrote_into_its_parameters(
 def test_ddp_trains_what_one_process_does(two_processes: Ended, frames: str) -> None:
     first, second = (rank[f"ddp {frames}"] for rank in two_processes.ranks)
     assert torch.equal(first, second)
-    torch.testing.assert_close(first, learn(made(frames), frames, inputs()), rtol=0, atol=4e-7)
+    # Sums of gradients round in another order; eigenbases of their Gram matrices make more of it
+    atol = 5e-5 if frames == "riemannian" else 4e-7
+    torch.testing.assert_close(first, learn(made(frames), frames, inputs()), rtol=0, atol=atol)
 
 
 @SHARDED

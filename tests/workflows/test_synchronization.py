@@ -48,7 +48,7 @@ def _network() -> nn.Module:
 
 def _trained(**options: Any) -> tuple[nn.Module, Any, torch.Tensor]:
     """A network after five steps: past what is looked at only in the first ones."""
-    moment = options.pop("moment", "matrix")
+    moment = options.pop("moment", None)
     model = sr.reparameterize(_network(), 8, **options)
     riemannian = options["frames"] == "riemannian"
     optimizer = (
@@ -78,11 +78,13 @@ def test_a_penalty_reads_nothing_back(kind: str) -> None:
         sr.spectral_penalty(model, kind).backward()
 
 
-@pytest.mark.parametrize("moment", ["matrix", "polar"])
+@pytest.mark.parametrize("moment", ["matrix", "polar", "cores"])
 def test_a_step_reads_one_number_for_all_gradients_and_one_for_each_shape_of_frames(moment: str) -> None:
     """The first refuses what is not finite; the others choose how many iterations retract to rounding."""
     model, optimizer, x = _trained(frames="riemannian", moment=moment)
-    shapes = {p.shape for p in model.parameters() if isinstance(p, geoopt.ManifoldParameter)}
+    frames = [p for p in model.parameters() if isinstance(p, geoopt.ManifoldParameter)]
+    # Which index of a core is the outer one is part of its shape to "cores"
+    shapes = {(p.shape, *((p.manifold.outer, p.manifold.outer_first) if moment == "cores" else ())) for p in frames}
     model(x).square().sum().backward()
     counts = [state["step"].data_ptr() for state in optimizer.state.values() if isinstance(state["step"], torch.Tensor)]
     with _Watch(False, counts) as watch:

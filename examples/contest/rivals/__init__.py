@@ -40,8 +40,12 @@ _SGDS = {
     "pogo-sgd": PogoSGD,
 }
 
+_ONE_NUMBER_A_MATRIX = ("cayley-adam", "pogo", "pogo-tangent")
+
 # Options, and what steps other parameters, are those of Adam and SGD in the registry
 for _family, _rows in (("adam", _ADAMS), ("sgd", _SGDS)):
     for _name, _kind in _rows.items():
-        OPTIMIZERS[_name] = replace(OPTIMIZERS[_family], riemannian=_kind, frame_options=lambda section: {})
+        _options = {"moment": "matrix"} if _name in _ONE_NUMBER_A_MATRIX else {}
+        _row = replace(OPTIMIZERS[_family], riemannian=_kind, frame_options=lambda section, own=_options: own)
+        OPTIMIZERS[_name] = _row
 FRAMES.update(KINDS)

@@ -70,7 +70,8 @@ def our_step(settings: Settings) -> Run:
     with torch.no_grad():
         for seed, frame in enumerate(frames):
             frame.grad.copy_(noise(frame.shape, settings.device, seed))
-    return RiemannianAdam(frames, lr=LR).step
+    # The moment that geoopt has
+    return RiemannianAdam(frames, lr=LR, moment="matrix").step
 
 
 def geoopt_step(settings: Settings) -> Run:

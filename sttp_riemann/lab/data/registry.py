@@ -13,10 +13,12 @@ from sttp_riemann.lab.data.fashion_mnist import fashion_mnist
 from sttp_riemann.lab.data.folder import folder
 from sttp_riemann.lab.data.images import ImageData
 from sttp_riemann.lab.data.source import Request, Source
+from sttp_riemann.lab.data.stacked_digits import stacked_digits
 from sttp_riemann.lab.data.stl10 import stl10, stl10_unlabeled
 
 DATASETS: dict[str, Callable[[Request], Source]] = {
     "digits": digits,
+    "stacked_digits": stacked_digits,
     "cifar10": cifar10,
     "stl10": stl10,
     "stl10-unlabeled": stl10_unlabeled,
@@ -24,6 +26,8 @@ DATASETS: dict[str, Callable[[Request], Source]] = {
     "folder": folder,
     "fake": fake,
 }
+ARGUMENTS = {"folder": "PATH", "stacked_digits": "N"}
+"""What may stand after a colon and the name of a data set."""
 DEFAULT_ROOT = Path("data")
 
 
@@ -39,7 +43,7 @@ def load_dataset(
     Parameters
     ----------
     name : str
-        A key of `DATASETS`; ``folder:PATH`` names the folder too.
+        A key of `DATASETS`; ``folder:PATH`` names the folder too, ``stacked_digits:N`` the number of images.
     root : str, Path or None
         Folder of downloaded data; None for ``data`` in the working directory.
     download : bool
@@ -72,8 +76,9 @@ def load_dataset(
     (torch.Size([3, 1, 16, 16]), torch.Size([3]))
     """
     key, _, argument = name.partition(":")
-    if key not in DATASETS or (argument and key != "folder"):
-        raise unknown_name("data set", name, ["folder:PATH" if key == "folder" else key for key in DATASETS])
+    if key not in DATASETS or (argument and key not in ARGUMENTS):
+        known = [f"{key}:{ARGUMENTS[key]}" if key in ARGUMENTS else key for key in DATASETS]
+        raise unknown_name("data set", name, known)
     for what, number in (("image_size", image_size), ("channels", channels)):
         if number is not None and number < 1:
             raise ValueError(f"{what} must be at least 1, got {number}")

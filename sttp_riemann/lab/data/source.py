@@ -15,7 +15,7 @@ class Request:
     Attributes
     ----------
     argument : str
-        The part after the colon in ``folder:PATH``.
+        The part after the colon in ``folder:PATH`` or ``stacked_digits:N``.
     root : Path
         Folder of downloaded data.
     download : bool

@@ -13,6 +13,7 @@ from typing_extensions import override
 
 from sttp_riemann.lab.data import load_dataset
 from sttp_riemann.lab.metrics.cache import kept
+from sttp_riemann.lab.metrics.errors import MetricError
 
 SIDE = 8
 FEATURES = 64
@@ -53,8 +54,28 @@ class DigitsClassifier(nn.Module):
 
 
 def as_digits(images: Tensor) -> Tensor:
-    """Convert RGB images (N, 3, H, W) with values 0 .. 255 for the classifier: gray, 8x8, in [-1, 1]."""
-    gray = images.float().mean(1, keepdim=True) / 127.5 - 1
+    """Convert RGB images (N, 3, H, W) with values 0 .. 255 for the classifier: gray, 8x8, in [-1, 1].
+
+    Raises
+    ------
+    MetricError
+        They have colors.
+    """
+    if not torch.equal(images, images[:, :1].expand_as(images)):
+        raise MetricError(
+            "the digits classifier sees gray images, and these have colors: set channels to 1, or extractor to "
+            "'stacked_digits' for data 'stacked_digits'"
+        )
+    return _scaled(images[:, :1])
+
+
+def as_three_digits(images: Tensor) -> Tensor:
+    """Convert RGB images (N, 3, H, W) with values 0 .. 255, each channel to an image of its own: (3 N, 1, 8, 8)."""
+    return _scaled(images.flatten(0, 1).unsqueeze(1))
+
+
+def _scaled(gray: Tensor) -> Tensor:
+    gray = gray.float() / 127.5 - 1
     return interpolate(gray, size=(SIDE, SIDE), mode="area" if gray.shape[-1] >= SIDE else "bilinear")
 
 

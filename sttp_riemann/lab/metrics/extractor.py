@@ -1,4 +1,4 @@
-"""The digits classifier for torch-fidelity: a feature extractor, and a measure of similarity of two images."""
+"""The digits classifier for torch-fidelity: feature extractors, and measures of similarity of two images."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
 from torch_fidelity.sample_similarity_base import SampleSimilarityBase
 from typing_extensions import override
 
-from sttp_riemann.lab.metrics.digits_classifier import as_digits, load_classifier
+from sttp_riemann.lab.metrics.digits_classifier import as_digits, as_three_digits, load_classifier
 
-DIGITS = "sttp-digits"
-EXTRACTORS = {"digits": DIGITS, "inception-v3-compat": "inception-v3-compat"}
-"""Names in torch-fidelity's registry, by their names in recipes."""
+OURS = {"digits": "sttp-digits", "stacked_digits": "sttp-stacked-digits"}
+EXTRACTORS = {**OURS, "inception-v3-compat": "inception-v3-compat"}
+"""Names in torch-fidelity's registry, by their names in recipes; those of the first need no download."""
 
 
 class DigitsExtractor(FeatureExtractorBase):
@@ -64,6 +64,33 @@ class DigitsExtractor(FeatureExtractorBase):
         return tuple(found[name] for name in self.features_list)
 
 
+class StackedExtractor(DigitsExtractor):
+    """Features of each channel side by side, logits of the 1,000 triples of classes, and the likeliest triple."""
+
+    @staticmethod
+    @override
+    def get_provided_features_list() -> tuple[str, ...]:
+        return ("features", "logits", "modes")
+
+    @staticmethod
+    @override
+    def get_default_feature_layer_for_metric(metric: str) -> str:
+        """Triples for mode counts, and else as for single digits."""
+        return "modes" if metric == "modes" else DigitsExtractor.get_default_feature_layer_for_metric(metric)
+
+    @override
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Requested features of images uint8 (N, 3, H, W), each (N, ...)."""
+        features, logits = (found.unflatten(0, (-1, 3)) for found in self.classifier(as_three_digits(images)))
+        a, b, c = logits.unbind(1)
+        find = {
+            "features": lambda: features.flatten(1),
+            "logits": lambda: (a[:, :, None, None] + b[:, None, :, None] + c[:, None, None, :]).flatten(1),
+            "modes": lambda: (logits.argmax(2) * logits.new_tensor([100, 10, 1])).sum(1, keepdim=True),
+        }
+        return tuple(find[name]() for name in self.features_list)
+
+
 class DigitsSimilarity(SampleSimilarityBase):
     """Squared distance between two images' features, for perceptual path length.
 
@@ -86,8 +113,19 @@ class DigitsSimilarity(SampleSimilarityBase):
         return difference.square().sum(1)
 
 
+class StackedSimilarity(DigitsSimilarity):
+    """Sum over channels of the squared distances between two images' features."""
+
+    @override
+    def forward(self, one: Tensor, other: Tensor) -> Tensor:
+        difference = self.classifier(as_three_digits(one))[0] - self.classifier(as_three_digits(other))[0]
+        return difference.unflatten(0, (-1, 3)).square().sum((1, 2))
+
+
 def register() -> None:
-    """Register the digits classifier with torch-fidelity as ``sttp-digits``; may be called repeatedly."""
-    if DIGITS not in FEATURE_EXTRACTORS_REGISTRY:
-        register_feature_extractor(DIGITS, DigitsExtractor)
-        register_sample_similarity(DIGITS, DigitsSimilarity)
+    """Register the digits classifier with torch-fidelity under the names of `OURS`; may be called repeatedly."""
+    kinds = {"digits": (DigitsExtractor, DigitsSimilarity), "stacked_digits": (StackedExtractor, StackedSimilarity)}
+    for name, (extractor, similarity) in kinds.items():
+        if OURS[name] not in FEATURE_EXTRACTORS_REGISTRY:
+            register_feature_extractor(OURS[name], extractor)
+            register_sample_similarity(OURS[name], similarity)

@@ -12,40 +12,46 @@ from torch.utils.data import Dataset
 from torch_fidelity import GenerativeModelModuleWrapper, calculate_metrics
 from torch_fidelity.metric_fid import fid_statistics_to_metric
 from torch_fidelity.metric_isc import isc_features_to_metric
-from torch_fidelity.metric_kid import kid_features_to_metric
 from torch_fidelity.metric_prc import prc_features_to_metric
 from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
 from torch_fidelity.utils import prepare_input_from_descriptor
 
 from sttp_riemann.lab.data.vision import downloaded
-from sttp_riemann.lab.metrics.extractor import DIGITS, EXTRACTORS, register
+from sttp_riemann.lab.metrics.errors import MetricError
+from sttp_riemann.lab.metrics.extractor import EXTRACTORS, OURS, register
 from sttp_riemann.lab.metrics.features import Features, build_extractor, weights_only
+from sttp_riemann.lab.metrics.kid import KID_ERROR, kid_figures
+from sttp_riemann.lab.metrics.modes import mode_figures
 from sttp_riemann.sealed import digest
 
-# torch-fidelity's names of the results of each metric, by ours
+# Names of the results of each metric by ours: torch-fidelity's, where it has them
 METRICS: dict[str, dict[str, str]] = {
     "is": {"is": "inception_score_mean", "is_std": "inception_score_std"},
     "fid": {"fid": "frechet_inception_distance"},
-    "kid": {"kid": "kernel_inception_distance_mean", "kid_std": "kernel_inception_distance_std"},
+    "kid": {
+        "kid": "kernel_inception_distance_mean",
+        "kid_std": "kernel_inception_distance_std",
+        "kid_error": KID_ERROR,
+    },
     "prc": {"precision": "precision", "recall": "recall"},
     "ppl": {"ppl": "perceptual_path_length_mean"},
+    "modes": {"modes": "modes", "modes_kl": "modes_kl"},
 }
 _SWITCHES = {"is": "isc"}
 # Of samples and real images, at a layer of the extractor, with torch-fidelity's settings
 _CALCULATIONS: dict[str, Callable[[Features, Features, str, dict[str, Any]], dict[str, float]]] = {
     "is": lambda ours, _, layer, known: isc_features_to_metric(ours.of(layer), known["isc_splits"]),
     "fid": lambda ours, real, layer, _: fid_statistics_to_metric(ours.statistics(layer), real.statistics(layer), False),
-    "kid": lambda ours, real, layer, known: kid_features_to_metric(ours.of(layer), real.of(layer), **known),
+    "kid": lambda ours, real, layer, known: kid_figures(ours.of(layer), real.of(layer), known),
     "prc": lambda ours, real, layer, known: prc_features_to_metric(ours.of(layer), real.of(layer), **known),
+    "modes": lambda ours, _, layer, __: mode_figures(ours.of(layer).squeeze(1)),
 }
+_ALONE = {"is", "modes"}
+"""Metrics of samples that compare with no real images."""
 # A covariance needs two samples; precision and recall use the third nearest neighbour
 _FEWEST = {"fid": (2, "FID needs"), "prc": (4, "precision and recall need")}
 # LPIPS halves images four times
 _LPIPS_SIDE = 16
-
-
-class MetricError(ValueError):
-    """A metric that cannot be measured; the message names the remedy."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +129,7 @@ def measure(
     Returns
     -------
     dict[str, float]
-        Figure name to value.
+        Figure name to value; ``kid_error`` is missing where it cannot be known, see `kid_figures`.
 
     Raises
     ------
@@ -153,7 +159,8 @@ def measure(
         raise
     except (ValueError, OSError) as error:
         raise MetricError(f"torch-fidelity cannot measure: {error}") from error
-    return {figure: float(found[theirs]) for name in names for figure, theirs in METRICS[name].items()}
+    figures = ((figure, theirs) for name in names for figure, theirs in METRICS[name].items())
+    return {figure: float(found[theirs]) for figure, theirs in figures if theirs in found}
 
 
 def check(
@@ -190,9 +197,13 @@ def check(
         few, too small, or have neither 1 nor 3 channels.
     """
     register()
+    if "modes" in names and options.extractor != "stacked_digits":
+        raise MetricError(
+            "modes are of stacked digits: leave it out, or set extractor to 'stacked_digits', for such data"
+        )
     kind = FEATURE_EXTRACTORS_REGISTRY[EXTRACTORS[options.extractor]]
     layers = {n: kind.get_default_feature_layer_for_metric(_SWITCHES.get(n, n)) for n in names if n != "ppl"}
-    lpips = "ppl" in names and options.extractor != "digits"
+    lpips = "ppl" in names and options.extractor not in OURS
     if lpips and size is not None and size[1] < _LPIPS_SIDE:
         raise MetricError(
             f"ppl needs images of at least {_LPIPS_SIDE} pixels, not {size[1]}: leave it out, or set extractor to "
@@ -201,12 +212,25 @@ def check(
     _check_weights(options, bool(layers), lpips)
     if names and size is not None and size[0] not in (1, 3):
         raise MetricError(f"images have 1 or 3 channels, not {size[0]}: set channels to 1 or 3")
-    if reference is None and layers.keys() - {"is"}:
-        raise MetricError(f"there are no real images to compare with, as {min(layers.keys() - {'is'})} does")
+    if names and size is not None:
+        _check_channels(options.extractor, size[0])
+    if reference is None and layers.keys() - _ALONE:
+        raise MetricError(f"there are no real images to compare with, as {min(layers.keys() - _ALONE)} does")
     for count, whose in ((samples, "samples"), (reference, "real images")):
         if count is not None:
             _check_count(layers, options, count, whose)
     return layers
+
+
+def _check_channels(extractor: str, channels: int) -> None:
+    """Refuse images that the digits classifier would see as other ones."""
+    if extractor == "digits" and channels == 3:
+        raise MetricError(
+            "extractor 'digits' sees gray images, and these have 3 channels: set channels to 1, or extractor to "
+            "'stacked_digits' for data 'stacked_digits'"
+        )
+    if extractor == "stacked_digits" and channels == 1:
+        raise MetricError("extractor 'stacked_digits' sees a digit in each of 3 channels, not 1: set channels to 3")
 
 
 def _check_count(names: Collection[str], options: MetricOptions, count: int, whose: str) -> None:
@@ -226,7 +250,7 @@ def _check_weights(options: MetricOptions, features: bool, lpips: bool) -> None:
 
     if features and options.weights is not None and not Path(options.weights).is_file():
         raise MetricError(f"there is no file {options.weights} with the extractor's weights: correct extractor_weights")
-    own = options.weights is None and options.extractor != "digits"
+    own = options.weights is None and options.extractor not in OURS
     needed = dict.fromkeys(
         (URL_VGG16_LPIPS, VGG16_Weights.IMAGENET1K_V1.url) if lpips else (), ("ppl", "leave ppl out")
     )
@@ -280,7 +304,7 @@ def _path_length(generator: tuple[nn.Module, int, int], count: int, options: Met
         "input1": GenerativeModelModuleWrapper(_Rgb(module), size, "normal", classes, make_eval=False),
         "input1_model_num_samples": count,
         "input1_model_num_classes": classes,
-        "ppl_sample_similarity": DIGITS if options.extractor == "digits" else "lpips-vgg16",
+        "ppl_sample_similarity": OURS.get(options.extractor, "lpips-vgg16"),
         # Steps this small vanish in integers
         "ppl_sample_similarity_dtype": "float32",
         # Its percentiles need a numpy older than 2.4

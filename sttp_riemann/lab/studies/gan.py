@@ -29,11 +29,14 @@ METRICS = (
     Measure("fid", "FID", more=False),
     Measure("kid", "KID x100", more=False, scale=100),
     Measure("is", "IS", more=True),
+    Measure("modes", "modes", ",.0f", more=True),
+    Measure("modes_kl", "KL of modes", ".3f", more=False),
     Measure("diversity", "diversity", ".3f", more=True),
     Measure("precision", "precision", ".3f", more=True),
     Measure("recall", "recall", ".3f", more=True),
     Measure("ppl", "PPL", ".1f", more=False),
 )
+ERRORS = (Measure("kid_error", "standard error of KID x100", pool="median", scale=100),)
 BESIDE = (
     GENERATOR_SIZE,
     Measure("spectral_norm", "largest spectral norm", pool="max"),
@@ -82,7 +85,7 @@ def read_records(result: Result) -> list[Record]:
 def _columns(result: Result, reading: Reading) -> dict[str, Any]:
     final, found = result["final"], detect(read_records(result))
     return {
-        **{m.column: final[m.column] for m in METRICS if m.column in final},
+        **{m.column: final[m.column] for m in (*METRICS, *ERRORS) if m.column in final},
         **common_columns(result),
         "generator_ratio": result["generator_ratio"],
         "spectral_norm": max(row["largest_spectral_norm"] for row in result["history"]),
@@ -104,7 +107,7 @@ def _facts(page: Page) -> list[str]:
         told.append(f"{row.variant}, seed {row.seed}, collapsed: {detect(read_records(page.results[int(index)]))}.")
     recipe = page.results[0]["recipe"]
     count = recipe["metric_samples"]
-    if recipe["metrics"] and recipe["extractor"] == "digits":
+    if recipe["metrics"] and recipe["extractor"] in ("digits", "stacked_digits"):
         told.append(
             f"Metrics are of {count:,} samples seen through a small network trained on the digits: they compare the "
             "rows of this table and nothing else."
@@ -180,7 +183,7 @@ def _gallery(page: Page, name: str, caption: str, steps: Sequence[int]) -> Drawi
 
 
 GAN = Kind(
-    measures=(*METRICS, *COMMON, *BESIDE),
+    measures=(*METRICS, *ERRORS, *COMMON, *BESIDE),
     columns=_columns,
     figures=(figures.points, figures.compression, _metrics, _stability, _spectra, _samples, _interpolations),
     facts=_facts,

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor
+from torch import Tensor, nn
 from typing_extensions import override
 
 from sttp_riemann.errors import RecipeError
 from sttp_riemann.lab.training import observe
 from sttp_riemann.lab.training.gan_evaluation import Evaluator, call
 from sttp_riemann.lab.training.gan_losses import LOSSES
+from sttp_riemann.lab.training.gan_penalties import GRADIENT_PENALTIES, Place, between, gradient_penalty
 from sttp_riemann.lab.training.player import Player
 from sttp_riemann.lab.training.recipe import Recipe
 from sttp_riemann.lab.training.refusal import BadStepError, buffers_kept
@@ -26,7 +27,8 @@ from sttp_riemann.lab.training.task import Task
 class Gan(Task):
     """Train a generator of images against a discriminator.
 
-    A step is `discriminator_steps` of the discriminator, each on its own batch, and one of the generator.
+    A step is `discriminator_steps` of the discriminator, each on its own batch, and one of the generator, which has a
+    batch of its own if the loss is paired.
     """
 
     def __init__(self, recipe: Recipe, accelerator: Accelerator) -> None:
@@ -40,6 +42,9 @@ class Gan(Task):
         self.generator = Player(build_network(theirs, self.data, self.classes), theirs, accelerator)
         judge = build_network(ours, self.data, self.classes)
         rehearse(judge, ours, self.data, None if self.classes is None else torch.zeros(1, dtype=torch.int64), (1,))
+        self.places = {GRADIENT_PENALTIES[name].place for name in recipe.gan.gradient_penalty}
+        if self.places:
+            _check_apart(judge, recipe)
         self.discriminator = Player(judge, ours, accelerator)
         self.players = {"discriminator": self.discriminator, "generator": self.generator}
         self.latent_dim = _latent_dim(self.generator, recipe)
@@ -50,7 +55,7 @@ class Gan(Task):
 
     @override
     def step(self, draw: Callable[[], Tensor], lr: float) -> float:
-        """Steps of the discriminator and one of the generator; the discriminator's last loss without its penalty.
+        """Steps of the discriminator and one of the generator; the discriminator's last loss without its penalties.
 
         A refused update ends the step: earlier ones stay, later ones are skipped.
         """
@@ -62,7 +67,7 @@ class Gan(Task):
             with self._told("discriminator"):
                 loss = self._step_discriminator(indices, lr)
         with self._told("generator"):
-            self._step_generator(lr)
+            self._step_generator(lr, self._parts(draw()) if self.loss.paired else None)
         return loss
 
     @contextmanager
@@ -75,42 +80,62 @@ class Gan(Task):
             except BadStepError as error:
                 raise BadStepError(f"{player}: {error}") from None
 
+    def _parts(self, indices: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Real images and their labels, in the parts that a batch is computed in."""
+        parts = (t.to(self.accelerator.device).chunk(self.recipe.schedule.accumulate) for t in self.data.batch(indices))
+        return list(zip(*parts, strict=True))
+
     def _step_discriminator(self, indices: Tensor, lr: float) -> float:
-        batch = [t.to(self.accelerator.device).chunk(self.recipe.schedule.accumulate) for t in self.data.batch(indices)]
         losses: list[Tensor] = []
+        pairs = self.loss.paired or "between" in self.places
+        weights = self.recipe.gan.gradient_penalty
 
         def loss(part: tuple[Tensor, Tensor]) -> Tensor:
             real, real_labels = part
             with torch.no_grad():
-                fake, fake_labels = self._generate(self.generator.model, len(real))
+                fake, fake_labels = self._generate(self.generator.model, len(real), real_labels if pairs else None)
+            places: dict[Place, Tensor] = {"real": real, "fake": fake}
+            labels = [real_labels, fake_labels]
+            if "between" in self.places:
+                places["between"] = between(real, fake)
+                labels.append(real_labels)
+            for place in self.places:
+                places[place].requires_grad_()
             # A single forward, so that frames are built, and spectral normalization iterates, once a step
-            images, labels = torch.cat([real, fake]), torch.cat([real_labels, fake_labels])
-            scores = call(self.discriminator.network, images, labels, self.classes)
-            losses.append(self.loss.discriminator(*scores.float().chunk(2)))
-            return losses[-1] + self.discriminator.penalty()
+            images = torch.cat([*places.values()])
+            scores = call(self.discriminator.network, images, torch.cat(labels), self.classes).float()
+            losses.append(self.loss.discriminator(*scores[: 2 * len(real)].chunk(2)))
+            total = losses[-1] + self.discriminator.penalty()
+            return total + gradient_penalty(scores, places, weights) if weights else total
 
-        self.discriminator.descend(list(zip(*batch, strict=True)), loss, lr)
+        self.discriminator.descend(self._parts(indices), loss, lr)
         return torch.stack([part.detach() for part in losses]).mean().item()
 
-    def _step_generator(self, lr: float) -> None:
-        size = self.recipe.schedule.batch_size // self.recipe.schedule.accumulate // self.accelerator.num_processes
+    def _step_generator(self, lr: float, batch: Sequence[tuple[Tensor, Tensor]] | None = None) -> None:
+        count = self.recipe.schedule.accumulate
+        size = self.recipe.schedule.batch_size // count // self.accelerator.num_processes
+        parts: Sequence[tuple[Tensor, Tensor] | None] = batch or [None] * count
 
-        def loss(size: int) -> Tensor:
-            images, labels = self._generate(self.generator.network, size)
+        def loss(part: tuple[Tensor, Tensor] | None) -> Tensor:
+            real, known = part or (None, None)
+            images, labels = self._generate(self.generator.network, size, known)
+            if real is not None:
+                images, labels = torch.cat([real, images]), torch.cat([labels, labels])
             # Unwrapped: its gradients are not used here
-            scores = call(self.discriminator.model, images, labels, self.classes)
-            return self.loss.generator(scores.float()) + self.generator.penalty()
+            scores = call(self.discriminator.model, images, labels, self.classes).float()
+            return self.loss.generator(scores[:-size], scores[-size:]) + self.generator.penalty()
 
         self.discriminator.model.requires_grad_(False)
         try:
-            self.generator.descend([size] * self.recipe.schedule.accumulate, loss, lr)
+            self.generator.descend(parts, loss, lr)
         finally:
             self.discriminator.model.requires_grad_(True)
 
-    def _generate(self, network: torch.nn.Module, size: int) -> tuple[Tensor, Tensor]:
-        """Generate images, and their labels."""
+    def _generate(self, network: nn.Module, size: int, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Generate images, and their labels, which are drawn unless they are given."""
         noise = torch.randn(size, self.latent_dim, device=self.accelerator.device)
-        labels = torch.randint(max(self.data.num_classes, 1), (size,), device=self.accelerator.device)
+        if labels is None:
+            labels = torch.randint(max(self.data.num_classes, 1), (size,), device=self.accelerator.device)
         return call(network, noise, labels, self.classes), labels
 
     @override
@@ -129,7 +154,7 @@ class Gan(Task):
     @override
     def score(self, figures: Mapping[str, float]) -> float:
         """Score of the last evaluation: by FID, or by whatever else is measured."""
-        for name, sign in (("fid", -1), ("kid", -1), ("is", 1), ("diversity", 1)):
+        for name, sign in (("fid", -1), ("kid", -1), ("is", 1), ("modes", 1), ("diversity", 1)):
             if name in figures:
                 return sign * figures[name]
         raise AssertionError("an evaluation always has its diversity")
@@ -154,6 +179,15 @@ class Gan(Task):
                 f"generator {self.recipe.generator.name!r} makes images of {images.shape[-1]} pixels, and the data's "
                 f"have {self.data.image_size}: set image_size to {images.shape[-1]}, or choose another generator"
             )
+
+
+def _check_apart(model: nn.Module, recipe: Recipe) -> None:
+    """Refuse a discriminator in which an output depends on other images of the batch."""
+    if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules()):
+        raise RecipeError(
+            f"gradient_penalty needs outputs that depend on one image each, and network {recipe.network.name!r} has "
+            "batch normalization: set gradient_penalty to {}, or choose one such as sngan32_discriminator"
+        )
 
 
 def _latent_dim(generator: Player, recipe: Recipe) -> int:

@@ -62,7 +62,8 @@ class Evaluator:
         self.recipe, self.accelerator, self.classes = recipe, accelerator, classes
         self.latent_dim = latent_dim
         generator = torch.Generator().manual_seed(recipe.seed)
-        self.probe = PROBES * recipe.schedule.batch_size
+        # Of as many generated images, as losses compare pairs
+        self.probe = min(PROBES * recipe.schedule.batch_size, len(data.train_images))
         probe = torch.randperm(len(data.train_images), generator=generator)[: self.probe]
         self.real, self.real_labels = data.batch(probe)
         if recipe.evaluation.metrics:

@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from sttp_riemann.lab.forms import Each, check_form
 from sttp_riemann.lab.training.optimizer_registry import OPTIMIZERS
 from sttp_riemann.lab.training.recipe import Recipe
-from sttp_riemann.optim.moments import MOMENTS
+from sttp_riemann.optim.moments import moment_of
 
 # What `split_state` returns besides tensors
 _VALUES = {"scalars": Each(float), "without": [int], "groups": [{"params": [int], "lr": float}]}
@@ -95,7 +95,7 @@ def _wanted(optimizer: Optimizer, parameter: Tensor, group: dict[str, Any]) -> d
     whole, number = parameter.shape, torch.Size()
     if "betas" in group:
         manifold = getattr(parameter, "manifold", None)
-        others = MOMENTS[group.get("moment", "matrix")].shapes(whole, manifold) if frame else {"exp_avg_sq": whole}
+        others = moment_of(group, manifold).shapes(whole, manifold) if frame else {"exp_avg_sq": whole}
         return {"step": number, "exp_avg": whole, **{name: torch.Size(shape) for name, shape in others.items()}}
     momentum = {"momentum_buffer": whole} if group["momentum"] else {}
     return {"step": number, **momentum} if frame else momentum

@@ -78,7 +78,8 @@ class Recipe:
         for section in (self.network, self.optimizer, self.schedule, self.machine, self.study):
             section.check()
         if self.task == "gan":
-            self.evaluation.check()
+            self.gan.check(self.machine.precision)
+            self.evaluation.check(self.data.name)
             self._check_generator()
 
     def _check_scope(self) -> None:

@@ -11,6 +11,7 @@ from sttp_riemann.frames import FRAMES
 from sttp_riemann.lab.training import fields as kinds
 from sttp_riemann.lab.training.fields import FOLLOW, Row, option
 from sttp_riemann.lab.training.gan_losses import LOSSES
+from sttp_riemann.lab.training.gan_penalties import GRADIENT_PENALTIES
 from sttp_riemann.lab.training.optimizer_registry import OPTIMIZERS
 from sttp_riemann.lab.training.plain import shown
 from sttp_riemann.layers.recompute import Recompute
@@ -25,13 +26,18 @@ OptimizerName = Annotated[str, Row("an optimizer", OPTIMIZERS)]
 Moment = Annotated[str, Row("a second moment", MOMENTS)]
 Penalty = Literal["none"] | Annotated[str, Row("a penalty", PENALTIES)]
 GanLoss = Annotated[str, Row("a loss of a GAN", LOSSES)]
-Metric = Literal["is", "fid", "kid", "prc", "ppl"]
-Extractor = Literal["inception-v3-compat", "digits"]
+Metric = Literal["is", "fid", "kid", "prc", "ppl", "modes"]
+Extractor = Literal["inception-v3-compat", "digits", "stacked_digits"]
+DATA = "digits, stacked_digits:N, cifar10, fashion_mnist, stl10, fake or folder:PATH"
 RANK = "largest rank of a layer and of a tensor train bond, a fraction of the full one, or either by layer name"
 BUDGET = "largest share of the network's dense numbers; ranks of layers follow from it, and rank is not used"
 RECOMPUTE = "compute V^T x again in the backward, for memory: where it is large, always or never"
 SPECTRA = "which spectra are compared: identity, learned, learned with D-optimal penalty"
 PLAYER = "GAN: whose methods, spectra, ranks and paths are compared; the other network stays as it is"
+GRADIENT_PENALTY = (
+    "penalties on gradients of the discriminator by images, with their weights, as --gradient_penalty.r1 10: r1 on "
+    "real images, r2 on generated ones, wgan_gp between them"
+)
 OF_VARIANTS = "fields of single variants that differ, by the variant's name, as {STTP-R r=64: {lr: 1e-4}}"
 LOW_RANK = ("svdp", "sttp")
 """Methods that have frames."""
@@ -43,7 +49,7 @@ FEWEST_SAMPLES = {"fid": 2, "prc": 4}
 class Data:
     """Images and their augmentation."""
 
-    name: str = option("digits", "digits, cifar10, fashion_mnist, stl10, fake or folder:PATH", "page", qualified=True)
+    name: str = option("digits", DATA, "page", qualified=True)
     root: kinds.FilePath | None = option(None, "folder with the data", matters=False, qualified=True)
     download: bool = option(False, "allow the data to be downloaded", matters=False)
     image_size: kinds.Side | None = option(None, "side of the images (default: as stored)", "page start")
@@ -120,6 +126,17 @@ class Adversary:
     loss: GanLoss = option("hinge", "what both networks minimize", "gan", qualified=True)
     discriminator_steps: kinds.Few = option(5, "steps of the discriminator per step of the generator", "gan")
     conditional: bool = option(False, "both networks know the class of an image", "gan page")
+    gradient_penalty: dict[str, kinds.Positive] = option({}, GRADIENT_PENALTY, "gan")
+
+    def check(self, precision: str) -> None:
+        """Refuse penalties that do not exist, or whose gradients a precision cannot hold."""
+        for name in self.gradient_penalty:
+            known = ", ".join(GRADIENT_PENALTIES)
+            require(name in GRADIENT_PENALTIES, f"gradient_penalty has weights of {known}, not of {shown(name)}")
+        require(
+            precision != "fp16" or not self.gradient_penalty,
+            "gradient_penalty takes gradients that fp16 cannot hold: set precision to 'bf16' or 'float32'",
+        )
 
 
 @dataclass(frozen=True)
@@ -140,7 +157,7 @@ class Optimizer:
     betas: list[kinds.Fraction] = option([0.9, 0.999], "Adam: decay of both moments")
     momentum: kinds.Fraction = option(0.9, "SGD: momentum")
     nesterov: bool = option(False, "SGD: Nesterov's momentum")
-    moment: Moment = option("matrix", "Adam on Riemannian frames: matrix, polar or cores", "low_rank direct")
+    moment: Moment = option("cores", "Adam on Riemannian frames: matrix, polar or cores", "low_rank direct")
     weight_decay: kinds.Decay = option(0.0, "weight decay")
     decoupled_weight_decay: bool = option(False, "Adam: weight decay apart from the gradient, as in AdamW")
     max_angle: kinds.Angle | None = option(
@@ -161,7 +178,7 @@ class Optimizer:
             "nesterov needs optimizer 'sgd' and a momentum above 0",
         )
         for name, given in (
-            ("moment", self.moment != "matrix"),
+            ("moment", self.moment != "cores"),
             ("decoupled_weight_decay", self.decoupled_weight_decay),
         ):
             require(not given or self.name != "sgd", f"{name} needs optimizer 'adam', not 'sgd'")
@@ -206,9 +223,18 @@ class Evaluation:
     kid_subset_size: kinds.Many = option(1000, "images in each of them", "gan page")
     operator_norms: bool = option(False, "record the spectral norm of convolutions as operators, too", "gan")
 
-    def check(self) -> None:
-        """Refuse fields that contradict each other; the message says what to change."""
+    def check(self, data: str) -> None:
+        """Refuse fields that contradict each other, or metrics of other data; the message says what to change."""
         unique("metrics", self.metrics)
+        ours = self.extractor == "stacked_digits"
+        require(
+            ours or "modes" not in self.metrics,
+            f"metric 'modes' needs extractor 'stacked_digits', not {self.extractor!r}: set it, or leave modes out",
+        )
+        require(
+            not ours or data.partition(":")[0] == "stacked_digits",
+            f"extractor 'stacked_digits' is for data 'stacked_digits', not {shown(data)}: choose another extractor",
+        )
         for metric, name in (("kid", "kid_subset_size"), ("is", "is_splits")):
             require(
                 metric not in self.metrics or getattr(self, name) <= self.metric_samples,

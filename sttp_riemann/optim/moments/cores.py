@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
 from typing_extensions import override
 
 from sttp_riemann.optim.moments.moment import Moment, averaged, averaged_square, entries_in
@@ -16,8 +17,12 @@ SAMPLE = 5
 """Steps between gradients that the Gram moments take in: more cost as much as the rest of the step."""
 REFRESH = 20
 """Steps between eigendecompositions, a multiple of `SAMPLE`."""
-TIE = 1e-13
-"""Eigenvalues this close, as a part of the largest, count as equal."""
+TIE = 500
+"""Eigenvalues this close, in units of rounding of the largest, count as equal: their bases are rounding errors."""
+FLOOR = 1e-4
+"""Added to denominators, as a part of a frame's largest: rounding errors would move a frame as far as gradients do."""
+_MEANS = WeakTensorKeyDictionary()
+"""What `_means` found for values: to look costs as much as a product, and on other devices waits for them."""
 
 
 class CoresMoment(Moment):
@@ -67,7 +72,8 @@ class CoresMoment(Moment):
         root = averaged_square(kept, square, group).sqrt()
         # Adam's denominator is the root over that of this, plus eps
         unbiased = (1 - beta2**step) ** 0.5
-        turned = torch.div(first, root.add_(group["eps"] * unbiased), out=root)
+        floor = root.amax((-2, -1), keepdim=True).mul_(FLOOR).add_(group["eps"] * unbiased)
+        turned = torch.div(first, root.add_(floor), out=root)
         back = {index: basis.mT for index, basis in bases.items()}
         direction = projected(manifold, x, _turned(turned, back, manifold), None)
         length = (entries_in(manifold, x, group) / (x.shape[-2] * x.shape[-1])) ** 0.5
@@ -120,10 +126,13 @@ def _shared(square: Tensor, kept: dict[str, Tensor], indices: tuple[str, ...], m
 
 
 def _means(values: Tensor) -> Tensor | None:
-    """Matrices (B, r, r) that average over equal ones among ascending values (B, 1, r); None where all differ."""
-    ties = values.diff(dim=-1) <= TIE * values[..., -1:]
-    if not bool(ties.any()):
-        return None
-    labels = torch.nn.functional.pad((~ties).cumsum(-1), (1, 0))
-    same = (labels.mT == labels).to(values.dtype)
-    return same / same.sum(-1, keepdim=True)
+    """Matrices (B, r, r) that average over equal ones among ascending values (B, 1, r); None: all differ."""
+    if values not in _MEANS:
+        ties = values.diff(dim=-1) <= TIE * torch.finfo(values.dtype).eps * values[..., -1:]
+        found = None
+        if bool(ties.any()):
+            labels = torch.nn.functional.pad((~ties).cumsum(-1), (1, 0))
+            same = (labels.mT == labels).to(values.dtype)
+            found = same / same.sum(-1, keepdim=True)
+        _MEANS[values] = found
+    return _MEANS[values]

@@ -10,7 +10,7 @@ from torch.nn.utils import parametrize
 import sttp_riemann as sr
 from sttp_riemann.errors import DivergedError, RecipeError
 from sttp_riemann.lab.training.gan import Gan
-from sttp_riemann.lab.training.gan_losses import GanLoss
+from sttp_riemann.lab.training.gan_losses import LOSSES, GanLoss
 from sttp_riemann.lab.training.loop import Trainer
 from sttp_riemann.lab.training.machine import build_accelerator
 from sttp_riemann.lab.training.order import DataOrder
@@ -26,7 +26,7 @@ def draws(recipe, gan):
     return DataOrder(gan.size, recipe.schedule.batch_size, recipe.seed).draw
 
 
-@pytest.mark.parametrize("loss", ["hinge", "non_saturating", "wasserstein", "wasserstein_hinge"])
+@pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("conditional", [False, True])
 def test_a_step_moves_both_networks(loss, conditional, tiny_gan):
     recipe = tiny_gan(gan_loss=loss, conditional=conditional)
@@ -55,6 +55,25 @@ def test_the_generators_step_leaves_the_discriminator_alone(tiny_gan):
     gan._step_generator(1e-2)
     assert all(torch.equal(a, b) for a, b in zip(before, gan.discriminator.model.parameters(), strict=True))
     assert all(p.grad is None and p.requires_grad for p in gan.discriminator.model.parameters())
+
+
+def test_a_paired_generator_has_real_images_of_its_own_and_their_classes(tiny_gan, monkeypatch):
+    recipe = tiny_gan(gan_loss="relativistic", conditional=True, discriminator_steps=1)
+    gan, order = task(recipe), DataOrder(1437, 8, 0)
+    drawn, seen = [], []
+    monkeypatch.setattr(
+        "sttp_riemann.lab.training.gan.call",
+        lambda network, inputs, labels, classes: seen.append((inputs, labels)) or network(inputs, labels),
+    )
+    gan.step(lambda: drawn.append(order.draw()) or drawn[-1], 1e-2)
+    assert len(drawn) == 2
+    assert not set(drawn[0].tolist()) & set(drawn[1].tolist())
+    # Noise for the generator, then images for the discriminator, in either step
+    for indices, (_, asked), (images, labels) in zip(drawn, seen[::2], seen[1::2], strict=True):
+        real, classes = gan.data.batch(indices)
+        assert torch.equal(images[:8], real)
+        assert torch.equal(labels, torch.cat([classes, classes]))
+        assert torch.equal(asked, classes)
 
 
 def test_a_batch_in_parts_gives_the_gradient_of_the_whole(tiny_gan, monkeypatch):

@@ -109,13 +109,15 @@ def test_networks_of_full_width_go_on_with_the_same_bits(method, optimizer, tmp_
 def places(trainer: Trainer) -> dict[str, tuple[int, tuple[int, ...]]]:
     """How all state of a run lies in memory: what its bits depend on beside its values.
 
-    One number a matrix is left out: those of equal frames lie side by side once a step has gathered them.
+    One number a matrix, and matrices over rank indices, are left out: those of equal frames lie side by side once a
+    step has gathered them.
     """
     found = {}
     for player in trainer.task.players.values():
         tensors = dict(player.model.state_dict())
         for index, entry in player.optimizer.state_dict()["state"].items():
             kept = {key: value for key, value in entry.items() if torch.is_tensor(value) and value.numel() > 1}
+            kept = {key: value for key, value in kept.items() if not key.startswith(("outer_", "inner_"))}
             tensors.update({f"{index}.{key}": value for key, value in kept.items()})
         found.update({name: (tensor.data_ptr() % ALIGNED, tensor.stride()) for name, tensor in tensors.items()})
     return found

@@ -32,7 +32,7 @@ from sttp_riemann.lab.training.sections import FEWEST_SAMPLES
         ),
         ({"task": "gan", "generator_method": "sn"}, "generator_method 'sn' is a discriminator's: set it to 'dense'"),
         ({"nesterov": True}, "nesterov needs optimizer 'sgd'"),
-        ({"optimizer": "sgd", "moment": "cores"}, "moment needs optimizer 'adam'"),
+        ({"optimizer": "sgd", "moment": "polar"}, "moment needs optimizer 'adam'"),
         ({"optimizer": "sgd", "decoupled_weight_decay": True}, "decoupled_weight_decay needs optimizer 'adam'"),
         ({"max_angle": 1.6}, "max_angle must be a number above 0 and below pi / 2"),
         ({"moment": "entries"}, "moment must be one of matrix, polar, cores"),
@@ -49,6 +49,14 @@ from sttp_riemann.lab.training.sections import FEWEST_SAMPLES
             "metric_samples must be at least 2 for 'fid', not 1",
         ),
         ({"task": "gan", "metric_samples": 9, "metrics": ["is"]}, "is_splits 10 is more than metric_samples 9"),
+        (
+            {"task": "gan", "metrics": ["modes"], "extractor": "digits"},
+            "metric 'modes' needs extractor 'stacked_digits', not 'digits': set it, or leave modes out",
+        ),
+        (
+            {"task": "gan", "data": "cifar10", "extractor": "stacked_digits"},
+            "extractor 'stacked_digits' is for data 'stacked_digits', not 'cifar10': choose another extractor",
+        ),
         ({"task": "gan", "kid_subset_size": 1}, "kid_subset_size must be at least 2, not 1"),
     ],
 )
@@ -67,6 +75,7 @@ OTHERS = {
     "extractor": "digits",
     "gan_loss": "wasserstein",
     "conditional": True,
+    "gradient_penalty": {"r1": 1.0},
     "operator_norms": True,
     "generator_options": {"width": 8},
     "extractor_weights": "x",

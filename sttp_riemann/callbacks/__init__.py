@@ -1,0 +1,1 @@
+"""Callbacks for trainers of other packages: one module a package, which imports it."""
