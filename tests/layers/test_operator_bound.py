@@ -36,9 +36,9 @@ def network() -> nn.Sequential:
 
 
 def fourier_norm(layer: nn.Module) -> float:
-    """With circular padding, on maps of 24 x 24; a transposed convolution has the norm of its adjoint."""
+    """With circular padding, on maps of 16 x 16; a transposed convolution has the norm of its adjoint."""
     blocks = layer.weight.detach().double().unflatten(0, (layer.groups, -1))
-    places = (24, 24), layer.stride[0], layer.dilation[0]
+    places = (16, 16), layer.stride[0], layer.dilation[0]
     return max(float(circular_singular_values(block, *places).max()) for block in blocks)
 
 
