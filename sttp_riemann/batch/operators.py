@@ -124,7 +124,7 @@ def bound_operators(layers: Sequence[Bounded], pairs: list[list[Tensor]]) -> Non
             alike.setdefault((places, left.shape, right.shape, right.dtype, right.device, own), []).append(i)
     for (places, *_), members in alike.items():
         with torch.no_grad(), full_precision(pairs[members[0]][1].device):
-            kernels = torch.cat([kernel(*pairs[i], places) for i in members])
+            kernels = torch.cat([kernel(pairs[i][0], pairs[i][1], places) for i in members])
             values, where = peaks(sample(kernels, places, TRAINING), TRAINING.squarings)
         for k, i in enumerate(members):
             given = places, layers[i].bound, values[k : k + 1], where[k : k + 1]

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import lru_cache
 from itertools import product
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -81,8 +80,9 @@ def circular_singular_values(kernel: Tensor, size: Sequence[int], stride: int = 
     # A kernel larger than its map wraps around, more than once if need be
     wrapped = kernel.new_zeros(*kernel.shape[:2], *size)
     for place in product(*map(range, kernel.shape[2:])):
-        at = tuple(dilation * j % side for j, side in zip(place, size, strict=True))
-        wrapped[(..., *at)] += kernel[(..., *place)]
+        at = (dilation * j % side for j, side in zip(place, size, strict=True))
+        to: tuple[Any, ...] = (..., *at)
+        wrapped[to] += kernel[(..., *place)]
     blocks = torch.fft.fftn(wrapped, dim=tuple(range(2, 2 + space)))
     for axis in range(2, 2 + space):
         split = blocks.unflatten(axis, (stride, -1)).movedim(axis, 2)
@@ -205,17 +205,23 @@ def _arithmetic(taps: Tensor, count: int, effort: Effort) -> tuple[torch.dtype, 
     return torch.float64, steps * torch.finfo(torch.float64).eps
 
 
-@lru_cache(maxsize=256)
+@torch.no_grad()
 def _waves(sides: tuple[int, ...], per_degree: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """(2, frequencies, taps), one of each pair of opposite frequencies; never inference tensors, as all share them."""
+    """(2, frequencies, taps), at least one of each pair of opposite frequencies."""
     counts = [max(1, per_degree * (side - 1)) for side in sides]
-    found = product(*map(range, counts))
-    half = [m for m in found if m <= tuple(-k % count for k, count in zip(m, counts, strict=True))]
-    with torch.inference_mode(False), torch.no_grad():
-        turns = torch.tensor(half, dtype=torch.float64) / torch.tensor(counts, dtype=torch.float64)
-        places = torch.tensor(list(product(*map(range, sides))), dtype=torch.float64)
-        angles = 2 * math.pi * (turns @ places.mT)
-        return torch.stack([angles.cos(), angles.sin()]).to(device=device, dtype=dtype)
+    wanted = counts.copy()
+    # One of the pair lies in the first half of any dimension
+    longest = counts.index(max(counts))
+    wanted[longest] = counts[longest] // 2 + 1
+    whole = {"dtype": torch.float64, "device": device}
+    turns = _grid([torch.arange(n, **whole) / count for n, count in zip(wanted, counts, strict=True)])
+    angles = 2 * math.pi * (turns @ _grid([torch.arange(side, **whole) for side in sides]).mT)
+    return torch.stack([angles.cos(), angles.sin()]).to(dtype)
+
+
+def _grid(axes: list[Tensor]) -> Tensor:
+    """(points, dimensions)."""
+    return torch.stack(torch.meshgrid(axes, indexing="ij"), -1).flatten(0, -2)
 
 
 @torch.no_grad()
