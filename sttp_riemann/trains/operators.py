@@ -149,8 +149,8 @@ def sample(kernels: Tensor, places: Places, effort: Effort, size: Sequence[int] 
         taps = taps.mT
     wide, margin = _arithmetic(taps, math.prod(sides), effort)
     waves = _waves(sides, effort.per_degree, wide, taps.device)
-    riesz = math.cos(math.pi / (2 * effort.per_degree)) ** (2 * sum(side > 1 for side in sides))
-    copies = math.prod(m.copies for m in meetings)
+    riesz = math.cos(math.pi / (2 * effort.per_degree)) ** (2 * sum([side > 1 for side in sides]))
+    copies = math.prod([m.copies for m in meetings])
     return Sampled(taps.to(wide), waves, (1 + margin) * copies / riesz)
 
 

@@ -186,3 +186,9 @@ def test_what_has_no_bound_or_several_is_refused() -> None:
     apart = [sr.reparameterize(nn.Conv2d(4, 4, 3, stride=stride), 2, bound_of="operator") for stride in (1, 2)]
     with pytest.raises(ValueError, match="in the same way to share it"):
         apart[0].tie(apart[1])
+
+
+def test_it_compiles_to_one_graph() -> None:
+    layer, x = sr.reparameterize(nn.Conv1d(3, 4, 3), 2, "svdp", bound_of="operator"), torch.randn(1, 3, 6)
+    compiled = torch.compile(layer, backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(x), layer(x), rtol=1e-5, atol=1e-6)
