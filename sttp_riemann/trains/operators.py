@@ -129,7 +129,7 @@ def sample(kernels: Tensor, places: Places, effort: Effort, size: Sequence[int] 
     Notes
     -----
     **The norm on an infinite grid** is the largest over all frequencies w of the norm of K(w) = sum_j K(j) exp(i j w).
-    **From samples to all frequencies.** For a unit vector u, p(w) = |K(w) u|^2 is a trigonometric polynomial, not
+    **From samples to all frequencies.** For a unit vector u, ``p(w) = |K(w) u|^2`` is a trigonometric polynomial, not
     negative, of a degree n one below the number of taps. Let it have its maximum M at w*. Then p - M/2 is at most M/2
     in size and reaches it at w*, so that by a lemma of M. Riesz (1914) it is at least M/2 cos(n (w - w*)) up to a
     distance of pi/n. Of N >= n samples one is within pi/N of w*; there p is at least M cos(pi n / 2N)^2. One dimension
@@ -213,7 +213,7 @@ def _waves(sides: tuple[int, ...], per_degree: int, dtype: torch.dtype, device: 
     # One of the pair lies in the first half of any dimension
     longest = counts.index(max(counts))
     wanted[longest] = counts[longest] // 2 + 1
-    whole = {"dtype": torch.float64, "device": device}
+    whole: dict[str, Any] = {"dtype": torch.float64, "device": device}
     turns = _grid([torch.arange(n, **whole) / count for n, count in zip(wanted, counts, strict=True)])
     angles = 2 * math.pi * (turns @ _grid([torch.arange(side, **whole) for side in sides]).mT)
     return torch.stack([angles.cos(), angles.sin()]).to(dtype)

@@ -19,16 +19,8 @@ from tests.fuzz.world import World
 
 INTERNAL = {
     *("adopt", "release", "assign_", "build_cores", "build_factors", "build_frames", "built_weight", "choose"),
-    *(
-        "core_frames",
-        "factor_parameters",
-        "factor_tensors",
-        "factors",
-        "from_matrix",
-        "to_matrix",
-        "matrix_shape",
-        "columns",
-    ),
+    *("core_frames", "places", "factor_parameters", "factor_tensors", "factors", "from_matrix", "to_matrix"),
+    *("matrix_shape", "columns"),
     *("member", "sample", "stored_spectrum", "workload", "get_extra_state", "set_extra_state", "move_"),
     *("thin_layers", "extra_repr", "reset_parameters", "told", "difference", "dense_weight", "completed"),
     *("applied", "by_weight", "by_factors"),
