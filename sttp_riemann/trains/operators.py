@@ -81,8 +81,9 @@ def circular_singular_values(kernel: Tensor, size: Sequence[int], stride: int = 
     wrapped = kernel.new_zeros(*kernel.shape[:2], *size)
     for place in product(*map(range, kernel.shape[2:])):
         at = (dilation * j % side for j, side in zip(place, size, strict=True))
-        to: tuple[Any, ...] = (..., *at)
-        wrapped[to] += kernel[(..., *place)]
+        source: tuple[Any, ...] = (..., *place)
+        target: tuple[Any, ...] = (..., *at)
+        wrapped[target] += kernel[source]
     blocks = torch.fft.fftn(wrapped, dim=tuple(range(2, 2 + space)))
     for axis in range(2, 2 + space):
         split = blocks.unflatten(axis, (stride, -1)).movedim(axis, 2)
