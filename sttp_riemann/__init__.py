@@ -14,6 +14,7 @@ from sttp_riemann.model.adapt import adapt
 from sttp_riemann.model.adaptation import adaptation
 from sttp_riemann.model.averages import averaged
 from sttp_riemann.model.compression import compression
+from sttp_riemann.model.gathering import weight_gradients
 from sttp_riemann.model.gauge import canonicalize, convert_frames, gauge_fix, register_gauge_fix
 from sttp_riemann.model.lipschitz import lipschitz_bound
 from sttp_riemann.model.measures import chart_margin, orthogonality_error, singular_values, spectral_penalty
@@ -21,6 +22,7 @@ from sttp_riemann.model.merging import merge, unmerge
 from sttp_riemann.model.moments import input_moments
 from sttp_riemann.model.operators import operator_norms
 from sttp_riemann.model.pretrained import from_pretrained
+from sttp_riemann.model.rank_changes import grow_ranks, register_rank_change, shrink_ranks
 from sttp_riemann.model.reparameterize import decompress, reparameterize
 from sttp_riemann.model.saving import load, save
 from sttp_riemann.model.writing import project, set_weight
@@ -42,6 +44,7 @@ __all__ = [
     "from_pretrained",
     "frozen",
     "gauge_fix",
+    "grow_ranks",
     "input_moments",
     "lipschitz_bound",
     "load",
@@ -51,10 +54,13 @@ __all__ = [
     "project",
     "register_gauge_fix",
     "register_layer",
+    "register_rank_change",
     "reparameterize",
     "save",
     "set_weight",
+    "shrink_ranks",
     "singular_values",
     "spectral_penalty",
     "unmerge",
+    "weight_gradients",
 ]

@@ -2,13 +2,16 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import pytest
 import torch
 
+from sttp_riemann.lab import plugins
 from sttp_riemann.lab.training.recipe import Recipe
 
 # What is started in the background of a shell ignores interruptions, and so would all that tests start and interrupt
@@ -55,3 +58,23 @@ def digits_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("STTP_RIEMANN_CACHE", str(folder))
         yield folder
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Path]]:
+    """Write modules of a user's own into the working directory; a test leaves none imported."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    monkeypatch.setattr(plugins, "_imported", [])
+    written: list[str] = []
+
+    def write(**modules: str) -> Path:
+        for name, text in modules.items():
+            (tmp_path / f"{name}.py").write_text(dedent(text))
+            written.append(name)
+        return tmp_path
+
+    yield write
+    for name in written:
+        sys.modules.pop(name, None)

@@ -110,7 +110,7 @@ def reflectors_of(frames: Tensor, signs: Tensor | None = None) -> tuple[Tensor, 
     frames : Tensor
         (B, d, r), orthonormal columns.
     signs : Tensor, optional
-        (B, r), the signs to use; by default those that give short reflectors.
+        (B, r), the signs to use; by default, and where one is 0, those that give short reflectors.
 
     Returns
     -------
@@ -133,7 +133,7 @@ def reflectors_of(frames: Tensor, signs: Tensor | None = None) -> tuple[Tensor, 
     True
     """
     if signs is not None:
-        return _signed_reflectors(frames, signs), signs
+        return _signed_reflectors(frames, signs)
     packed, tau = torch.geqrf(frames)
     r = frames.shape[-1]
     reflectors = packed.tril(-1)
@@ -144,11 +144,13 @@ def reflectors_of(frames: Tensor, signs: Tensor | None = None) -> tuple[Tensor, 
     return reflectors, torch.where(tau == 0, -signs, signs)
 
 
-def _signed_reflectors(frames: Tensor, signs: Tensor) -> Tensor:
+def _signed_reflectors(frames: Tensor, signs: Tensor) -> tuple[Tensor, Tensor]:
     """Reflectors for given signs, column by column; LAPACK chooses the signs itself."""
-    rest, reflectors = frames.clone(), torch.zeros_like(frames)
+    rest, reflectors, signs = frames.clone(), torch.zeros_like(frames), signs.clone()
     tiny = torch.finfo(frames.dtype).eps
     for j in range(frames.shape[-1]):
+        short = torch.where(rest[:, j, j] < 0, 1.0, -1.0).to(signs)
+        signs[:, j] = torch.where(signs[:, j] == 0, short, signs[:, j])
         length = rest[:, j, j] - signs[:, j]
         # Nothing to reflect: the exact reflector is infinitely long
         length = torch.where(length.abs() < tiny, -tiny * signs[:, j], length)
@@ -157,7 +159,7 @@ def _signed_reflectors(frames: Tensor, signs: Tensor) -> Tensor:
         own[:, 0] = 1
         scale = (-length * signs[:, j])[:, None, None]  # 2 / |v|^2
         rest[:, j:, j:] -= scale * own.unsqueeze(-1) * (own.unsqueeze(1) @ rest[:, j:, j:])
-    return reflectors
+    return reflectors, signs
 
 
 class HouseholderFrames(Frames):
@@ -234,7 +236,7 @@ class HouseholderFrames(Frames):
 
     @torch.no_grad()
     def assign_(self, k: int, frame: Tensor, signs: Tensor | None = None) -> None:
-        """Store a frame, with the given signs if there are any."""
+        """Store a frame, with the given signs if there are any, as `reflectors_of` takes them."""
         core, sign, parameter = self.cores[k], self.tensors(k)[0], self[k]
         reflectors, signs = reflectors_of(frame.unsqueeze(0), None if signs is None else signs.unsqueeze(0))
         sign.copy_(signs[0])

@@ -17,13 +17,16 @@ from torch.optim.swa_utils import update_bn
 import sttp_riemann as sr
 from sttp_riemann.errors import RecipeError
 from sttp_riemann.files import Lock, check_writable, real_folder, write_atomically
-from sttp_riemann.lab.data import ImageData
+from sttp_riemann.lab.networks.fitting import network_for
 from sttp_riemann.lab.networks.registry import TORCHVISION
 from sttp_riemann.lab.networks.torchvision_zoo import pretrained_network
+from sttp_riemann.lab.networks.weights import read_weights
 from sttp_riemann.lab.training.loop import Trainer
 from sttp_riemann.lab.training.recipe import Recipe
-from sttp_riemann.lab.training.represent import Images, load_data, represent
+from sttp_riemann.lab.training.represent import Data, Inputs, build_network, load_data, represent
 from sttp_riemann.lab.training.saved import CLASSIFIER, load_saved, save_classifier
+from sttp_riemann.lab.training.storage import checkpoint_of
+from sttp_riemann.lab.training.weights import load_weights
 from sttp_riemann.model.compression import Compression
 from sttp_riemann.model.measures import layer_ranks
 from sttp_riemann.sealed import digest
@@ -50,15 +53,15 @@ class Trained:
         The network.
     recipe : Recipe
         How it was trained; for a torchvision network only its architecture.
-    images : Images
-        What it is for.
+    inputs : Inputs
+        What it takes and gives.
     accuracy : float or None
         On its test images, if known.
     """
 
     model: nn.Module
     recipe: Recipe
-    images: Images
+    inputs: Inputs
     accuracy: float | None
 
 
@@ -86,17 +89,22 @@ class Compressed:
         return "\n".join([*lines, *([f"test accuracy: {', '.join(told)}"] if told else [])])
 
 
-def load_trained(name: str, weights: Path | None = None, download: bool = False) -> Trained:
+def load_trained(
+    name: str, weights: Path | None = None, download: bool = False, network: Mapping[str, Any] | None = None
+) -> Trained:
     """Load a dense network.
 
     Parameters
     ----------
     name : str
-        ``torchvision:NAME``, or the path of a run's folder or of a checkpoint.
+        ``torchvision:NAME``, or the path of a run's folder or of a checkpoint; with `network`, of weights.
     weights : Path, optional
         File with the weights of a torchvision network; by default torchvision's own.
     download : bool
         Whether these may be downloaded.
+    network : mapping, optional
+        Fields of a recipe that say which network the weights are of: ``network``, ``network_options``; and of its
+        ``data``, if given, which then set the sizes of inputs and output.
 
     Returns
     -------
@@ -110,6 +118,8 @@ def load_trained(name: str, weights: Path | None = None, download: bool = False)
     CheckpointError
         The checkpoint cannot be read.
     """
+    if network is not None:
+        return _of_weights(Path(name), Recipe().changed(**network, method="dense"), "data" in network)
     if name.startswith(TORCHVISION):
         try:
             model, classes = pretrained_network(name.removeprefix(TORCHVISION), weights, download)
@@ -119,7 +129,7 @@ def load_trained(name: str, weights: Path | None = None, download: bool = False)
         recipe = Recipe().changed(
             network=name, network_options=options, method="dense", name=name.removeprefix(TORCHVISION)
         )
-        return Trained(model, recipe, Images(3, TORCHVISION_SIZE, classes), None)
+        return Trained(model, recipe, Inputs((3, TORCHVISION_SIZE, TORCHVISION_SIZE), classes), None)
     if weights is not None:
         raise RecipeError(f"--weights is for a {TORCHVISION}NAME: {name} has its own")
     saved = load_saved(Path(name))
@@ -128,7 +138,23 @@ def load_trained(name: str, weights: Path | None = None, download: bool = False)
     if method != "dense":
         raise RecipeError(f"{saved.path} holds a network of method {method!r}: name one of method 'dense'")
     history = saved.values.get("progress", {}).get("history")
-    return Trained(model, saved.recipe, saved.images, history[-1].get("test_accuracy") if history else None)
+    return Trained(model, saved.recipe, saved.inputs, history[-1].get("test_accuracy") if history else None)
+
+
+def _of_weights(path: Path, recipe: Recipe, with_data: bool) -> Trained:
+    """Load the weights of a network that a recipe names."""
+    recipe, path = recipe.changed(name=path.stem), checkpoint_of(path)
+    if with_data:
+        inputs = Inputs.of(load_data(recipe))
+        model = build_network(recipe, inputs, inputs.num_classes)
+        load_weights(model, path)
+        return Trained(model.eval(), recipe, inputs, None)
+    try:
+        state = read_weights(path)
+        model, classes, channels = network_for(recipe.network.name, state, recipe.network.options)
+    except (ValueError, ImportError) as error:
+        raise RecipeError(f"{path} of {recipe.network.name!r}: {error}") from error
+    return Trained(model.eval(), recipe, Inputs((channels, 0, 0), classes), None)
 
 
 def compress(
@@ -173,6 +199,8 @@ def compress(
             raise RecipeError(f"{name} must not be negative, not {number}")
     calibrate = (CALIBRATION if epochs else 0) if calibrate is None else calibrate
     # Check the data and the folder before the long part
+    if (epochs or calibrate) and not trained.inputs.known:
+        raise RecipeError("epochs and calibrate need the data that the network was trained on: name them with --data")
     data = _data(recipe, trained) if epochs or calibrate else None
     check_writable(output / MODEL)
     moments = sr.input_moments(trained.model, _images(data, calibrate)) if data and calibrate else None
@@ -184,15 +212,15 @@ def compress(
     with Lock(output):
         accuracies = {} if trained.accuracy is None else {"dense": trained.accuracy}
         if epochs and data is not None:
-            steps = math.ceil(len(data.train_images) / recipe.schedule.batch_size)
+            steps = math.ceil(len(data.train_labels) / recipe.schedule.batch_size)
             tuning = recipe.changed(steps=steps * epochs, evaluate_every=steps)
             if recipe.distillation.distill and recipe.distillation.teacher is None:
                 tuning = tuning.changed(teacher=str(output / TEACHER))
-                save_classifier(output / TEACHER, trained.model, trained.recipe, Images.of(data))
+                save_classifier(output / TEACHER, trained.model, trained.recipe, Inputs.of(data))
             model, tuned = _fine_tune(model, tuning, output, calibrate)
             accuracies = ({} if "data" in changes else accuracies) | tuned
         compressed = Compressed(model, sizes, accuracies)
-        save_classifier(output / MODEL, model, recipe, trained.images)
+        save_classifier(output / MODEL, model, recipe, trained.inputs)
         write_atomically(output / TABLE, f"{compressed}\n".encode())
         write_atomically(output / FIGURES, json.dumps(_figures(compressed), indent=1).encode())
         return compressed
@@ -203,26 +231,31 @@ def _recipe(trained: Trained, changes: Mapping[str, Any]) -> Recipe:
         raise RecipeError("how far to compress: give --budget, such as 0.1, or --rank")
     if "rank" in changes and "budget" in changes:
         raise RecipeError("give either --rank or --budget: both say how far to compress")
-    images = {"image_size": trained.images.image_size, "channels": trained.images.channels}
-    start = {"method": "sttp", "init": "dense", "budget": None, **images}
+    size = trained.inputs.shape[-1] if trained.inputs.kind == "images" and trained.inputs.known else None
+    images = {} if size is None else {"image_size": size, "channels": trained.inputs.channels}
+    start = {"method": "sttp", "init": "dense", "budget": None, "weights": None, **images}
     recipe = trained.recipe.changed(**{**start, **changes})
     if not recipe.network.low_rank:
         raise RecipeError(f"method {recipe.network.method!r} does not compress: set method to 'sttp' or 'svdp'")
     return recipe
 
 
-def _data(recipe: Recipe, trained: Trained) -> ImageData:
+def _data(recipe: Recipe, trained: Trained) -> Data:
     data = load_data(recipe)
-    if data.num_classes != trained.images.num_classes:
+    here, inputs = Inputs.of(data), trained.inputs
+    if here.num_classes != inputs.num_classes:
         raise RecipeError(
-            f"data {recipe.data.name!r} have {data.num_classes} classes and the network tells "
-            f"{trained.images.num_classes} apart: set data to what it was trained for"
+            f"data {recipe.data.name!r} have {here.num_classes} classes and the network tells "
+            f"{inputs.num_classes} apart: set data to what it was trained for"
         )
+    # A convolutional network takes images of any size
+    if here.kind != inputs.kind or (here.kind != "images" and here.shape != inputs.shape):
+        raise RecipeError(f"data {recipe.data.name!r} are {here}, and the network is for {inputs}: set data to such")
     return data
 
 
-def _images(data: ImageData, count: int) -> Iterator[Tensor]:
-    chosen = torch.randperm(len(data.train_images), generator=torch.Generator().manual_seed(0))[:count]
+def _images(data: Data, count: int) -> Iterator[Tensor]:
+    chosen = torch.randperm(len(data.train_labels), generator=torch.Generator().manual_seed(0))[:count]
     return (data.batch(part)[0] for part in chosen.split(CALIBRATION_BATCH))
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, get_origin
 
 from sttp_riemann.errors import RecipeError
 from sttp_riemann.files import child, write_atomically
-from sttp_riemann.lab import recipes
+from sttp_riemann.lab import plugins, recipes
 from sttp_riemann.lab.training.recipe import FIELDS, Recipe, flatten, nest
 from sttp_riemann.lab.training.storage import checkpoint_of, checkpoints, run_folders
 
@@ -61,7 +61,7 @@ def compare(
     from sttp_riemann.lab.studies.compare import compare
     from sttp_riemann.lab.studies.reading import Reading
 
-    wanted = read_recipe(recipe, fields)
+    wanted = read_recipe(recipe, fields, sweep)
     if "rank" in fields and wanted.study.rank_unused:
         raise RecipeError("--rank has no effect where the recipe's ranks say every rank: give --ranks.METHOD instead")
     return compare(wanted, output_of(wanted), workers, sweep, Reading(margin, choose, target))
@@ -113,7 +113,7 @@ def ablate(
     from sttp_riemann.lab.studies.reading import Reading
 
     reading = Reading(margin, choose, target)
-    wanted = read_recipe(recipe, fields)
+    wanted = read_recipe(recipe, fields, sweep)
     ranks, rates = RANKS if ranks is None else ranks, RATES if rates is None else rates
     return ablate(wanted, output_of(wanted), workers, ranks, rates, sweep, reading, drift_steps=drift_steps)
 
@@ -195,6 +195,8 @@ def compress(
     *,
     output: str | Path | None = None,
     weights: str | Path | None = None,
+    network: str | None = None,
+    network_options: Mapping[str, Any] | None = None,
     epochs: int = 0,
     calibrate: int | None = None,
     **fields: Any,
@@ -204,11 +206,13 @@ def compress(
     Parameters
     ----------
     model : str
-        ``torchvision:NAME``, or the folder or a checkpoint of a dense run.
+        ``torchvision:NAME``, the folder or a checkpoint of a dense run, or weights of `network`.
     output : str or Path, optional
         Folder to write to; ``runs/MODEL-compressed`` by default.
     weights : str or Path, optional
         Weights of a torchvision network.
+    network, network_options : str and mapping, optional
+        The network that `model` holds the weights of, and its options.
     epochs : int
         Passes over the training images to fine-tune by.
     calibrate : int, optional
@@ -229,17 +233,23 @@ def compress(
     from sttp_riemann.lab.compression import compress, load_trained
     from sttp_riemann.lab.networks.registry import TORCHVISION
 
-    if weights is None and not model.startswith(TORCHVISION):
+    if (network is None and network_options is not None) or (network is not None and weights is not None):
+        raise RecipeError("network_options need --network; --weights is for torchvision:NAME, without --network")
+    import_own({"network": network, **fields})
+    if weights is None and network is None and not model.startswith(TORCHVISION):
         checkpoint(model)
     if "teacher" in fields:
         checkpoint(fields["teacher"])
-    trained = load_trained(model, None if weights is None else Path(weights), fields.get("download", False))
+    of_data = {name: value for name, value in fields.items() if name in FIELDS and FIELDS[name].path[0] == "data"}
+    own = None if network is None else {"network": network, "network_options": network_options or {}, **of_data}
+    trained = load_trained(model, None if weights is None else Path(weights), fields.get("download", False), own)
     return compress(trained, Path(output or compressed_folder(model)), fields, epochs, calibrate)
 
 
 def compressed_folder(model: str) -> Path:
     """Default folder for a compressed model."""
-    return Path("runs") / f"{Path(model.rpartition(':')[2]).name.removesuffix('.safetensors')}-compressed"
+    name = Path(model.rpartition(":")[2]).name
+    return Path("runs") / f"{name.removesuffix('.safetensors').removesuffix('.pth')}-compressed"
 
 
 def inspect(path: str | Path) -> dict[str, NetworkReport]:
@@ -278,14 +288,15 @@ def is_study(path: Path) -> bool:
     return path.is_dir() and not checkpoints(path) and bool(run_folders(path))
 
 
-def read_recipe(recipe: str, changes: Mapping[str, Any]) -> Recipe:
-    """Recipe by its name or file, with some fields changed.
+def read_recipe(recipe: str, changes: Mapping[str, Any], sweep: Mapping[str, Sequence[Any]] | None = None) -> Recipe:
+    """Recipe by its name or file, with some fields changed; modules that changes and sweep name are imported.
 
     Raises
     ------
     RecipeError
-        There is none, or it is not valid.
+        There is none, it is not valid, or a module cannot be imported.
     """
+    import_own(changes, sweep)
     fields = flatten(recipes.read(recipe))
     for name, value in changes.items():
         # A network option joins those of the recipe; {} clears them
@@ -298,6 +309,18 @@ def read_recipe(recipe: str, changes: Mapping[str, Any]) -> Recipe:
     if weights is not None and not Path(weights).is_file():
         raise RecipeError(f"there is no file {weights}: correct extractor_weights")
     return found
+
+
+def import_own(changes: Mapping[str, Any], sweep: Mapping[str, Sequence[Any]] | None = None) -> None:
+    """Import the modules of networks and data that a user names as ``module:attribute``.
+
+    Raises
+    ------
+    RecipeError
+        One cannot be imported, or raises.
+    """
+    for field in ("network", "generator", "data"):
+        plugins.import_named([changes.get(field), *(sweep or {}).get(field, [])])
 
 
 def output_of(recipe: Recipe) -> Path:
@@ -316,7 +339,7 @@ def checkpoint(name: str) -> Path:
     path = checkpoint_of(Path(name))
     if path.suffix != ".safetensors":
         raise RecipeError(
-            f"{name} is not a checkpoint of this program (a .safetensors file); compress takes the weights of a "
-            f"torchvision network as torchvision:NAME --weights {name}"
+            f"{name} is not a checkpoint of this program (a .safetensors file): compress takes the weights of your "
+            f"network with --network mynet:MyNet, those of a torchvision network as torchvision:NAME --weights {name}"
         )
     return path

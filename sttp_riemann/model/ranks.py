@@ -127,7 +127,11 @@ def given_ranks(layers: Mapping[str, Dimensions], rank: Ranks, done: Sequence[st
 
 
 def budget_ranks(
-    layers: Mapping[str, Dimensions], budget: float, other: int, weights: Mapping[str, Tensor] | None = None
+    layers: Mapping[str, Dimensions],
+    budget: float,
+    other: int,
+    weights: Mapping[str, Tensor] | None = None,
+    lost: Mapping[str, Sequence[float]] | None = None,
 ) -> dict[str, int]:
     """Ranks that keep a network within a share of its dense numbers.
 
@@ -142,6 +146,9 @@ def budget_ranks(
     weights : mapping, optional
         Layer name to matrix (d_out, d_in). With them, ranks go where each number keeps most of the weights' energy,
         relative to each layer's own; without, all layers get about the same share of their numbers.
+    lost : mapping, optional
+        Instead of weights: layer name to the share of its energy that is lost at rank 1, 2, ..; no rank is larger than
+        their number.
 
     Returns
     -------
@@ -170,10 +177,12 @@ def budget_ranks(
     sizes = {name: _sizes(dimensions) for name, dimensions in layers.items()}
     dense = sum(dimensions.numbers for dimensions in layers.values()) + other
     _check_possible(budget, sum(size[0] for size in sizes.values()) + other, dense)
-    if weights is None:
+    if weights is not None:
+        lost = {name: _lost_energy(name, dimensions, weights[name]) for name, dimensions in layers.items()}
+    if lost is None:
         steps = [step for name, dimensions in layers.items() for step in _share_steps(name, dimensions)]
     else:
-        lost = {name: _lost_energy(name, dimensions, weights[name]) for name, dimensions in layers.items()}
+        sizes = {name: size[: len(lost[name])] for name, size in sizes.items()}
         steps = [step for name in layers for step in _hull_steps(name, sizes[name], lost[name])]
     return _spend(sorted(steps), sizes, budget * dense - other)
 

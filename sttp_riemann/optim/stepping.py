@@ -122,6 +122,9 @@ class FrameStepper:
             elif parameter.grad is not None:
                 kind = type(parameter.manifold), *self._apart(parameter.manifold, group)
                 equal.setdefault((parameter.shape, parameter.dtype, parameter.device, kind), []).append(parameter)
+        # Of parameters that the groups have no more, as after a change of ranks, nothing is kept
+        held = {id(parameter) for own in self.param_groups for parameter in own["params"]}
+        self._wholes = {key: whole for key, whole in self._wholes.items() if key[1] in held}
         self._known[id(group)] = _Sorted(looks, options, plain, list(equal.values()))
         return self._known[id(group)]
 

@@ -309,12 +309,12 @@ def _without_identities(cores: Sequence[Core]) -> tuple[Core, ...]:
 
 
 def absorb(move: Tensor, matrix: Tensor, outer_first: bool) -> Tensor:
-    """Apply a rotation to the outer rank index of a matricized core.
+    """Apply a map to the outer rank index of a matricized core.
 
     Parameters
     ----------
     move : Tensor
-        (..., outer, outer); its transpose is applied.
+        (..., outer, new outer), square for a rotation; its transpose is applied.
     matrix : Tensor
         (..., rows, columns).
     outer_first : bool
@@ -323,10 +323,11 @@ def absorb(move: Tensor, matrix: Tensor, outer_first: bool) -> Tensor:
     Returns
     -------
     Tensor
-        (..., rows, columns).
+        (..., rows / outer * new outer, columns).
     """
-    shape, outer = matrix.shape, move.shape[-1]
+    shape, (outer, new) = matrix.shape, move.shape[-2:]
+    mode, wanted = shape[-2] // outer, (*shape[:-2], shape[-2] // outer * new, shape[-1])
     if outer_first:
-        return (move.mT @ matrix.reshape(*shape[:-2], outer, shape[-2] // outer * shape[-1])).reshape(shape)
-    split = matrix.reshape(*shape[:-2], shape[-2] // outer, outer, shape[-1])
-    return (move.mT.unsqueeze(-3) @ split).reshape(shape)
+        return (move.mT @ matrix.reshape(*shape[:-2], outer, mode * shape[-1])).reshape(wanted)
+    split = matrix.reshape(*shape[:-2], mode, outer, shape[-1])
+    return (move.mT.unsqueeze(-3) @ split).reshape(wanted)

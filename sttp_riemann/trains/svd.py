@@ -166,15 +166,15 @@ def _least_squares(basis: Tensor, target: Tensor, rank: int) -> Tensor:
     return torch.linalg.solve_triangular(r.mT, nearest, upper=False, left=False)
 
 
-def _unfold(train: Train, core: Core, matrix: Tensor) -> Tensor:
+def unfold(train: Train, core: Core, matrix: Tensor) -> Tensor:
     """Split (dims, m) into (rows of `core`, everything else): the outermost dims are the core's rows."""
     if train.side == "left":
         return matrix.reshape(core.rows, -1)
     return matrix.reshape(-1, core.rows, matrix.shape[-1]).movedim(1, 0).reshape(core.rows, -1)
 
 
-def _fold(train: Train, rank: int, matrix: Tensor, columns: int) -> Tensor:
-    """Undo `_unfold` after the core's rows became one rank index."""
+def fold(train: Train, rank: int, matrix: Tensor, columns: int) -> Tensor:
+    """Undo `unfold` after the core's rows became one rank index."""
     if train.side == "left":
         return matrix.reshape(-1, columns)
     return matrix.reshape(rank, -1, columns).movedim(0, 1).reshape(-1, columns)
@@ -183,18 +183,18 @@ def _fold(train: Train, rank: int, matrix: Tensor, columns: int) -> Tensor:
 def _inner_cores(train: Train, matrix: Tensor) -> list[Tensor]:
     cores, columns = [], matrix.shape[-1]
     for core in train.cores[:-1]:
-        unfolded = _unfold(train, core, matrix)
+        unfolded = unfold(train, core, matrix)
         u = torch.linalg.svd(unfolded, full_matrices=False)[0]
         if u.shape[1] < core.inner:  # the matrix has lower rank than asked for: complete its basis
             u = torch.linalg.qr(torch.cat([u, torch.eye(core.rows, core.inner, dtype=u.dtype)], 1))[0]
         frame = u[:, : core.inner]
         cores.append(frame)
-        matrix = _fold(train, core.inner, frame.mT @ unfolded, columns)
+        matrix = fold(train, core.inner, frame.mT @ unfolded, columns)
     return cores
 
 
 def _project(train: Train, cores: Sequence[Tensor], matrix: Tensor) -> Tensor:
     columns = matrix.shape[-1]
     for core, frame in zip(train.cores, cores, strict=False):
-        matrix = _fold(train, core.inner, frame.mT @ _unfold(train, core, matrix), columns)
+        matrix = fold(train, core.inner, frame.mT @ unfold(train, core, matrix), columns)
     return matrix

@@ -103,6 +103,13 @@ FUNCTIONS: dict[str, dict[str, Kind]] = {
         "average": v.AVERAGE,
         "margin": v.MARGIN,
     },
+    "grow_ranks": {
+        "model": v.MODEL,
+        "gradients": v.GRADIENTS,
+        "optimizer": v.optional(v.OPTIMIZER),
+        "rank": v.NEW_RANK,
+        "factor": v.optional(v.FACTOR),
+    },
     "input_moments": {"model": v.ANY_MODULE, "batches": v.BATCHES},
     "lipschitz_bound": {"model": v.SERVED, "example": v.EXAMPLE},
     "load": {"path": v.SAVED, "model": v.FRESH},
@@ -118,6 +125,14 @@ FUNCTIONS: dict[str, dict[str, Kind]] = {
         "margin": v.MARGIN,
     },
     "register_layer": {"kind": v.OWN_KIND},
+    "register_rank_change": {
+        "model": v.MODEL,
+        "optimizer": v.OPTIMIZER,
+        "budget": v.SHARE,
+        "until": v.UNTIL,
+        "every": v.EVERY,
+        "factor": v.FACTOR,
+    },
     "reparameterize": {
         "model": v.DENSE,
         "rank": v.RANK,
@@ -137,9 +152,18 @@ FUNCTIONS: dict[str, dict[str, Kind]] = {
     },
     "save": {"model": v.MODEL, "path": v.NEW_PATH},
     "set_weight": {"layer": v.LAYER, "weight": v.WEIGHT},
+    "shrink_ranks": {
+        "model": v.MODEL,
+        "optimizer": v.optional(v.OPTIMIZER),
+        "rank": v.NEW_RANK,
+        "energy": v.optional(v.ENERGY),
+        "budget": v.BUDGET,
+        "least": v.EVERY,
+    },
     "singular_values": {"model": v.MODEL},
     "spectral_penalty": {"model": v.MODEL, "kind": v.choice("d_optimal", "divergence", "half_normal")},
     "unmerge": {"model": v.ADAPTED},
+    "weight_gradients": {"model": v.MODEL},
 }
 METHODS: dict[str, dict[str, dict[str, Kind]]] = {
     "optimizer": {

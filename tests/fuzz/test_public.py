@@ -26,6 +26,8 @@ TORCHS_OWN = ("params", "param_group")
 """Arguments that torch itself refuses, in its words."""
 USERS_OWN = (("input_moments", "model"), ("input_moments", "batches"), ("optimizer.step", "closure"))
 """Arguments that are called, or called with: what the caller's own code raises is passed on."""
+LEARNED = ("spectral_penalty", "shrink_ranks", "grow_ranks", "register_rank_change")
+"""Functions that refuse an identity spectrum."""
 FILES = ("save", "load", "from_pretrained")
 """Functions that tell of files by an error of their own."""
 
@@ -60,8 +62,8 @@ def _world(seed: int) -> World:
 
 def _arguments(case: Case, world: World) -> dict[str, Any]:
     given = {}
-    if case.target.name == "spectral_penalty" and world.spectrum == "identity":
-        world.spectrum = "free"  # the identity has nothing to penalize
+    if case.target.name in LEARNED and world.spectrum == "identity":
+        world.spectrum = "free"
     for name, kind in case.target.kinds.items():
         if name == case.argument:
             given[name] = case.make(world)
@@ -76,6 +78,12 @@ def _arguments(case: Case, world: World) -> dict[str, Any]:
     if case.target.name == "adapt" and case.argument in ("start", "gradients", "spectrum"):
         given.setdefault("start", "pissa" if case.argument == "spectrum" else "gradient")
         world.dense(torch.randn(8, 6)).square().sum().backward()
+    if case.target.name == "shrink_ranks":
+        given.setdefault("rank", None if any(given.get(name) is not None for name in ("energy", "budget")) else 2)
+    if case.target.name == "grow_ranks" and case.argument not in ("rank", "factor"):
+        given["factor"] = 1.5
+    if case.target.name == "grow_ranks" and given.get("factor", 2) is None:
+        given["rank"] = 1
     if case.target.name == "RiemannianSGD" and case.argument == "dampening":
         given.setdefault("momentum", 0.5)
     return given

@@ -192,7 +192,31 @@ RANK = Kind(
         **{name: FOREIGN[name] for name in ("tensor of two", "array", "hostile", "unprintable", "object", "generator")},
     },
 )
-BUDGET = optional(Kind(same(0.9, 1, np.float32(0.875)), {**NO_NUMBERS, **same(0, -0.1, 1.5, 1e-9)}))
+NEW_RANK = Kind(
+    {**RANK.good, **same({"0": 3})},
+    {name: make for name, make in RANK.bad.items() if name not in ("dict {'0': 3}", "dict {}")},
+)
+SHARE = Kind(same(0.9, 1, np.float32(0.875)), {**NO_NUMBERS, **same(0, -0.1, 1.5, 1e-9)})
+BUDGET = optional(SHARE)
+ENERGY = Kind(same(0.9, 1, np.float32(0.5), 1e-9), {**NO_NUMBERS, **same(0, -0.1, 1.5)})
+FACTOR = Kind(same(1.5, 2, np.float32(1.25)), {**NO_NUMBERS, **same(0, 1, 1.0, -2, 1e6)})
+UNTIL = Kind(same(1000, 100, np.int64(300)), {**NO_NUMBERS, **same(0, -1, 0.5, 99)})
+GRADIENTS = Kind(
+    {
+        "all": lambda w: {name: torch.randn(4, 6) if name != "2" else torch.randn(6, 4) for name in ("0", "2", "4")},
+        "zero": lambda w: {"0": torch.zeros(4, 6)},
+        **same({}),
+    },
+    {
+        **same(None, 0, True, "x", [1], {"0": None}, {"0": 1.0}, {None: 1}, {"0": [[1.0]]}),
+        "unknown": lambda w: {"none": torch.eye(6)},
+        "turned": lambda w: {"0": torch.ones(6, 4)},
+        "nan": lambda w: {"0": torch.full((4, 6), NAN)},
+        "complex": lambda w: {"0": torch.ones(4, 6, dtype=torch.complex64)},
+        "meta": lambda w: {"0": torch.ones(4, 6, device="meta")},
+        "array": lambda w: {"0": np.ones((4, 6))},
+    },
+)
 EXCLUDE = Kind(
     {
         **same((), [], "0", ("0",), ["2", "4"], "[02]", np.str_("0")),

@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 import sttp_riemann as sr
+from sttp_riemann.model.rank_changes import RankChangeHandle
 
 
 def dense() -> nn.Sequential:
@@ -153,7 +154,7 @@ def _bits(tensor: Tensor) -> Any:
 
 def tidy(result: Any) -> None:
     """End what a call began."""
-    if isinstance(result, RemovableHandle):
+    if isinstance(result, RemovableHandle | RankChangeHandle):
         result.remove()
 
 

@@ -121,7 +121,7 @@ def test_a_torchvision_network_with_weights_from_a_file(tmp_path, capsys):
     assert f"written to: {tmp_path / 'out'}" in capsys.readouterr().out
     saved = load_saved(tmp_path / "out" / "compressed.safetensors")
     assert saved.classifier(x).shape == (1, 7)
-    assert saved.images.num_classes == 7
+    assert saved.inputs.num_classes == 7
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_what_cannot_be_compressed_is_one_clear_line_and_status_2(
 
 def test_data_of_other_classes_are_refused(dense, tmp_path):
     trained = load_trained(str(dense))
-    other = replace(trained, images=replace(trained.images, num_classes=7))
+    other = replace(trained, inputs=replace(trained.inputs, num_classes=7))
     with pytest.raises(RecipeError, match="data 'digits' have 10 classes and the network tells 7 apart"):
         compress(other, tmp_path, {"rank": 2}, epochs=1)
 

@@ -96,7 +96,9 @@ COMMANDS: dict[str, tuple[str, str | None, dict[str, Any]]] = {
         "Compress a trained network to low-rank weights, as close as the ranks allow; fine-tune it if asked.",
         "study gan start",
         {
-            "model": (FilePath, "torchvision:NAME, or the folder or a checkpoint of a dense run"),
+            "model": (FilePath, "torchvision:NAME, the folder or a checkpoint of a dense run, or weights of --network"),
+            "--network": (str, "the network that MODEL holds the weights of, such as mynet:MyNet"),
+            "--network_options": (dict[str, Any], "its options, as --network_options.width 32"),
             "--epochs": (Every, "epochs of fine-tuning; 0 by default"),
             "--calibrate": (Every, CALIBRATE),
             "--weights": (FilePath, "state_dict of a torchvision network, .safetensors or .pth"),

@@ -55,6 +55,11 @@ class ImageData(Source):
             if len(images) * self.channels * self.image_size**2 <= SMALL:
                 self._ready[train] = self._prepare(images)
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of an image that `batch` returns."""
+        return self.channels, self.image_size, self.image_size
+
     def batch(self, indices: Tensor | Sequence[int], train: bool = True) -> tuple[Tensor, Tensor]:
         """Images as the network sees them, and their labels.
 

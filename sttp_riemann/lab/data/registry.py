@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+from sttp_riemann.lab import plugins
+from sttp_riemann.lab.data.array_data import ArrayData
+from sttp_riemann.lab.data.arrays import arrays
 from sttp_riemann.lab.data.cifar10 import cifar10
 from sttp_riemann.lab.data.digits import digits
 from sttp_riemann.lab.data.errors import unknown_name
@@ -12,11 +16,12 @@ from sttp_riemann.lab.data.fake import fake
 from sttp_riemann.lab.data.fashion_mnist import fashion_mnist
 from sttp_riemann.lab.data.folder import folder
 from sttp_riemann.lab.data.images import ImageData
-from sttp_riemann.lab.data.source import Request, Source
+from sttp_riemann.lab.data.own import own_data
+from sttp_riemann.lab.data.source import ArraySource, Request, Source
 from sttp_riemann.lab.data.stacked_digits import stacked_digits
 from sttp_riemann.lab.data.stl10 import stl10, stl10_unlabeled
 
-DATASETS: dict[str, Callable[[Request], Source]] = {
+DATASETS: dict[str, Callable[[Request], Source | ArraySource]] = {
     "digits": digits,
     "stacked_digits": stacked_digits,
     "cifar10": cifar10,
@@ -24,9 +29,10 @@ DATASETS: dict[str, Callable[[Request], Source]] = {
     "stl10-unlabeled": stl10_unlabeled,
     "fashion_mnist": fashion_mnist,
     "folder": folder,
+    "arrays": arrays,
     "fake": fake,
 }
-ARGUMENTS = {"folder": "PATH", "stacked_digits": "N"}
+ARGUMENTS = {"folder": "PATH", "arrays": "FILE", "stacked_digits": "N"}
 """What may stand after a colon and the name of a data set."""
 DEFAULT_ROOT = Path("data")
 
@@ -37,24 +43,25 @@ def load_dataset(
     download: bool = False,
     image_size: int | None = None,
     channels: int | None = None,
-) -> ImageData:
+) -> Any:  # programs that name images need no case for arrays
     """Load a data set into memory.
 
     Parameters
     ----------
     name : str
-        A key of `DATASETS`; ``folder:PATH`` names the folder too, ``stacked_digits:N`` the number of images.
+        A key of `DATASETS`; ``folder:PATH`` and ``arrays:FILE`` name the place too, ``stacked_digits:N`` the number of
+        images; or ``module:attribute``, a function of the user's own.
     root : str, Path or None
         Folder of downloaded data; None for ``data`` in the working directory.
     download : bool
         Whether missing data may be downloaded; otherwise nothing is.
     image_size, channels : int or None
-        Of the images that the network sees; None for the stored ones.
+        Of the images that the network sees; None for the stored ones, and for arrays.
 
     Returns
     -------
-    ImageData
-        On the CPU.
+    ImageData or ArrayData
+        On the CPU; the latter where inputs are no images.
 
     Raises
     ------
@@ -76,14 +83,20 @@ def load_dataset(
     (torch.Size([3, 1, 16, 16]), torch.Size([3]))
     """
     key, _, argument = name.partition(":")
-    if key not in DATASETS or (argument and key not in ARGUMENTS):
+    own = plugins.is_path(name) and key not in DATASETS
+    if not own and (key not in DATASETS or (argument and key not in ARGUMENTS)):
         known = [f"{key}:{ARGUMENTS[key]}" if key in ARGUMENTS else key for key in DATASETS]
-        raise unknown_name("data set", name, known)
+        raise unknown_name("data set", name, [*known, "module:attribute"])
     for what, number in (("image_size", image_size), ("channels", channels)):
         if number is not None and number < 1:
             raise ValueError(f"{what} must be at least 1, got {number}")
     root = DEFAULT_ROOT if root is None else Path(root).expanduser()
-    source = DATASETS[key](Request(argument, root, download, image_size))
+    source = own_data(name) if own else DATASETS[key](Request(argument, root, download, image_size))
+    if isinstance(source, ArraySource):
+        for what, number in (("image_size", image_size), ("channels", channels)):
+            if number is not None:
+                raise ValueError(f"{what} is of images, and these inputs are arrays: leave it out")
+        return ArrayData(**vars(source))
     stored = source.train_images
     return ImageData(
         **vars(source),

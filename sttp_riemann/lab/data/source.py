@@ -49,3 +49,24 @@ class Source:
     test_images: Tensor
     test_labels: Tensor
     num_classes: int
+
+
+@dataclass
+class ArraySource:
+    """A data set whose inputs are no images.
+
+    Attributes
+    ----------
+    train_inputs, test_inputs : Tensor
+        float32, or int64 for indices, (N, ...).
+    train_labels, test_labels : Tensor
+        int64 (N,), 0 .. num_classes - 1.
+    num_classes : int
+        Length of a network's output.
+    """
+
+    train_inputs: Tensor
+    train_labels: Tensor
+    test_inputs: Tensor
+    test_labels: Tensor
+    num_classes: int

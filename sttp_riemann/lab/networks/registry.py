@@ -11,10 +11,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from sttp_riemann.lab import plugins
 from sttp_riemann.lab.data.errors import unknown_name
 from sttp_riemann.lab.networks.cifar_resnet import CifarResNet
 from sttp_riemann.lab.networks.digits_resnet import DigitsResNet
+from sttp_riemann.lab.networks.own import SIZES_OF, options_of_own, own_network
 from sttp_riemann.lab.networks.sngan import SIZES, SNGANDiscriminator, SNGANGenerator
+from sttp_riemann.lab.networks.timm_zoo import timm_network
 from sttp_riemann.lab.networks.torchvision_zoo import torchvision_network
 from sttp_riemann.lab.networks.wide_resnet import WideResNet
 
@@ -27,6 +30,8 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
 }
 TORCHVISION = "torchvision:"
 """Before the name of one of torchvision's networks."""
+TIMM = "timm:"
+"""Before the name of one of timm's networks."""
 LARGEST_OPTION = 2**16
 """Largest integer option of a network."""
 LARGEST_OPTIONS = {"depth": 1000}
@@ -40,13 +45,15 @@ def build_model(name: str, num_classes: int | None = None, in_channels: int = 3,
     Parameters
     ----------
     name : str
-        A key of `NETWORKS`, or ``torchvision:NAME`` for one of torchvision's classification networks.
+        A key of `NETWORKS`; ``torchvision:NAME`` or ``timm:NAME`` for one of their classification networks; or
+        ``module:attribute``, a class or function of the user's own.
     num_classes : int or None
         None: 10 for a classifier, an unconditional network for a GAN.
     in_channels : int
         Channels of the images, also of those that a generator makes.
     **options
-        Further arguments of the network's class, such as ``width``, a whole number, or ``variant``, a word.
+        Further arguments of the network's class, such as ``width``, a whole number, or ``variant``, a word; of the
+        user's own, whatever it takes.
 
     Returns
     -------
@@ -56,9 +63,9 @@ def build_model(name: str, num_classes: int | None = None, in_channels: int = 3,
     Raises
     ------
     ValueError
-        If the network, or an option, is unknown, or a number is out of range.
+        If the network, or an option, is unknown, a number is out of range, or the user's own raises.
     ImportError
-        If a network needs torchvision, which is missing.
+        If a network needs torchvision or timm, which is missing.
 
     Examples
     --------
@@ -71,15 +78,19 @@ def build_model(name: str, num_classes: int | None = None, in_channels: int = 3,
     sizes = {"in_channels": in_channels} | ({} if num_classes is None else {"num_classes": num_classes})
     for size, number in sizes.items():
         _check_number(size, number)
+    if plugins.is_path(name):
+        return own_network(name, sizes, options)
     if name.startswith(TORCHVISION):
         builder: Callable[..., nn.Module] = partial(torchvision_network, name.removeprefix(TORCHVISION))
+    elif name.startswith(TIMM):
+        builder = partial(timm_network, name.removeprefix(TIMM))
     elif name in NETWORKS:
         builder = NETWORKS[name]
         _check_options(name, options)
     else:
-        raise unknown_name("network", name, [*NETWORKS, f"{TORCHVISION}NAME"])
+        raise unknown_name("network", name, [*NETWORKS, f"{TORCHVISION}NAME", f"{TIMM}NAME", "module:attribute"])
     if options:
-        # Counted before allocation, except for networks of torchvision that cannot be built on the meta device
+        # Counted before allocation, except for networks of others that cannot be built on the meta device
         with suppress(NotImplementedError), torch.device("meta"):
             numbers = sum(p.numel() for p in builder(**sizes, **options).parameters())
             if numbers > MOST_NUMBERS:
@@ -87,9 +98,21 @@ def build_model(name: str, num_classes: int | None = None, in_channels: int = 3,
     return builder(**sizes, **options)
 
 
+def options_of(name: str) -> list[str]:
+    """Names of a network's options; none of those of torchvision and timm, which are not known here.
+
+    Raises
+    ------
+    RecipeError
+        The network is the user's own, and its module was not imported.
+    """
+    if plugins.is_path(name):
+        return options_of_own(name)
+    return [o for o in inspect.signature(NETWORKS[name]).parameters if o not in SIZES_OF] if name in NETWORKS else []
+
+
 def _check_options(name: str, options: dict[str, Any]) -> None:
-    parameters = inspect.signature(NETWORKS[name]).parameters
-    known = [option for option in parameters if option not in ("num_classes", "in_channels")]
+    parameters, known = inspect.signature(NETWORKS[name]).parameters, options_of(name)
     for option, value in options.items():
         if option not in known:
             raise unknown_name(f"option of network {name!r}", option, known)

@@ -8,16 +8,16 @@ from torch.func import functional_call
 
 
 def check_scores(
-    network: nn.Module, image: tuple[int, int, int], labels: Tensor | None, wanted: tuple[int, ...], training: bool
+    network: nn.Module, example: Tensor, labels: Tensor | None, wanted: tuple[int, ...], training: bool
 ) -> None:
-    """Pass one image through a network.
+    """Pass one example through a network.
 
     Parameters
     ----------
     network : nn.Module
         Not changed, nor is its mode.
-    image : tuple of int
-        Channels, height and width.
+    example : Tensor
+        (1, ...), such as an image (1, channels, height, width).
     labels : Tensor, optional
         (1,), for a network that is conditional on them.
     wanted : tuple of int
@@ -33,15 +33,15 @@ def check_scores(
     mode = network.training
     # Training mode updates buffers
     buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
-    inputs = torch.zeros(1, *image), *(() if labels is None else (labels,))
+    inputs = example, *(() if labels is None else (labels,))
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             scores = functional_call(network.train(training), buffers, inputs)
     except Exception as error:
-        raise ValueError(f"does not work on images of {'x'.join(map(str, image))}: {error}") from error
+        raise ValueError(f"does not work on inputs of {'x'.join(map(str, example.shape[1:]))}: {error}") from error
     finally:
         network.train(mode)
     shape = tuple(scores.shape) if isinstance(scores, Tensor) else ()
     if shape != wanted:
         kind = "a score for each class" if len(wanted) == 2 else "one score"
-        raise ValueError(f"gives {shape or type(scores).__name__} for an image, not {kind}, {wanted}")
+        raise ValueError(f"gives {shape or type(scores).__name__} for one input, not {kind}, {wanted}")

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from sttp_riemann.errors import reason
 from sttp_riemann.lab.data.errors import unknown_name
 from sttp_riemann.lab.data.vision import downloaded, require_torchvision
+from sttp_riemann.lab.networks.weights import read_weights
 
 IMAGENET_CLASSES = 1000
 
@@ -70,7 +70,7 @@ def pretrained_network(name: str, weights: Path | None = None, download: bool = 
     name : str
         As in ``torchvision.models``.
     weights : Path, optional
-        A file with its ``state_dict``, .safetensors or written by `torch.save`, which sets the number of classes.
+        A file with its ``state_dict``, see `read_weights`, which sets the number of classes.
         By default torchvision's best weights, if they have been downloaded before.
     download : bool
         Whether they may be downloaded now.
@@ -90,7 +90,7 @@ def pretrained_network(name: str, weights: Path | None = None, download: bool = 
         torchvision is missing.
     """
     if weights is not None:
-        state = _read(weights)
+        state = read_weights(weights)
         classes = _classes(state, name)
         network = torchvision_network(name, num_classes=classes)
         try:
@@ -128,17 +128,6 @@ def _published(name: str, download: bool) -> dict[str, Tensor]:
         # Of many kinds, from the network to the pickle
         raise ValueError(f"the weights of 'torchvision:{name}' cannot be had: {reason(error)}") from error
     return state
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        return dict(torch.load(path, map_location="cpu", weights_only=True))
-    except Exception as error:
-        # Damaged files make readers raise errors of many kinds
-        text = f"weights {path} cannot be read as a state_dict, .safetensors or .pth: {reason(error)}"
-        raise ValueError(text) from error
 
 
 def _classes(state: dict[str, Tensor], name: str) -> int:

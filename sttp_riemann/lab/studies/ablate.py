@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sttp_riemann.errors import RecipeError
+from sttp_riemann.lab.networks.registry import options_of
 from sttp_riemann.lab.studies.compare import compare
 from sttp_riemann.lab.studies.page import DEFAULT
 from sttp_riemann.lab.studies.plan import Sweep, plan
@@ -49,7 +50,8 @@ def ablate(
     reading : Reading
         How to report them.
     probe_options : mapping
-        Options of the network that is probed: a Jacobian of a wide layer does not fit into memory.
+        Options of the network that is probed, as far as it has them: a Jacobian of a wide layer does not fit into
+        memory.
     drift_steps : int
         Steps of the descent in float32 and float64.
 
@@ -77,7 +79,9 @@ def ablate(
     if len(rates) > 1 and not recipe.evaluation.validation:
         raise RecipeError("learning rates are chosen by held-out images: set validation to a share such as 0.2")
     recipe = recipe.changed(methods=methods, ranks={method: list(ranks) for method in methods})
-    options = {**recipe.flat()["network_options"], **probe_options}
+    known = [*options_of(recipe.network.name), *recipe.network.options]
+    smaller = {name: value for name, value in probe_options.items() if name in known}
+    options = {**recipe.network.options, **smaller}
     probed = [run.changed(network_options=options) for run in plan(recipe, sweep)]
     probes = [(run, drift_steps, probe_path(run, output)) for run in probed]
     return compare(recipe, output, workers, {"lr": list(rates), **(sweep or {})}, reading, probes)

@@ -118,7 +118,7 @@ def probe(recipe: Recipe) -> Probe:
     Parameters
     ----------
     recipe : Recipe
-        Of a low-rank classifier. The probed layer is the last but one.
+        Of a low-rank classifier. The probed layer is the last but one, or the only one.
 
     Returns
     -------
@@ -127,7 +127,7 @@ def probe(recipe: Recipe) -> Probe:
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(recipe, Path(folder))
         player = trainer.task.players["classifier"]
-        layer = list(spectral_layers(player.model).values())[-2]
+        layer = list(spectral_layers(player.model).values())[-2:][0]
         start = differential(layer)
         frames = [module for module in player.model.modules() if isinstance(module, Frames)]
         norms: list[float] = []

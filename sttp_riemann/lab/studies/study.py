@@ -11,6 +11,7 @@ import matplotlib
 import yaml
 
 from sttp_riemann.errors import RecipeError
+from sttp_riemann.lab.data.registry import ARGUMENTS
 from sttp_riemann.lab.studies.classify import CLASSIFY
 from sttp_riemann.lab.studies.findings import findings
 from sttp_riemann.lab.studies.gan import GAN
@@ -136,8 +137,12 @@ def recipe_text(results: Sequence[Result]) -> str:
     """Write what the runs were made by as YAML, lists where they differ, without the folders of this machine."""
     fields = _distinct({k: v for k, v in result["recipe"].items() if k not in HIDDEN} for result in results)
     shared: dict[str, Any] = {name: values[0] if len(values) == 1 else values for name, values in fields.items()}
-    if shared["data"].startswith("folder:"):
-        shared["data"] = f"folder:{Path(shared['data']).name}"
+    kind, _, place = shared["data"].partition(":")
+    if ARGUMENTS.get(kind) in ("PATH", "FILE"):
+        shared["data"] = f"{kind}:{Path(place).name}"
+    for name in ("weights", "generator_weights"):
+        if isinstance(shared[name], str):
+            shared[name] = Path(shared[name]).name
     return yaml.safe_dump(shared, sort_keys=False, default_flow_style=None, width=100)
 
 

@@ -24,7 +24,7 @@ from sttp_riemann.lab.training.task import Task
 
 
 class Classification(Task):
-    """Train a network to classify images."""
+    """Train a network to classify images, or other inputs."""
 
     def __init__(self, recipe: Recipe, accelerator: Accelerator) -> None:
         super().__init__(recipe, accelerator)
@@ -33,7 +33,7 @@ class Classification(Task):
         self.players = {"classifier": self.classifier}
         self.teacher = None if recipe.distillation.teacher is None else Teacher(recipe, self.data, accelerator)
         # Independent of the seed, so that all runs of a study hold out the same images
-        order = torch.randperm(len(self.data.train_images), generator=torch.Generator().manual_seed(0))
+        order = torch.randperm(len(self.data.train_labels), generator=torch.Generator().manual_seed(0))
         share = recipe.evaluation.validation
         held = round(share * len(order))
         if share and not 0 < held < len(order):
@@ -74,7 +74,7 @@ class Classification(Task):
         return self._test() if len(self._held) else {}
 
     def _test(self) -> dict[str, float]:
-        return self._measure("test", torch.arange(len(self.data.test_images)), train=False)
+        return self._measure("test", torch.arange(len(self.data.test_labels)), train=False)
 
     @torch.no_grad()
     def _measure(self, name: str, images_of: Tensor, train: bool) -> dict[str, float]:

@@ -10,9 +10,8 @@ from torch import Tensor
 from torch.nn.functional import kl_div, log_softmax
 
 from sttp_riemann.errors import RecipeError
-from sttp_riemann.lab.data import ImageData
 from sttp_riemann.lab.training.recipe import Recipe
-from sttp_riemann.lab.training.represent import Images
+from sttp_riemann.lab.training.represent import Data, Inputs
 from sttp_riemann.lab.training.saved import load_saved
 
 
@@ -23,15 +22,15 @@ class Teacher:
     ----------
     recipe : Recipe
         Its ``teacher`` and ``temperature``.
-    data : ImageData
-        Images for both networks.
+    data : ImageData or ArrayData
+        Inputs for both networks.
     accelerator : Accelerator
         Device and precision.
 
     Raises
     ------
     RecipeError
-        There is no such checkpoint, or it is not of a classifier of such images and classes.
+        There is no such checkpoint, or it is not of a classifier of such inputs and classes.
     CheckpointError
         It cannot be read.
 
@@ -40,13 +39,13 @@ class Teacher:
     Hinton, Vinyals and Dean 2015 (arXiv 1503.02531), Section 2.
     """
 
-    def __init__(self, recipe: Recipe, data: ImageData, accelerator: Accelerator) -> None:
+    def __init__(self, recipe: Recipe, data: Data, accelerator: Accelerator) -> None:
         assert recipe.distillation.teacher is not None
         saved = load_saved(Path(recipe.distillation.teacher))
-        here = Images.of(data)
-        if saved.images != here:
+        here = Inputs.of(data)
+        if saved.inputs != here:
             raise RecipeError(
-                f"teacher {saved.path} is for {saved.images}, and the data {recipe.data.name!r} are {here}"
+                f"teacher {saved.path} is for {saved.inputs}, and the data {recipe.data.name!r} are {here}"
             )
         self.network = saved.classifier.to(accelerator.device).requires_grad_(False)
         self.temperature, self.accelerator = recipe.distillation.temperature, accelerator
@@ -57,7 +56,7 @@ class Teacher:
         Parameters
         ----------
         images : Tensor
-            (N, channels, size, size).
+            (N, ...), inputs of both networks.
         scores : Tensor
             (N, num_classes), the student's scores of the same images.
 

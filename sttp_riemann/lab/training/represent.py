@@ -1,42 +1,56 @@
-"""Load a recipe's images, and build its networks with the representation of weights that it asks for."""
+"""Load a recipe's data, and build its networks with the representation of weights that it asks for."""
 
 from __future__ import annotations
 
 import functools
 import inspect
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
 
+import torch
 from torch import Tensor, nn
 
 import sttp_riemann as sr
 from sttp_riemann.errors import RecipeError, one_line
-from sttp_riemann.lab.data import ImageData, load_dataset
+from sttp_riemann.lab.data import ArrayData, ImageData, load_dataset
 from sttp_riemann.lab.networks import build_model
 from sttp_riemann.lab.networks.baselines import BASELINES
+from sttp_riemann.lab.networks.registry import MOST_NUMBERS
 from sttp_riemann.lab.networks.rehearsal import check_scores
 from sttp_riemann.lab.training.plain import shown
 from sttp_riemann.lab.training.recipe import Recipe
+from sttp_riemann.lab.training.weights import load_weights
 from sttp_riemann.model.weights import weighted_layers
 
+Data = ImageData | ArrayData
+InputKind = Literal["images", "numbers", "indices"]
 _SETTINGS = inspect.signature(sr.reparameterize).parameters
 # What a network too large for the machine raises depends on torch and the system
 _IMPOSSIBLE = (ValueError, TypeError, RuntimeError, MemoryError, OverflowError)
 
 
-def load_data(recipe: Recipe) -> ImageData:
-    """Images of a recipe, loaded once for all runs of a comparison.
+def load_data(recipe: Recipe) -> Data:
+    """Data of a recipe, loaded once for all runs of a comparison.
 
     Raises
     ------
     RecipeError
-        They cannot be loaded.
+        They cannot be loaded, or the recipe is for images and they are not.
     """
-    return _load(recipe.data.name, recipe.data.root, recipe.data.download, recipe.data.image_size, recipe.data.channels)
+    own = recipe.data
+    data = _load(own.name, own.root, own.download, own.image_size, own.channels)
+    if isinstance(data, ArrayData):
+        of_images = {"task 'gan'": recipe.task == "gan", "augment": own.augment, "mixup": own.mixup}
+        for what in (what for what, given in of_images.items() if given):
+            raise RecipeError(f"{what} needs images, and the data {shown(own.name)} are arrays: leave it out")
+    return data
 
 
 @functools.lru_cache(maxsize=1)
-def _load(name: str, root: str | None, download: bool, image_size: int | None, channels: int | None) -> ImageData:
+def _load(name: str, root: str | None, download: bool, image_size: int | None, channels: int | None) -> Data:
     try:
         return load_dataset(name, root=root, download=download, image_size=image_size, channels=channels)
     except (ValueError, OSError, ImportError) as error:
@@ -44,42 +58,72 @@ def _load(name: str, root: str | None, download: bool, image_size: int | None, c
 
 
 @dataclass(frozen=True)
-class Images:
-    """The kind of images that a network takes.
+class Inputs:
+    """What a network takes and gives.
 
     Attributes
     ----------
-    channels : int
-        As in `ImageData`.
-    image_size : int
-        Side of an image, in pixels.
+    shape : tuple of int
+        Of one input, such as (channels, height, width); 0 stands for a size that is not known.
     num_classes : int
-        0 where the data have no labels.
+        Length of the output; 0 where the data have no labels.
+    kind : {"images", "numbers", "indices"}
+        Images, and numbers that are none, are float32; indices, as of words, int64.
+
+    Raises
+    ------
+    ValueError
+        There is nothing like that.
     """
 
-    channels: int
-    image_size: int
+    shape: tuple[int, ...]
     num_classes: int
+    kind: InputKind = "images"
 
     def __post_init__(self) -> None:
-        if self.channels < 1 or self.image_size < 1 or self.num_classes < 0:
-            raise ValueError(f"there are no such images: {self}")
+        object.__setattr__(self, "shape", tuple(self.shape))
+        lengths = (3,) if self.kind == "images" else range(1, 64)
+        right = len(self.shape) in lengths and min(self.shape) >= 0 and self.shape[0] > 0
+        if (
+            not right
+            or math.prod(self.shape) > MOST_NUMBERS
+            or self.num_classes < 0
+            or self.kind not in get_args(InputKind)
+        ):
+            raise ValueError(f"there are no such inputs: {self}")
 
     @classmethod
-    def of(cls, data: ImageData) -> Images:
-        """Describe the images of a data set."""
-        return cls(data.channels, data.image_size, data.num_classes)
+    def of(cls, data: Data) -> Inputs:
+        """Describe a data set."""
+        if isinstance(data, ImageData):
+            return cls(data.shape, data.num_classes)
+        kind: InputKind = "numbers" if data.train_inputs.is_floating_point() else "indices"
+        return cls(data.shape, data.num_classes, kind)
+
+    @property
+    def channels(self) -> int:
+        """Size of the first axis."""
+        return self.shape[0]
+
+    @property
+    def known(self) -> bool:
+        """Whether all sizes are."""
+        return 0 not in self.shape
+
+    def example(self, count: int = 1) -> Tensor:
+        """Zeros as an input of a network, (count, ...)."""
+        return torch.zeros(count, *self.shape, dtype=torch.int64 if self.kind == "indices" else torch.float32)
 
 
-def build_network(recipe: Recipe, data: ImageData | Images, num_classes: int | None) -> nn.Module:
-    """Network of a recipe with fresh weights, represented by the recipe's method.
+def build_network(recipe: Recipe, data: Data | Inputs, num_classes: int | None) -> nn.Module:
+    """Network of a recipe with fresh weights, or those that it names, represented by the recipe's method.
 
     Parameters
     ----------
     recipe : Recipe
-        Its ``network``, ``network_options``, ``method`` and what belongs to that.
-    data : ImageData or Images
-        The network's images.
+        Its ``network``, ``network_options``, ``weights``, ``method`` and what belongs to that.
+    data : ImageData, ArrayData or Inputs
+        What the network takes.
     num_classes : int or None
         Classes of a classifier or of a conditional network.
 
@@ -90,7 +134,9 @@ def build_network(recipe: Recipe, data: ImageData | Images, num_classes: int | N
     Raises
     ------
     RecipeError
-        The network or its representation cannot be built.
+        The network or its representation cannot be built, or there are no such weights.
+    CheckpointError
+        The weights are damaged, or of another network.
     """
     try:
         model = build_model(
@@ -100,22 +146,27 @@ def build_network(recipe: Recipe, data: ImageData | Images, num_classes: int | N
         raise RecipeError(one_line(f"network {recipe.network.name!r}: {error}")) from error
     if recipe.task == "classify":
         rehearse(model, recipe, data, None, (1, num_classes or 0))
+    if recipe.network.weights is not None:
+        load_weights(model, Path(recipe.network.weights))
     return represent(model, recipe)
 
 
 def rehearse(
-    model: nn.Module, recipe: Recipe, data: ImageData | Images, labels: Tensor | None, wanted: tuple[int, ...]
+    model: nn.Module, recipe: Recipe, data: Data | Inputs, labels: Tensor | None, wanted: tuple[int, ...]
 ) -> None:
-    """Check that a network accepts images of the data, in parts of a batch as small as the recipe's.
+    """Check that a network accepts inputs of the data, in parts of a batch as small as the recipe's.
 
     Raises
     ------
     RecipeError
-        It is a network for another task or other images.
+        It is a network for another task or other inputs.
     """
+    inputs = data if isinstance(data, Inputs) else Inputs.of(data)
+    if not inputs.known:
+        return
     try:
-        image = (data.channels, data.image_size, data.image_size)
-        check_scores(model, image, labels, wanted, training=recipe.schedule.batch_size == recipe.schedule.accumulate)
+        training = recipe.schedule.batch_size == recipe.schedule.accumulate
+        check_scores(model, inputs.example(), labels, wanted, training)
     except ValueError as error:
         raise RecipeError(f"network {recipe.network.name!r} {error}") from error
 

@@ -16,7 +16,7 @@ from sttp_riemann.lab.plugins import imported, require
 from sttp_riemann.lab.training.checkpoint import Checkpoint, load_checkpoint, load_model, save_checkpoint
 from sttp_riemann.lab.training.machine import code_version
 from sttp_riemann.lab.training.recipe import Recipe, nest
-from sttp_riemann.lab.training.represent import Images, build_network
+from sttp_riemann.lab.training.represent import Inputs, build_network
 from sttp_riemann.lab.training.storage import checkpoint_of
 from sttp_riemann.model.measures import layer_ranks
 
@@ -25,7 +25,7 @@ PROGRESS = {"step": int, "losses": [float], "history": [Each(float)], "timings":
 """Entries on progress in a checkpoint; see `Progress`."""
 _NETWORKS = {
     "recipe": dict,
-    "images": {"channels": int, "image_size": int, "num_classes": int},
+    "inputs": {"shape": [int], "num_classes": int, "kind": str},
     "ranks": Each(Each(int)),
 }
 
@@ -65,8 +65,8 @@ class Saved:
         The checkpoint.
     recipe : Recipe
         Of the run.
-    images : Images
-        Kind of images that the networks take.
+    inputs : Inputs
+        What the networks take and give.
     values : dict
         All plain values of the checkpoint.
     players : dict[str, nn.Module]
@@ -75,7 +75,7 @@ class Saved:
 
     path: Path
     recipe: Recipe
-    images: Images
+    inputs: Inputs
     values: dict[str, Any]
     players: dict[str, nn.Module]
 
@@ -93,10 +93,9 @@ class Saved:
         return self.players[CLASSIFIER]
 
     def example(self, player: str) -> Tensor:
-        """An input of a network, of zeros: an image, or noise for a generator."""
+        """An input of a network, of zeros: as the data set has them, or noise for a generator."""
         latent: int | None = getattr(self.players[player], "latent_dim", None)
-        side = self.images.image_size
-        return torch.zeros(1, latent) if latent is not None else torch.zeros(1, self.images.channels, side, side)
+        return self.inputs.example() if latent is None else torch.zeros(1, latent)
 
 
 def load_saved(path: Path) -> Saved:
@@ -131,31 +130,31 @@ def load_saved(path: Path) -> Saved:
     require(checkpoint.values.get("imports", []), path)
     try:
         recipe = Recipe.recorded(checkpoint.values["recipe"])
-        images, ranks = Images(**checkpoint.values["images"]), checkpoint.values["ranks"]
+        inputs, ranks = Inputs(**checkpoint.values["inputs"]), checkpoint.values["ranks"]
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{path} does not say which network it is of; write it again ({error})") from error
     players = {}
     for name, player in _recipes(recipe).items():
-        classes = images.num_classes if recipe.task == "classify" or recipe.gan.conditional else None
+        classes = inputs.num_classes if recipe.task == "classify" or recipe.gan.conditional else None
         # Ranks from a budget depend on weights that are gone; the initialization makes no difference here
-        known = player.changed(rank=ranks.get(name) or 1, budget=None, init="identity")
-        players[name] = build_network(known, images, classes).eval()
+        known = player.changed(rank=ranks.get(name) or 1, budget=None, init="identity", weights=None)
+        players[name] = build_network(known, inputs, classes).eval()
         load_model(players[name], _tensors_of(checkpoint, name), path)
-    return Saved(path, recipe, images, checkpoint.values, players)
+    return Saved(path, recipe, inputs, checkpoint.values, players)
 
 
-def describe(recipe: Recipe, images: Images, models: Mapping[str, nn.Module]) -> dict[str, Any]:
+def describe(recipe: Recipe, inputs: Inputs, models: Mapping[str, nn.Module]) -> dict[str, Any]:
     """Describe networks, given by name, so that they can be rebuilt without their data."""
     return {
         "code": code_version(),
         "recipe": nest(recipe.what_matters()),
         "imports": imported(),
-        "images": asdict(images),
+        "inputs": asdict(inputs),
         "ranks": {name: layer_ranks(model) for name, model in models.items()},
     }
 
 
-def save_classifier(path: Path, model: nn.Module, recipe: Recipe, images: Images) -> None:
+def save_classifier(path: Path, model: nn.Module, recipe: Recipe, inputs: Inputs) -> None:
     """Write a classifier for `load_saved` to rebuild.
 
     Parameters
@@ -166,15 +165,15 @@ def save_classifier(path: Path, model: nn.Module, recipe: Recipe, images: Images
         The network, represented as `recipe` says.
     recipe : Recipe
         How it was trained.
-    images : Images
-        Kind of images that it takes.
+    inputs : Inputs
+        What it takes and gives.
 
     Raises
     ------
     CheckpointError
         It cannot be written; an existing file is then intact.
     """
-    checkpoint = Checkpoint(values=describe(recipe, images, {CLASSIFIER: model}))
+    checkpoint = Checkpoint(values=describe(recipe, inputs, {CLASSIFIER: model}))
     checkpoint.add(f"model.{CLASSIFIER}", model.state_dict())
     save_checkpoint(path, checkpoint)
 

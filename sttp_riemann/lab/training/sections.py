@@ -31,6 +31,9 @@ Extractor = Literal["inception-v3-compat", "digits", "stacked_digits"]
 DATA = "digits, stacked_digits:N, cifar10, fashion_mnist, stl10, fake or folder:PATH"
 RANK = "largest rank of a layer and of a tensor train bond, a fraction of the full one, or either by layer name"
 BUDGET = "largest share of the network's dense numbers; ranks of layers follow from it, and rank is not used"
+DATA = "digits, cifar10, fashion_mnist, stl10, fake, folder:PATH, arrays:FILE, or module:attribute of your own"
+WEIGHTS = "start from these dense weights: .pth or .safetensors, or a run; with low rank and init 'dense', decomposed"
+NETWORK = "a network of the package, torchvision:NAME, timm:NAME, or module:attribute of your own"
 RECOMPUTE = "compute V^T x again in the backward, for memory: where it is large, always or never"
 SPECTRA = "which spectra are compared: identity, learned, learned with D-optimal penalty"
 PLAYER = "GAN: whose methods, spectra, ranks and paths are compared; the other network stays as it is"
@@ -47,7 +50,7 @@ FEWEST_SAMPLES = {"fid": 2, "prc": 4}
 
 @dataclass(frozen=True)
 class Data:
-    """Images and their augmentation."""
+    """Data and their augmentation."""
 
     name: str = option("digits", DATA, "page", qualified=True)
     root: kinds.FilePath | None = option(None, "folder with the data", matters=False, qualified=True)
@@ -63,7 +66,7 @@ class Data:
 class Network:
     """A network and how its weights are represented."""
 
-    name: str = option("digits_resnet", "name of the network", "page start", qualified=True)
+    name: str = option("digits_resnet", NETWORK, "page start", qualified=True)
     options: dict[str, Any] = option({}, "its options, as --network_options.width 32", "page start", qualified=True)
     method: Method = option("sttp", "how weights are represented", "run", follows=True)
     frames: Frames = option("riemannian", "how orthonormal frames are stored", "run low_rank", follows=True)
@@ -74,6 +77,7 @@ class Network:
         "matrix", "what is at most 1: singular values of the matrix, or the operator's norm", "low_rank", follows=True
     )
     init: Init = option("orthogonal", "initialization of frames", "low_rank start", follows=True)
+    weights: kinds.FilePath | None = option(None, WEIGHTS, "start")
     exclude: list[str] = option([], "layers that stay dense", "held")
     kernel_modes: KernelModes = option(
         "flat", "kernel positions: one mode, or each side factorized", "low_rank", follows=True
@@ -110,6 +114,10 @@ class Network:
         require(
             self.bound_of == "matrix" or self.spectrum != "free",
             f"{whose}bound_of 'operator' bounds nothing with a free spectrum: set {whose}spectrum to 'learned'",
+        )
+        require(
+            self.weights is None or not self.low_rank or self.init == "dense",
+            f"{whose}init {self.init!r} draws other weights than those of {whose}weights: set {whose}init to 'dense'",
         )
 
 

@@ -17,7 +17,7 @@ from sttp_riemann.lab.training.machine import build_accelerator, code_version
 from sttp_riemann.lab.training.optimizers import join_state, split_state
 from sttp_riemann.lab.training.order import DataOrder
 from sttp_riemann.lab.training.recipe import Recipe, flatten
-from sttp_riemann.lab.training.represent import Images
+from sttp_riemann.lab.training.represent import Inputs
 from sttp_riemann.lab.training.saved import PROGRESS, Progress, describe
 from sttp_riemann.lab.training.task import Task
 
@@ -63,7 +63,7 @@ class Run:
     def take(self) -> Checkpoint:
         """Copy everything into a checkpoint."""
         players = self.task.players
-        about = describe(self.recipe, Images.of(self.task.data), {name: p.model for name, p in players.items()})
+        about = describe(self.recipe, Inputs.of(self.task.data), {name: p.model for name, p in players.items()})
         checkpoint = Checkpoint(values={**about, "progress": vars(self.progress)})
         for name, player in players.items():
             tensors, settings = split_state(player.optimizer)

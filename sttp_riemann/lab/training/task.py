@@ -28,8 +28,8 @@ class Task(ABC):
     ----------
     players : dict[str, Player]
         The networks that are trained, by name.
-    data : ImageData
-        Their data.
+    data : ImageData or ArrayData
+        Their data; images for a GAN.
     size : int
         Number of training examples.
 
@@ -41,6 +41,7 @@ class Task(ABC):
 
     players: dict[str, Player]
     size: int
+    data: Any
 
     def __init__(self, recipe: Recipe, accelerator: Accelerator) -> None:
         self.recipe, self.accelerator = recipe, accelerator

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import pytest
 import yaml
 
+from sttp_riemann.lab import plugins
 from sttp_riemann.lab.cli import main as cli
 from sttp_riemann.lab.training.loop import Trainer
 from sttp_riemann.lab.training.recipe import FIELDS, SECTIONS, nest
@@ -45,6 +46,11 @@ WILD_TEXT += [
     "folder:/",
     "folder:",
     "torchvision:",
+    "timm:",
+    "arrays:",
+    "arrays:none.npz",
+    "os:system",
+    "no_module_of_mine:x",
     "true",
     "-1",
 ]
@@ -143,6 +149,7 @@ def run(tmp_path, monkeypatch, capsys):
     for place in ("studies.compare.spread", "bench.run.progress", "compression.represent"):
         monkeypatch.setattr(f"sttp_riemann.lab.{place}", started)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(plugins, "_imported", [])
 
     def call(*arguments: str) -> str | None:
         before = _files(tmp_path)

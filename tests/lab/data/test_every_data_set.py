@@ -26,6 +26,11 @@ def load(request, tmp_path):
             pixels = rng.integers(0, 256, (12, 12, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(tmp_path / part / label / f"{k}.png")
         name = f"folder:{tmp_path}"
+    if name == "arrays":
+        rng = np.random.default_rng(0)
+        images, labels = rng.integers(0, 256, (20, 12, 12), dtype=np.uint8), np.arange(20) % 2
+        np.savez(tmp_path / "mine.npz", train_x=images, train_y=labels)
+        name = f"arrays:{tmp_path / 'mine.npz'}"
     return lambda **options: load_dataset(name, root=tmp_path, **options)
 
 

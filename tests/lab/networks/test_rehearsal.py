@@ -1,4 +1,4 @@
-"""A network is tried on one image, and is afterwards what it was."""
+"""A network is tried on one input, and is afterwards what it was."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def test_a_network_is_the_same_after_its_rehearsal(training):
     network = nn.Sequential(build_model("digits_resnet", in_channels=1, width=8), nn.Dropout(0.5)).eval()
     before = {name: value.clone() for name, value in network.state_dict().items()}
     random = torch.get_rng_state()
-    check_scores(network, (1, 8, 8), None, (1, 10), training)
+    check_scores(network, torch.zeros(1, 1, 8, 8), None, (1, 10), training)
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
     assert not any(module.training for module in network.modules())
     assert torch.equal(torch.get_rng_state(), random)
@@ -23,25 +23,25 @@ def test_a_network_is_the_same_after_its_rehearsal(training):
 
 def test_a_conditional_discriminator_is_given_a_label():
     network = build_model("sngan8_discriminator", num_classes=10, in_channels=1, width=8)
-    check_scores(network, (1, 8, 8), torch.zeros(1, dtype=torch.int64), (1,), training=False)
+    check_scores(network, torch.zeros(1, 1, 8, 8), torch.zeros(1, dtype=torch.int64), (1,), training=False)
 
 
 @pytest.mark.parametrize(
     ("name", "image", "wanted", "message"),
     [
-        ("digits_resnet", (3, 8, 8), (1, 10), "does not work on images of 3x8x8: "),
-        ("digits_resnet", (1, 8, 8), (1, 7), r"gives \(1, 10\) for an image, not a score for each class, \(1, 7\)"),
-        ("digits_resnet", (1, 8, 8), (1,), r"gives \(1, 10\) for an image, not one score, \(1,\)"),
+        ("digits_resnet", (3, 8, 8), (1, 10), "does not work on inputs of 3x8x8: "),
+        ("digits_resnet", (1, 8, 8), (1, 7), r"gives \(1, 10\) for one input, not a score for each class, \(1, 7\)"),
+        ("digits_resnet", (1, 8, 8), (1,), r"gives \(1, 10\) for one input, not one score, \(1,\)"),
     ],
 )
 def test_a_network_for_something_else_is_refused_in_words(name, image, wanted, message):
     with pytest.raises(ValueError, match=message):
-        check_scores(build_model(name, in_channels=1, width=8), image, None, wanted, training=False)
+        check_scores(build_model(name, in_channels=1, width=8), torch.zeros(1, *image), None, wanted, training=False)
 
 
 def test_a_network_that_gives_no_tensor_is_refused():
-    with pytest.raises(ValueError, match="gives str for an image"):
-        check_scores(_Strange(), (1, 8, 8), None, (1, 10), training=False)
+    with pytest.raises(ValueError, match="gives str for one input"):
+        check_scores(_Strange(), torch.zeros(1, 1, 8, 8), None, (1, 10), training=False)
 
 
 class _Strange(nn.Module):
@@ -51,6 +51,6 @@ class _Strange(nn.Module):
 
 def test_batch_normalization_of_single_values_is_seen_in_training_mode():
     network = build_model("digits_resnet", in_channels=1, width=8)
-    check_scores(network, (1, 1, 1), None, (1, 10), training=False)
+    check_scores(network, torch.zeros(1, 1, 1, 1), None, (1, 10), training=False)
     with pytest.raises(ValueError, match="Expected more than 1 value per channel"):
-        check_scores(network, (1, 1, 1), None, (1, 10), training=True)
+        check_scores(network, torch.zeros(1, 1, 1, 1), None, (1, 10), training=True)

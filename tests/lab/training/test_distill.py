@@ -80,7 +80,7 @@ def test_a_run_with_a_teacher_goes_on_bit_for_bit(tiny, taught, tmp_path):
 
 
 def test_a_teacher_of_other_images_is_refused(tiny, taught):
-    with pytest.raises(RecipeError, match=r"teacher .* is for Images\(channels=1, image_size=8"):
+    with pytest.raises(RecipeError, match=r"teacher .* is for Inputs\(shape=\(1, 8, 8\)"):
         task(tiny(teacher=taught, image_size=16))
 
 

@@ -12,7 +12,7 @@ from sttp_riemann.lab.training import represent
 from sttp_riemann.lab.training.checkpoint import load_checkpoint, save_checkpoint
 from sttp_riemann.lab.training.loop import Trainer
 from sttp_riemann.lab.training.recipe import Recipe
-from sttp_riemann.lab.training.represent import Images
+from sttp_riemann.lab.training.represent import Inputs
 from sttp_riemann.lab.training.saved import load_saved, save_classifier
 from sttp_riemann.lab.training.storage import checkpoints
 from tests.conftest import TINY
@@ -45,7 +45,7 @@ def test_a_network_is_built_again_without_its_data(changes, tiny, tmp_path, monk
     saved = load_saved(tmp_path)
     x = torch.randn(3, 1, 8, 8)
     assert torch.equal(saved.classifier(x), trained(x))
-    assert (saved.images.channels, saved.images.image_size, saved.images.num_classes) == (1, 8, 10)
+    assert saved.inputs == Inputs((1, 8, 8), 10)
 
 
 def test_a_gan_has_two_networks_and_no_classifier(tmp_path):
@@ -66,7 +66,7 @@ def test_what_is_no_checkpoint_of_a_network_is_refused_by_name(tiny, tmp_path):
     Trainer(tiny(), tmp_path / "run").run()
     (path,) = checkpoints(tmp_path / "run")
     checkpoint = load_checkpoint(path)
-    del checkpoint.values["images"]
+    del checkpoint.values["inputs"]
     save_checkpoint(tmp_path / "other.safetensors", checkpoint)
     with pytest.raises(CheckpointError, match=r"other.safetensors does not say which network it is of"):
         load_saved(tmp_path / "other.safetensors")
@@ -80,10 +80,12 @@ def test_what_is_no_checkpoint_of_a_network_is_refused_by_name(tiny, tmp_path):
         ("recipe", [], "recipe is not a mapping"),
         ("recipe", {"optimizer": {"lr": {}}}, "lr must be a number"),
         ("recipe", {"warp": 9}, "write it again"),
-        ("images", {}, "images has no channels"),
-        ("images", {"channels": "1", "image_size": 8, "num_classes": 10}, "channels is not a whole number"),
-        ("images", {"channels": 1, "image_size": 8, "num_classes": 10, "more": 1}, "more"),
-        ("images", {"channels": -1, "image_size": 8, "num_classes": 10}, "Images"),
+        ("inputs", {}, "inputs has no shape"),
+        ("inputs", {"shape": ["1"], "num_classes": 10, "kind": "images"}, "an item of shape is not a whole number"),
+        ("inputs", {"shape": [1, 8, 8], "num_classes": 10, "kind": "images", "more": 1}, "more"),
+        ("inputs", {"shape": [1, 8, 8], "num_classes": 10, "kind": "sounds"}, "Inputs"),
+        ("inputs", {"shape": [1, 8], "num_classes": 10, "kind": "images"}, "Inputs"),
+        ("inputs", {"shape": [-1, 8, 8], "num_classes": 10, "kind": "images"}, "Inputs"),
         ("ranks", [], "ranks is not a mapping"),
         ("ranks", {"classifier": {"conv1": "4"}}, "conv1 is not a whole number"),
         ("progress", [], "it is not a mapping"),
@@ -103,7 +105,7 @@ def test_a_classifier_that_no_run_is_of_tells_no_accuracy(tmp_path):
     model = build_model("digits_resnet", num_classes=10, in_channels=1, width=8, depth=1)
     recipe = Recipe().changed(**TINY)
     path = tmp_path / "dense.safetensors"
-    save_classifier(path, model, recipe.changed(method="dense"), Images(1, 8, 10))
+    save_classifier(path, model, recipe.changed(method="dense"), Inputs((1, 8, 8), 10))
     assert load_trained(str(path)).accuracy is None
 
 

@@ -1,0 +1,98 @@
+"""Train a network whose ranks change on the way to a budget, from several first ranks.
+
+Every run starts at one rank in all layers. At intervals ranks shrink to the budget by the spectra, and then grow by
+half in the directions in which the gradient is largest; in the last third of the run they stay. Beside it, with
+``--fixed``, a network of the same size whose ranks are given by the budget from the start.
+
+Prints a line a run: its first rank and seed, the share of the dense network's numbers at the end (Z), degrees of
+freedom, ranks of all layers, and test accuracy; then the means and standard deviations over the seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+import sttp_riemann as sr
+from sttp_riemann.lab.data import ImageData, load_dataset
+from sttp_riemann.lab.networks import build_model
+from sttp_riemann.model.measures import layer_ranks
+
+NETWORKS = {"digits": ("digits_resnet", {}), "fashion_mnist": ("cifar_resnet", {"depth": 8, "width": 16})}
+SIZES = {"digits": None, "fashion_mnist": 14}
+
+
+def parsed() -> argparse.Namespace:
+    """Options of the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--data", choices=NETWORKS, default="digits")
+    parser.add_argument("--first", type=int, nargs="+", default=[4, 16, 64], help="first ranks")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--budget", type=float, default=0.2, help="share of the dense network's numbers")
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--changes", type=int, default=8, help="times that ranks change")
+    parser.add_argument("--frames", choices=("riemannian", "householder"), default="riemannian")
+    parser.add_argument("--method", choices=("sttp", "svdp"), default="sttp")
+    parser.add_argument("--lr", type=float, default=5e-3)
+    parser.add_argument("--fixed", action="store_true", help="ranks of the budget from the start, too")
+    return parser.parse_args()
+
+
+def train(options: argparse.Namespace, data: ImageData, first: int | None, seed: int) -> nn.Module:
+    """One run, from a first rank or at fixed ranks."""
+    torch.manual_seed(seed)
+    name, settings = NETWORKS[options.data]
+    model = build_model(name, num_classes=data.num_classes, in_channels=data.channels, **settings)
+    size = {"budget": options.budget} if first is None else {"rank": first}
+    sr.reparameterize(model, method=options.method, frames=options.frames, seed=seed, **size)
+    optimizer = sr.RiemannianAdam(model.parameters(), lr=options.lr)
+    if first is not None:
+        until = 2 * options.steps // 3
+        sr.register_rank_change(model, optimizer, options.budget, until, every=max(1, until // options.changes))
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.02, options.steps)
+    for _ in range(options.steps):
+        images, labels = data.batch(torch.randint(len(data.train_labels), (64,)))
+        loss = cross_entropy(model(images), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    return model.eval()
+
+
+@torch.no_grad()
+def accuracy(model: nn.Module, data: ImageData) -> float:
+    """Test accuracy in percent."""
+    hits = 0
+    with sr.cached(model):
+        for part in torch.arange(len(data.test_labels)).split(500):
+            images, labels = data.batch(part, train=False)
+            hits += int((model(images).argmax(1) == labels).sum())
+    return 100 * hits / len(data.test_labels)
+
+
+def main() -> None:
+    """Run all first ranks and seeds."""
+    options = parsed()
+    data = load_dataset(options.data, image_size=SIZES[options.data])
+    for first in [*options.first, *([None] if options.fixed else [])]:
+        ends = []
+        title = "fixed" if first is None else f"first rank {first}"
+        for seed in options.seeds:
+            model = train(options, data, first, seed)
+            size, score = sr.compression(model), accuracy(model, data)
+            ends.append((size.dof, score))
+            ranks = " ".join(map(str, layer_ranks(model).values()))
+            print(f"{title}, seed {seed}: Z {size.ratio:.2f} %, dof {size.dof:,}, ranks {ranks}, accuracy {score:.2f}")
+        dofs, scores = zip(*ends, strict=True)
+        spread = statistics.stdev(scores) if len(scores) > 1 else 0.0
+        mean = statistics.fmean(scores)
+        print(f"{title}: mean dof {statistics.fmean(dofs):,.0f}, accuracy {mean:.2f} +- {spread:.2f}")
+
+
+if __name__ == "__main__":
+    main()
