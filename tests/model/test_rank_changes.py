@@ -302,7 +302,7 @@ def test_bad_input_is_one_line_before_anything_changes(call: Any, message: str) 
 def test_a_layer_that_is_bounded_as_an_operator_is_refused() -> None:
     model = sr.reparameterize(nn.Conv1d(6, 8, 3), 4, bound_of="operator")
     before = model.weight.detach().clone()
-    with pytest.raises(ValueError, match="bounded as an operator.*bound_of='matrix'"):
+    with pytest.raises(ValueError, match=r"bounded as an operator.*bound_of='matrix'"):
         sr.shrink_ranks(model, energy=0.5)
     assert torch.equal(model.weight, before)
 
