@@ -16,9 +16,11 @@ from sttp_riemann.model.averages import averaged
 from sttp_riemann.model.compression import compression
 from sttp_riemann.model.gathering import weight_gradients
 from sttp_riemann.model.gauge import canonicalize, convert_frames, gauge_fix, register_gauge_fix
+from sttp_riemann.model.lipschitz import lipschitz_bound
 from sttp_riemann.model.measures import chart_margin, orthogonality_error, singular_values, spectral_penalty
 from sttp_riemann.model.merging import merge, unmerge
 from sttp_riemann.model.moments import input_moments
+from sttp_riemann.model.operators import operator_norms
 from sttp_riemann.model.pretrained import from_pretrained
 from sttp_riemann.model.rank_changes import grow_ranks, register_rank_change, shrink_ranks
 from sttp_riemann.model.reparameterize import decompress, reparameterize
@@ -44,8 +46,10 @@ __all__ = [
     "gauge_fix",
     "grow_ranks",
     "input_moments",
+    "lipschitz_bound",
     "load",
     "merge",
+    "operator_norms",
     "orthogonality_error",
     "project",
     "register_gauge_fix",

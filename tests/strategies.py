@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -68,6 +69,15 @@ LAYER_KINDS = {
     "grouped transposed conv2d": (lambda: nn.ConvTranspose2d(8, 12, 3, stride=2, groups=4), (2, 8, 5, 5)),
     "grouped transposed conv1d": (lambda: nn.ConvTranspose1d(6, 4, 3, groups=2), (6, 5)),
 }
+
+
+@torch.no_grad()
+def whole_norm(layer: nn.Module, size: tuple[int, ...]) -> float:
+    """Norm of a layer as an operator on one example, from its outputs for a basis; its bias becomes zero."""
+    if layer.bias is not None:
+        layer.bias.zero_()
+    own = size[-1 - len(getattr(layer, "kernel_size", ())) :]
+    return float(torch.linalg.matrix_norm(layer(torch.eye(math.prod(own)).view(-1, *own)).flatten(1).double(), 2))
 
 
 def transposed_linear() -> nn.Module:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from sttp_riemann.batch.batch import Output, Plan
 from sttp_riemann.batch.layout import Member
+from sttp_riemann.batch.operators import bound_operators
 from sttp_riemann.batch.owner import Owner
 from sttp_riemann.batch.products import product
 from sttp_riemann.batch.watch import watch
@@ -34,6 +35,8 @@ class _Built:
         self.wanted = [_wanted(own) for own in self.tensors]
         self.inference = torch.is_inference_mode_enabled()
         self.results = plan(layers, output)
+        if output == "pairs":
+            bound_operators(layers, self.results)
 
     def serves(self, i: int, layer: Owner) -> bool:
         """Whether the layer still holds the same tensors (`functional_call` may swap them), for the same output."""

@@ -8,8 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from sttp_riemann.batch.layout import Member
+from sttp_riemann.batch.operators import factor
 from sttp_riemann.frames.frame import Frames, full_precision, wide_dtype
 from sttp_riemann.trains.contraction import contract
+from sttp_riemann.trains.places import Places
 from sttp_riemann.trains.shape import LayerShape
 from sttp_riemann.trains.spectrum import SpectrumKind, spectrum_values
 
@@ -28,7 +30,9 @@ class Owner(nn.Module):
     spectrum_kind : {"identity", "learned", "free"}
         s = bound, s = bound * S / max|S|, or s = S.
     bound : float
-        Largest singular value, unless the spectrum is free.
+        Largest singular value, or norm of the operator, unless the spectrum is free.
+    operator : Places or None
+        The convolution whose norm as an operator is bounded; None where W is bounded as a matrix.
     weight_dtype : torch.dtype
         Dtype of U, V and W as returned; frames are never stored in less than float32.
     """
@@ -39,6 +43,7 @@ class Owner(nn.Module):
     spectrum: nn.Parameter | None
     spectrum_kind: SpectrumKind
     bound: float
+    operator: Places | None = None
     weight_dtype: torch.dtype
 
     @abstractmethod
@@ -63,8 +68,8 @@ class Owner(nn.Module):
         """Parameters that W is computed from."""
         return [t for t in self.factor_tensors() if isinstance(t, nn.Parameter)]
 
-    def build_cores(self, dtype: torch.dtype | None = None) -> tuple[list[Tensor], Tensor, list[Tensor]]:
-        """Build the frames left and right of the spectrum, and s, for this layer alone.
+    def build_frames(self, dtype: torch.dtype | None = None) -> tuple[list[Tensor], list[Tensor]]:
+        """Build the frames left and right of the spectrum, for this layer alone.
 
         Parameters
         ----------
@@ -73,29 +78,43 @@ class Owner(nn.Module):
 
         Returns
         -------
-        tuple
-            Frames (rows, inner), from the outer end to the spectrum; s (rank,); frames.
+        tuple of list of Tensor
+            Frames (rows, inner), from the outer end to the spectrum.
         """
         sample = self.sample()
         dtype = wide_dtype(sample.dtype) if dtype is None else dtype
         with full_precision(sample.device):
-            left = [self.left.frame(k, dtype) for k in range(len(self.left))]
-            right = [self.right.frame(k, dtype) for k in range(len(self.right))]
+            left, right = ([side.frame(k, dtype) for k in range(len(side))] for side in (self.left, self.right))
+        return left, right
+
+    def build_cores(self, dtype: torch.dtype | None = None) -> tuple[list[Tensor], Tensor, list[Tensor]]:
+        """As `build_frames`, with s (rank,) between the two."""
+        left, right = self.build_frames(dtype)
+        sample = self.sample()
+        dtype = wide_dtype(sample.dtype) if dtype is None else dtype
+        with full_precision(sample.device):
             if self.spectrum is None:
                 values = torch.full((self.shape.rank,), self.bound, dtype=dtype, device=sample.device)
             else:
                 values = spectrum_values(self.spectrum_kind, self.spectrum.to(dtype).unsqueeze(0), self.bound)[0]
+            if self.operator is not None:
+                u, v = self._contracted(left, right, values)
+                values = values * factor(u * values, v, self.operator, self.bound)
         return left, values, right
 
     def build_factors(self, dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor]:
         """``U diag(s)`` (d_out, rank) and V (d_in, rank) for this layer alone; see `build_cores`."""
         left, values, right = self.build_cores(dtype)
         with full_precision(values.device):
-            u, v = (
-                contract(train, [core.unsqueeze(0) for core in cores], like=values)[0]
-                for train, cores in ((self.shape.left, left), (self.shape.right, right))
-            )
+            u, v = self._contracted(left, right, values)
             return u * values, v
+
+    def _contracted(self, left: list[Tensor], right: list[Tensor], like: Tensor) -> tuple[Tensor, Tensor]:
+        u, v = (
+            contract(train, [core.unsqueeze(0) for core in cores], like=like)[0]
+            for train, cores in ((self.shape.left, left), (self.shape.right, right))
+        )
+        return u, v
 
     def stored_spectrum(self) -> Tensor:
         """S (rank,), a detached copy in float64; ones if the spectrum is not trained."""

@@ -7,10 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from sttp_riemann.layers import SpectralLayer
 from sttp_riemann.model.compression import other_numbers, percent_left
+from sttp_riemann.model.lipschitz import lipschitz_bound
+from sttp_riemann.model.operators import layer_norm
 from sttp_riemann.model.weights import (
     distinct,
     frame_error,
@@ -23,9 +25,9 @@ from sttp_riemann.model.weights import (
 
 NOTE = (
     "sigma is the largest singular value of a layer's weight as a matrix: the Lipschitz bound of a linear layer. Of a "
-    "convolution it bounds the map from one patch to one output position; 'operator' bounds the whole layer: sigma "
-    "times the square root of how many patches an input value is in. The products are over all layers in a row, and so "
-    "bound a network of these and of 1-Lipschitz functions; batch norm and residual sums are not counted."
+    "convolution it bounds the map from one patch to one output position; 'operator' bounds the whole layer on maps of "
+    "any size. The products are over all layers in a row, and so bound a network of these and 1-Lipschitz functions; "
+    "batch norm and residual sums are not counted. The certified bound of the network counts everything in it."
 )
 
 
@@ -49,8 +51,8 @@ class LayerReport:
         Sum of the squared singular values over the largest one's square.
     orthogonality_error : float or None
         Largest entry of abs(X^T X - I) over the cores; None for a dense layer.
-    operator_bound : float or None
-        Upper bound of the layer's Lipschitz constant; None where its padding repeats values of the image.
+    operator_bound : float
+        Upper bound of the layer's Lipschitz constant, as `sttp_riemann.operator_norms` gives it.
     """
 
     name: str
@@ -63,7 +65,7 @@ class LayerReport:
     smallest: float
     stable_rank: float
     orthogonality_error: float | None
-    operator_bound: float | None
+    operator_bound: float
 
 
 @dataclass(frozen=True)
@@ -76,10 +78,17 @@ class NetworkReport:
         In the order of the model.
     other : int
         Every other parameter and floating-point buffer.
+    certified : float or None
+        Upper bound of the network's Lipschitz constant, as `sttp_riemann.lipschitz_bound` gives it; None if it has none
+        or no example was given.
+    uncertified : str
+        Why it has none.
     """
 
     layers: tuple[LayerReport, ...]
     other: int
+    certified: float | None = None
+    uncertified: str = ""
 
     @property
     def dof(self) -> int:
@@ -98,26 +107,30 @@ class NetworkReport:
         return math.prod(layer.largest for layer in self.layers)
 
     @property
-    def operator_lipschitz(self) -> float | None:
-        """Product of the bounds of the layers; None if a layer has none."""
-        bounds = [layer.operator_bound for layer in self.layers if layer.operator_bound is not None]
-        return math.prod(bounds) if len(bounds) == len(self.layers) else None
+    def operator_lipschitz(self) -> float:
+        """Product of the bounds of the layers."""
+        return math.prod(layer.operator_bound for layer in self.layers)
 
     def __str__(self) -> str:
         rows = ([cell(layer) for cell in COLUMNS.values()] for layer in self.layers)
         numbers = f"{self.dof:,} degrees of freedom and {self.other:,} other numbers, Z = {self.ratio:.2f} %"
         operators = _number(self.operator_lipschitz)
         bounds = f"product over the layers: {self.lipschitz:.4g} of sigma, {operators} of the operator bounds"
-        return "\n".join([_aligned([[*COLUMNS], *rows]), "", numbers, bounds])
+        whole = [] if self.certified is None else [f"certified Lipschitz bound of the network: {self.certified:.4g}"]
+        return "\n".join(
+            [_aligned([[*COLUMNS], *rows]), "", numbers, bounds, *whole, *filter(None, [self.uncertified])]
+        )
 
 
-def inspect(model: nn.Module) -> NetworkReport:
+def inspect(model: nn.Module, example: Tensor | None = None) -> NetworkReport:
     """Report on every Linear, convolution and Embedding of a model, reparameterized or not; tied ones count once.
 
     Parameters
     ----------
     model : nn.Module
-        Not changed.
+        Not changed; in evaluation, if there is an example.
+    example : Tensor, optional
+        An input of the size for which the network's certified Lipschitz bound is wanted.
 
     Returns
     -------
@@ -127,28 +140,29 @@ def inspect(model: nn.Module) -> NetworkReport:
     Raises
     ------
     ValueError
-        The model has no such layer.
-
-    Notes
-    -----
-    The bound of a convolution as an operator: a value of its input meets as many positions of the kernel as lie a
-    stride apart, so the bound is the largest singular value of the matrix times the root of their number.
+        The model has no such layer, or a weight that is not finite.
 
     Examples
     --------
     >>> import torch, sttp_riemann as sr
     >>> from sttp_riemann.lab.inspection import inspect
-    >>> report = inspect(sr.reparameterize(torch.nn.Conv2d(16, 32, 3), rank=4))
+    >>> report = inspect(sr.reparameterize(torch.nn.Conv2d(16, 32, 3), rank=4, bound_of="operator"))
     >>> layer = report.layers[0]
-    >>> layer.shape, layer.rank, round(layer.largest, 4), round(layer.operator_bound, 4)
-    ((32, 144), 4, 1.0, 3.0)
+    >>> layer.shape, layer.rank, 0.9 < layer.operator_bound <= 1, layer.largest < layer.operator_bound
+    ((32, 144), 4, True, True)
     """
     layers = distinct(weighted_layers(model))
     if not layers:
         raise ValueError("the model has no linear layer, convolution or embedding to inspect")
     rows = tuple(_report(name, layer) for name, layer in layers.items())
     dense = sum(math.prod(row.shape) for row in rows if row.ranks is None)
-    return NetworkReport(rows, other_numbers(model) - dense)
+    certified, uncertified = None, ""
+    if example is not None:
+        try:
+            certified = lipschitz_bound(model, example)
+        except ValueError as error:
+            uncertified = str(error)
+    return NetworkReport(rows, other_numbers(model) - dense, certified, uncertified)
 
 
 def _report(name: str, layer: Any) -> LayerReport:
@@ -165,22 +179,8 @@ def _report(name: str, layer: Any) -> LayerReport:
         smallest=float(values[-1]),
         stable_rank=stable_rank(values),
         orthogonality_error=frame_error(layer) if spectral else None,
-        operator_bound=_operator_bound(layer, largest),
+        operator_bound=layer_norm(layer, f"layer {name!r}"),
     )
-
-
-def _operator_bound(layer: Any, largest: float) -> float | None:
-    """Bound of the whole layer: a convolution applies its matrix to all patches, and an input value is in several."""
-    if not hasattr(layer, "kernel_size"):
-        return largest
-    if layer.padding_mode not in ("zeros", "circular"):
-        return None
-    if layer.transposed:
-        return largest * math.sqrt(math.prod(layer.kernel_size))
-    places = zip(layer.kernel_size, layer.stride, layer.dilation, strict=True)
-    # Of a kernel's positions, dilation apart, those that meet one value are stride apart
-    counts = [math.ceil(size * math.gcd(stride, dilation) / stride) for size, stride, dilation in places]
-    return largest * math.sqrt(math.prod(counts))
 
 
 def survey(networks: Mapping[str, NetworkReport]) -> str:
@@ -233,6 +233,7 @@ TOTALS: dict[str, Callable[[NetworkReport], str]] = {
     "least stable rank": lambda report: _number(min(layer.stable_rank for layer in report.layers)),
     "orthogonality": lambda report: _error(report.layers),
     "product of sigma": lambda report: _number(report.lipschitz),
+    "certified": lambda report: _number(report.certified),
 }
 
 

@@ -279,9 +279,10 @@ def inspect(path: str | Path) -> dict[str, NetworkReport]:
     path = Path(path)
     runs = {f"{run.relative_to(path)} ": run for run in run_folders(path)} if is_study(path) else {"": path}
     return {
-        f"{place}{name}": inspect(model)
+        f"{place}{name}": inspect(model, saved.example(name))
         for place, run in runs.items()
-        for name, model in load_saved(checkpoint(str(run))).players.items()
+        for saved in [load_saved(checkpoint(str(run)))]
+        for name, model in saved.players.items()
     }
 
 

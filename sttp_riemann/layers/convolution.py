@@ -15,6 +15,7 @@ from sttp_riemann.layers.application import Application, Workload
 from sttp_riemann.layers.base import SpectralLayer, filled
 from sttp_riemann.layers.pointwise import CONVOLVE, pointwise
 from sttp_riemann.layers.tracing import opaque
+from sttp_riemann.trains.places import Places
 
 
 class Convolution(SpectralLayer):
@@ -33,6 +34,25 @@ class Convolution(SpectralLayer):
     _conv_forward: Callable[..., Tensor]
     _output_padding: Callable[..., list[int]]
     _reversed_padding_repeated_twice: list[int]
+
+    @staticmethod
+    @override
+    def places(layer: Any) -> Places | None:
+        """None where it is one matrix at every place."""
+        sides = [(0, 0)] * len(layer.kernel_size)
+        if layer.padding_mode != "zeros":
+            twice = layer._reversed_padding_repeated_twice
+            sides = [*zip(twice[::2], twice[1::2], strict=True)][::-1]
+        places = Places(
+            tuple(layer.kernel_size),
+            tuple(layer.stride),
+            tuple(layer.dilation),
+            tuple(sides),
+            layer.padding_mode,
+            layer.groups,
+            layer.transposed,
+        )
+        return None if places.pointwise else places
 
 
 class _SpectralConv(Convolution):

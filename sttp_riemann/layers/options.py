@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -13,11 +13,11 @@ from torch import Tensor
 from sttp_riemann.checks import LARGEST, check_number
 from sttp_riemann.frames import FRAMES, HouseholderFrames
 from sttp_riemann.trains.shape import KernelModes, LayerShape, Method
-from sttp_riemann.trains.spectrum import SMALLEST, SpectrumKind
+from sttp_riemann.trains.spectrum import SMALLEST, BoundOf, SpectrumKind
 
 USUAL: dict[str, Any] = {"bound_from_weight": False, "init": "orthogonal", "first_rows": False}
 """Options that a state need not fit, and what they are where it does not tell them."""
-LATER: dict[str, Any] = {"pivots": False, "scale": None, "start": None}
+LATER: dict[str, Any] = {"pivots": False, "bound_of": "matrix", "scale": None, "start": None}
 """Options that a state has to fit, and what they are where it does not tell them."""
 
 
@@ -86,6 +86,8 @@ class Options:
         How the cores were initialized; told in the state, and not compared.
     pivots : bool
         Whether any rows of Householder frames may lead, and not only the first ones.
+    bound_of : {"matrix", "operator"}
+        Whether `bound` is that of W as a matrix, or of the layer as an operator on whole maps.
     adapter : Adapter or None
         None where W is U diag(s) V^T itself.
     """
@@ -97,7 +99,8 @@ class Options:
     kernel_modes: KernelModes
     init: str
     pivots: bool
-    adapter: Adapter | None = None
+    bound_of: BoundOf = field(default="matrix", kw_only=True)
+    adapter: Adapter | None = field(default=None, kw_only=True)
 
     def told(self, shape: LayerShape, frames: str) -> dict[str, Any]:
         """All options, as they are written to files; what is as usual and not compared is left out.
@@ -156,8 +159,9 @@ class Options:
         return replace(self, bound=bound) if self.bound_from_weight and isinstance(bound, float) else self
 
     def _facts(self, shape: LayerShape, frames: str) -> dict[str, Any]:
-        # Told only where it matters, so that states without pivots are as they were before there were any
-        pivots = {"pivots": True} if self.pivots and FRAMES[frames] is HouseholderFrames else {}
+        # Told only where it matters, so that states without it are as they were before there was any
+        pivoted = self.pivots and FRAMES[frames] is HouseholderFrames
+        others = {"pivots": pivoted, "bound_of": self.bound_of}
         return {
             "method": self.method,
             "modes": list(shape.modes),
@@ -166,7 +170,7 @@ class Options:
             "spectrum": self.spectrum,
             "bound": self.bound,
             "kernel_modes": self.kernel_modes,
-            **pivots,
+            **{name: value for name, value in others.items() if value != LATER[name]},
             **({} if self.adapter is None else vars(self.adapter)),
         }
 

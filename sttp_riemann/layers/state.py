@@ -13,6 +13,7 @@ from sttp_riemann.batch.owner import Owner
 from sttp_riemann.frames import FRAMES
 from sttp_riemann.frames.frame import wide_dtype
 from sttp_riemann.layers.options import Options, encode
+from sttp_riemann.trains.places import Places
 from sttp_riemann.trains.spectrum import SpectrumKind
 
 
@@ -40,8 +41,29 @@ class Parameterized(Owner):
 
     @property
     def bound(self) -> float:  # type: ignore[override]
-        """Largest singular value."""
+        """Largest singular value, or norm of the operator."""
         return self.options.bound
+
+    @staticmethod
+    def places(layer: Any) -> Places | None:
+        """Where a convolution's kernel meets its input.
+
+        Parameters
+        ----------
+        layer : nn.Module
+            An ordinary layer.
+
+        Returns
+        -------
+        Places or None
+            None where the norm of the layer is that of its matrix, or is not known.
+        """
+        return None
+
+    @property
+    def operator(self) -> Places | None:  # type: ignore[override]
+        """The convolution whose norm as an operator is bounded; None where W is bounded as a matrix."""
+        return self.places(self) if self.options.bound_of == "operator" else None
 
     @property
     def frames(self) -> str:

@@ -10,13 +10,13 @@ import torch
 
 from sttp_riemann.checks import check_choice, check_flag, check_mapping, check_number, check_whole, shown
 from sttp_riemann.frames import FRAMES, HouseholderFrames
-from sttp_riemann.layers.options import STARTS, USUAL, Adapter, Options, check_scale
+from sttp_riemann.layers.options import LATER, STARTS, USUAL, Adapter, Options, check_scale
 from sttp_riemann.trains.shape import KERNEL_MODES, METHODS
-from sttp_riemann.trains.spectrum import SPECTRA, check_bound
+from sttp_riemann.trains.spectrum import BOUNDS_OF, SPECTRA, check_bound
 from sttp_riemann.trains.start import INITS
 
 NEEDED = ("method", "modes", "ranks", "frames", "spectrum", "bound", "kernel_modes")
-MORE = ("pivots", "dtype", "scale", "start", *USUAL)
+MORE = ("dtype", *LATER, *USUAL)
 NARROW = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 """Dtypes of W that are not those of its frames."""
 
@@ -75,9 +75,14 @@ def read_told(found: Any) -> Told:
     # A name would be taken for the bound of the present weight
     check_number("bound", found["bound"], "a number")
     check_bound("bound", found["bound"])
-    others: dict[str, Any] = USUAL | found
+    others: dict[str, Any] = USUAL | LATER | found
     check_choice("init", others["init"], INITS)
-    given = check_flag("pivots", found.get("pivots", False))
+    check_choice("bound_of", others["bound_of"], BOUNDS_OF)
+    adapter = _adapter(found)
+    if others["bound_of"] == "operator" and (found["spectrum"] == "free" or adapter is not None):
+        kind = "an adapter" if adapter is not None else "a free spectrum"
+        raise ValueError(f"bound_of is 'operator', and {kind} has no bound")
+    given = check_flag("pivots", others["pivots"])
     first = check_flag("first_rows", others["first_rows"])
     options = Options(
         method=found["method"],
@@ -87,7 +92,8 @@ def read_told(found: Any) -> Told:
         kernel_modes=found["kernel_modes"],
         init=others["init"],
         pivots=given if FRAMES[found["frames"]] is HouseholderFrames else not first,
-        adapter=_adapter(found),
+        bound_of=others["bound_of"],
+        adapter=adapter,
     )
     return Told(options, found["frames"], _sizes("modes", found), _sizes("ranks", found), _narrow(found))
 

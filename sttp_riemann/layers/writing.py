@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from sttp_riemann.batch.cached import part_of
+from sttp_riemann.batch.operators import initial_norm
 from sttp_riemann.checks import check_flag, check_kind, check_tensor
 from sttp_riemann.compat import in_transform
 from sttp_riemann.frames.frame import wide_dtype
@@ -56,7 +57,7 @@ class Weighted(Parameterized):
 
     def core_frames(self) -> tuple[list[Tensor], Tensor, list[Tensor]]:
         """Frames (rows, inner) left and right of the spectrum, and s (rank,) between them."""
-        if in_transform():
+        if in_transform() or self.operator is not None:
             return self.build_cores()
         part, i = part_of(self)
         built, count = part.get(i, "cores"), len(self.left)
@@ -120,7 +121,8 @@ class Weighted(Parameterized):
             Its weight is of another shape or parameterized in another way.
         """
         check_kind("other", other, Weighted, "a reparameterized layer")
-        if self.options != other.options or self.shape != other.shape:
+        alike = self.options == other.options and self.shape == other.shape and self.operator == other.operator
+        if not alike:
             raise ValueError("the other layer must parameterize its weight in the same way to share it")
         self.left, self.spectrum, self.right = other.left, other.spectrum, other.right
 
@@ -150,7 +152,8 @@ class Weighted(Parameterized):
         cores = from_weight(self.shape, matrix)
         largest = float(cores.spectrum.abs().max())
         if self.options.bound_from_weight and largest > 0:
-            self.options = replace(self.options, bound=largest)
+            own = largest if self.operator is None else initial_norm(self.shape, cores, self.operator)
+            self.options = replace(self.options, bound=own)
         self.assign_(cores)
         left, right = self.build_factors(torch.float64)
         return float((left @ right.mT).cpu().sub_(matrix).norm() / matrix.norm().clamp_min(TINY))

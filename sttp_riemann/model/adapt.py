@@ -147,7 +147,7 @@ def adapt(
     made = []
     for name, shape, core in zip(layers, shapes, cores, strict=True):
         bound = float(core.spectrum.abs().max()) if spectrum == "learned" else 1.0
-        options = Options(method, spectrum, bound, spectrum == "learned", kernel_modes, init, pivots, adapter)
+        options = Options(method, spectrum, bound, spectrum == "learned", kernel_modes, init, pivots, adapter=adapter)
         parts = Parts(layers[name], shape, options, frames_kind(frames, pivots), core)
         about: dict[str, Any] = {"options": options, "shape": shape, "recompute": recompute, "room": room}
         rest = _rest(layers[name], shape, core, parts, options) if adapter.residual else None

@@ -245,7 +245,7 @@ def canonicalize(model: nn.Module) -> nn.Module:
 
 @torch.no_grad()
 def _canonical(layer: SpectralLayer) -> LayerCores:
-    left, _, right = layer.build_cores(torch.float64)
+    left, right = layer.build_frames(torch.float64)
     cores = LayerCores([c.clone() for c in left], layer.stored_spectrum(), [c.clone() for c in right])
     cores.fix_gauge(layer.shape, layer.left.pivoted)
     if layer.spectrum is not None:
@@ -317,7 +317,7 @@ def convert_frames(model: nn.Module, frames: str) -> nn.Module:
 @torch.no_grad()
 def _converted(layer: SpectralLayer, kind: type[Frames]) -> list[Frames]:
     """The same frames in another kind; each is frozen if it was before."""
-    left, _, right = layer.build_cores(torch.float64)
+    left, right = layer.build_frames(torch.float64)
     cores = LayerCores([c.clone() for c in left], layer.stored_spectrum(), [c.clone() for c in right])
     orders = cores.fix_gauge(layer.shape, kind.pivoted)
     sample, found = layer.sample(), []

@@ -1,14 +1,18 @@
-"""Frames and spectrum for a layer that is going to be a spectral one."""
+"""Frames and spectrum for a layer that is going to be a spectral one, its bound, and what it loses."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
+from sttp_riemann.batch.operators import factor, initial_norm
 from sttp_riemann.frames import Frames
 from sttp_riemann.frames.frame import wide_dtype
+from sttp_riemann.layers import LAYERS, kind_of
 from sttp_riemann.layers.options import Options
+from sttp_riemann.trains.places import Places
 from sttp_riemann.trains.shape import Core, LayerShape
+from sttp_riemann.trains.spectrum import spectrum_values
 from sttp_riemann.trains.start import LayerCores
 
 
@@ -67,6 +71,65 @@ class Parts(nn.Module):
             taken = adapter is not None and adapter.residual
             self.register_parameter(name, nn.Parameter(room, requires_grad=False) if taken else None)
         self.train(layer.training)
+
+
+def initial_bound(shape: LayerShape, cores: LayerCores, places: Places | None, bound: float | str) -> float:
+    """Bound of a layer; "initial" is that of its cores.
+
+    Parameters
+    ----------
+    shape, cores
+        Of the layer.
+    places : Places or None
+        Where the norm of an operator is meant, and not that of the matrix.
+    bound : float or "initial"
+        As given.
+
+    Returns
+    -------
+    float
+    """
+    if bound != "initial":
+        return float(bound)
+    return float(cores.spectrum.abs().max()) if places is None else initial_norm(shape, cores, places)
+
+
+def weighed(matrix: Tensor, root: Tensor | None) -> Tensor:
+    """W L, whose norm is that of the outputs for inputs with E[x x^T] = L L^T; without a moment, W."""
+    return matrix if root is None else matrix.cpu().double() @ root
+
+
+@torch.no_grad()
+def relative_error(
+    shape: LayerShape, cores: LayerCores, options: Options, layer: nn.Module, matrix: Tensor, root: Tensor | None
+) -> float:
+    """Relative Frobenius error of W, or of the outputs where the inputs' moment is known.
+
+    Parameters
+    ----------
+    shape, cores, options
+        Of the layer as it is going to be.
+    layer : nn.Module
+        The ordinary layer.
+    matrix : Tensor
+        Of its weight.
+    root : Tensor or None
+        L where the second moment of the inputs is L L^T.
+
+    Returns
+    -------
+    float
+    """
+    left, right = cores.contracted(shape)
+    values = torch.full_like(cores.spectrum, options.bound)
+    if options.spectrum != "identity":
+        values = spectrum_values(options.spectrum, cores.spectrum.unsqueeze(0), options.bound)[0]
+    places = LAYERS[kind_of(layer)].places(layer) if options.bound_of == "operator" else None
+    if places is not None:
+        values = values * factor(left * values, right, places, options.bound)
+    wanted = matrix.double().cpu()
+    difference = weighed((left * values) @ right.mT - wanted, root)
+    return float(difference.norm() / weighed(wanted, root).norm().clamp_min(torch.finfo(torch.float64).tiny))
 
 
 def frozen_base(weight: nn.Parameter) -> nn.Parameter:

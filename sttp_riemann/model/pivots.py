@@ -63,7 +63,7 @@ def follow(layer: SpectralLayer, average: SpectralLayer) -> None:
     """
     if not layer.left.pivoted or not isinstance(average.left, PivotedFrames) or _same_chart(layer, average):
         return
-    left, _, right = average.build_cores(torch.float64)
+    left, right = average.build_frames(torch.float64)
     sides = [[c.clone()] for c in left], [[c.clone()] for c in right]
     orders = _orders(layer)
     fix_gauge([Chain(layer.shape, *sides, orders)])

@@ -17,15 +17,14 @@ from sttp_riemann.layers.options import Options
 from sttp_riemann.layers.recompute import RECOMPUTE, Recompute
 from sttp_riemann.model.compression import other_numbers
 from sttp_riemann.model.measures import spectral_layers
-from sttp_riemann.model.parts import Parts
+from sttp_riemann.model.parts import Parts, initial_bound, relative_error, weighed
 from sttp_riemann.model.ranks import Dimensions, Ranks, budget_ranks, given_ranks
 from sttp_riemann.model.reach import warn_of_left
 from sttp_riemann.model.selection import select_layers, spectral_names, weight_of, without_zeros
 from sttp_riemann.model.splitting import split, splittings_in
 from sttp_riemann.model.starting import decomposed
-from sttp_riemann.trains.contraction import contract
 from sttp_riemann.trains.shape import KERNEL_MODES, METHODS, KernelModes, LayerShape, Method
-from sttp_riemann.trains.spectrum import SPECTRA, SpectrumKind, check_bound, spectrum_values
+from sttp_riemann.trains.spectrum import BOUNDS_OF, SPECTRA, BoundOf, SpectrumKind, check_bound
 from sttp_riemann.trains.start import INITS, LayerCores, draw
 from sttp_riemann.trains.svd import moment_root
 
@@ -45,6 +44,7 @@ def reparameterize(
     budget: float | None = None,
     kernel_modes: KernelModes = "flat",
     spectral_bound: float | Literal["initial"] | None = None,
+    bound_of: BoundOf = "matrix",
     moments: Mapping[str, Tensor] | None = None,
     recompute: Recompute = "auto",
     pivots: bool = True,
@@ -83,7 +83,11 @@ def reparameterize(
     spectral_bound : float or "initial", optional
         Largest singular value of a layer with a learned or identity spectrum. The default is 1, which makes each layer
         1-Lipschitz as a matrix; with ``init="dense"`` and a learned spectrum it is "initial": that of each layer's
-        present weight, which is then saved with the layer's state.
+        present weight, which is then saved with the layer's state; 1 where another `init` replaces the weight.
+    bound_of : {"matrix", "operator"}
+        What `spectral_bound` bounds: the largest singular value of W, or the norm of the layer as an operator on whole
+        maps, which of a convolution is larger. With "operator", the singular values are divided by a certified upper
+        bound of that norm in every forward, and the gradient knows of it. Other layers are bounded as matrices.
     moments : mapping, optional
         With ``init="dense"``: second moments of layers' inputs, as `input_moments` measures them. Cores and the ranks
         of a budget then preserve the layers' outputs instead of their weights, and the reported layer error is that of
@@ -147,6 +151,11 @@ def reparameterize(
     if spectral_bound is None:
         spectral_bound = "initial" if init == "dense" and spectrum == "learned" else 1.0
     check_bound("spectral_bound", spectral_bound)
+    check_choice("bound_of", bound_of, BOUNDS_OF)
+    if bound_of == "operator" and spectrum == "free":
+        raise ValueError(
+            "bound_of='operator' bounds nothing with a free spectrum: set spectrum='learned' or 'identity'"
+        )
     splittings = splittings_in(model)
     found = select_layers(model, exclude, splittings)
     if init == "dense" and spectrum == "learned":
@@ -163,20 +172,27 @@ def reparameterize(
     else:
         other = other_numbers(model) - sum(d.numbers for d in dimensions.values())
         weights = (
-            {name: _weighed(_matrix(layer), roots.get(name)) for name, layer in layers.items()}
+            {name: weighed(_matrix(layer), roots.get(name)) for name, layer in layers.items()}
             if init == "dense"
             else None
         )
         ranks = budget_ranks(dimensions, budget, other, weights)
     shapes = [dimensions[name].shape(rank) for name, rank in ranks.items()]
     cores = _start(layers, shapes, roots, init, seed)
-    bounds = _bounds(cores, spectral_bound)
+    _check_twins(found, bound_of)
+    measured = bound_of == "operator" and init == "dense" and spectral_bound == "initial"
+    places = [LAYERS[kind_of(layer)].places(layer) if measured else None for layer in layers.values()]
+    bounds = [initial_bound(*own, spectral_bound) for own in zip(shapes, cores, places, strict=True)]
     room = sum(shape.saving for shape in shapes) / len(shapes)
     made = []
     for name, shape, core, bound in zip(layers, shapes, cores, bounds, strict=True):
-        options = Options(method, spectrum, bound, spectral_bound == "initial", kernel_modes, init, pivots)
+        options = Options(
+            method, spectrum, bound, spectral_bound == "initial", kernel_modes, init, pivots, bound_of=bound_of
+        )
         own = Parts(layers[name], shape, options, frames_kind(frames, pivots), core)
-        error = _relative_error(shape, core, options, layers[name], roots.get(name)) if init == "dense" else None
+        error = None
+        if init == "dense":
+            error = relative_error(shape, core, options, layers[name], _matrix(layers[name]), roots.get(name))
         about: dict[str, Any] = {"options": options, "recompute": recompute, "room": room, "dense_error": error}
         made.append({**about, "shape": shape, "left": own.left, "spectrum": own.spectrum, "right": own.right})
     # Nothing can fail from here on
@@ -301,30 +317,15 @@ def _start(
     return decomposed(matrices, shapes, "reparameterize", "init", roots)
 
 
-def _bounds(cores: Sequence[LayerCores], bound: float | str) -> list[float]:
-    return [float(core.spectrum.abs().max() if bound == "initial" else bound) for core in cores]
+def _check_twins(found: Mapping[str, list[nn.Module]], bound_of: str) -> None:
+    """Refuse layers that share a weight and not the norm of an operator."""
+    for name, twins in found.items():
+        if bound_of == "operator" and len({LAYERS[kind_of(layer)].places(layer) for layer in twins}) > 1:
+            raise ValueError(
+                f"layer {name!r} shares its weight with one of another stride, dilation, padding or kernel, so the "
+                "operators have several norms: exclude it, or set bound_of='matrix'"
+            )
 
 
 def _matrix(layer: nn.Module) -> Tensor:
     return LAYERS[kind_of(layer)].to_matrix(weight_of(layer).detach())
-
-
-def _weighed(matrix: Tensor, root: Tensor | None) -> Tensor:
-    """W L, whose norm is that of the outputs for inputs with E[x x^T] = L L^T; without a moment, W."""
-    return matrix if root is None else matrix.cpu().double() @ root
-
-
-@torch.no_grad()
-def _relative_error(
-    shape: LayerShape, cores: LayerCores, options: Options, layer: nn.Module, root: Tensor | None
-) -> float:
-    left, right = (
-        contract(train, [core.unsqueeze(0) for core in own], like=cores.spectrum)[0]
-        for train, own in ((shape.left, cores.left), (shape.right, cores.right))
-    )
-    values: Tensor | float = options.bound
-    if options.spectrum != "identity":
-        values = spectrum_values(options.spectrum, cores.spectrum.unsqueeze(0), options.bound)[0]
-    wanted = _matrix(layer).double().cpu()
-    difference = _weighed((left * values) @ right.mT - wanted, root)
-    return float(difference.norm() / _weighed(wanted, root).norm().clamp_min(torch.finfo(torch.float64).tiny))

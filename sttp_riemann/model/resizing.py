@@ -84,12 +84,17 @@ def chain_of(name: str, layer: SpectralLayer) -> WholeChain:
     Raises
     ------
     ValueError
-        Its spectrum is the identity, or its frames are off their manifold.
+        Its spectrum is the identity, it is bounded as an operator, or its frames are off their manifold.
     """
     if layer.spectrum is None:
         raise ValueError(
             f"layer {name!r} has an identity spectrum, in which no value is smaller than another and none can begin at "
             "0: its rank cannot change; reparameterize with spectrum='learned' or 'free', or leave the layer out"
+        )
+    if layer.operator is not None:
+        raise ValueError(
+            f"layer {name!r} is bounded as an operator, so all its singular values change with the rank: it cannot "
+            "change; reparameterize with bound_of='matrix', or leave the layer out"
         )
     if frame_error(layer) > EXACT:
         raise ValueError(f"the frames of layer {name!r} are off their manifold: call sr.project(model) first")

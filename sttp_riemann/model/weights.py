@@ -224,7 +224,7 @@ def frame_error(layer: SpectralLayer) -> float:
     -------
     float
     """
-    left, _, right = layer.build_cores()
+    left, right = layer.build_frames()
     return max(orthogonality(core.double()) for core in (*left, *right))
 
 

@@ -14,6 +14,8 @@ from sttp_riemann.trains.contraction import Pull
 
 SpectrumKind = Literal["identity", "learned", "free"]
 SPECTRA = ("identity", "learned", "free")
+BoundOf = Literal["matrix", "operator"]
+BOUNDS_OF = ("matrix", "operator")
 SMALLEST = 1e-30
 """Smallest accepted bound on the singular values: float32 can represent its multiples."""
 OF_ZEROS = 1e-8

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sttp_riemann.trains.contraction import contract
 from sttp_riemann.trains.gauge import Chain, first_rows, fix_gauge
 from sttp_riemann.trains.shape import Core, LayerShape
 from sttp_riemann.trains.svd import tt_svd
@@ -23,6 +24,24 @@ class LayerCores:
     left: list[Tensor]
     spectrum: Tensor
     right: list[Tensor]
+
+    def contracted(self, shape: LayerShape) -> tuple[Tensor, Tensor]:
+        """U (d_out, rank) and V (d_in, rank).
+
+        Parameters
+        ----------
+        shape : LayerShape
+            Of the layer.
+
+        Returns
+        -------
+        tuple of Tensor
+        """
+        left, right = (
+            contract(train, [core.unsqueeze(0) for core in own], like=self.spectrum)[0]
+            for train, own in ((shape.left, self.left), (shape.right, self.right))
+        )
+        return left, right
 
     def fix_gauge(self, shape: LayerShape, pivots: bool = False) -> tuple[list[Tensor], list[Tensor]]:
         """Bring the cores of a layer of this shape into St_U where they belong there, in place.

@@ -18,8 +18,9 @@ from tests.fuzz.values import Kind
 from tests.fuzz.world import World
 
 INTERNAL = {
-    *("adopt", "release", "assign_", "build_cores", "build_factors", "built_weight", "choose", "core_frames"),
-    *("factor_parameters", "factor_tensors", "factors", "from_matrix", "to_matrix", "matrix_shape", "columns"),
+    *("adopt", "release", "assign_", "build_cores", "build_factors", "build_frames", "built_weight", "choose"),
+    *("core_frames", "places", "factor_parameters", "factor_tensors", "factors", "from_matrix", "to_matrix"),
+    *("matrix_shape", "columns"),
     *("member", "sample", "stored_spectrum", "workload", "get_extra_state", "set_extra_state", "move_"),
     *("thin_layers", "extra_repr", "reset_parameters", "told", "difference", "dense_weight", "completed"),
     *("applied", "by_weight", "by_factors"),
@@ -110,8 +111,10 @@ FUNCTIONS: dict[str, dict[str, Kind]] = {
         "factor": v.optional(v.FACTOR),
     },
     "input_moments": {"model": v.ANY_MODULE, "batches": v.BATCHES},
+    "lipschitz_bound": {"model": v.SERVED, "example": v.EXAMPLE},
     "load": {"path": v.SAVED, "model": v.FRESH},
     "merge": {"model": v.ADAPTED},
+    "operator_norms": {"model": v.ANY_MODULE},
     "orthogonality_error": {"model": v.MODEL},
     "project": {"model": v.MODEL},
     "register_gauge_fix": {
@@ -142,6 +145,7 @@ FUNCTIONS: dict[str, dict[str, Kind]] = {
         "budget": v.BUDGET,
         "kernel_modes": v.choice("flat", "prime"),
         "spectral_bound": v.BOUND,
+        "bound_of": v.choice("matrix", "operator"),
         "moments": v.MOMENTS,
         "recompute": v.choice("auto", "always", "never"),
         "pivots": v.FLAG,

@@ -397,6 +397,7 @@ _NO_TENSORS: dict[str, Make] = {
     "wide": lambda w: torch.ones(3, 5),
 }
 POINT = Kind({"frame": lambda w: _point()}, _NO_TENSORS)
+EXAMPLE = Kind({"rows": lambda w: torch.zeros(2, 6)}, _NO_TENSORS)
 TANGENT = Kind(
     {"one": lambda w: 0.1 * torch.ones(5, 3), "zero": lambda w: torch.zeros(5, 3)},
     {**_NO_TENSORS, "of another shape": lambda w: torch.ones(5, 2), "double": lambda w: torch.ones(5, 3).double()},

@@ -11,6 +11,7 @@ from torch import nn
 import sttp_riemann as sr
 from sttp_riemann.lab.cli import main as cli
 from sttp_riemann.lab.inspection import inspect
+from sttp_riemann.lab.networks.sngan import SNGANDiscriminator
 from sttp_riemann.lab.training.loop import Trainer
 from sttp_riemann.lab.training.saved import load_saved
 from tests.strategies import LAYER_KINDS, small_network
@@ -22,22 +23,28 @@ def operator_norm(layer: nn.Module, size: tuple[int, ...]) -> float:
 
 
 @pytest.mark.parametrize("represented", [True, False])
-@pytest.mark.parametrize("kind", [k for k in LAYER_KINDS if "reflect" not in k])
+@pytest.mark.parametrize("kind", [*LAYER_KINDS])
 def test_the_operator_bound_holds_and_is_not_far_off(kind, represented):
     make, size = LAYER_KINDS[kind]
     layer = sr.reparameterize(make(), 4, init="orthogonal") if represented else make()
     (row,) = inspect(layer).layers
     norm = operator_norm(layer, size)
-    assert norm <= row.operator_bound * (1 + 1e-5)
-    assert norm >= row.operator_bound / 6
+    assert norm <= row.operator_bound
+    assert norm >= row.operator_bound / (5 if "reflect" in kind else 1.7)
 
 
-def test_padding_that_repeats_values_has_no_bound():
-    make, _ = LAYER_KINDS["conv2d reflect"]
-    report = inspect(nn.Sequential(make(), nn.Conv2d(8, 8, 3)))
-    assert report.layers[0].operator_bound is None
-    assert report.operator_lipschitz is None
-    assert "none of the operator bounds" in str(report)
+def test_a_residual_network_has_a_certified_bound_and_what_has_none_is_named():
+    torch.manual_seed(0)
+    network = SNGANDiscriminator(8, in_channels=1, width=8).eval()
+    sr.reparameterize(network, 4, bound_of="operator")
+    report = inspect(network, torch.zeros(1, 1, 8, 8))
+    assert f"certified Lipschitz bound of the network: {report.certified:.4g}" in str(report)
+    assert (
+        operator_norm(network, (1, 1, 8, 8)) <= report.certified == sr.lipschitz_bound(network, torch.zeros(1, 1, 8, 8))
+    )
+    report = inspect(nn.Sequential(nn.Linear(4, 4), nn.Softmax(1)).eval(), torch.zeros(1, 4))
+    assert report.certified is None
+    assert "the model has no Lipschitz bound: '1' (Softmax) has no rule" in str(report)
 
 
 def test_spectra_are_those_of_the_weights():
@@ -75,7 +82,8 @@ def test_layers_that_stay_dense_are_told_of_and_count_once():
 def test_the_product_bounds_a_network_of_lipschitz_functions():
     model = sr.reparameterize(nn.Sequential(nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 8)), 8, spectral_bound=0.5)
     report = inspect(model)
-    assert report.lipschitz == report.operator_lipschitz == pytest.approx(0.25, rel=1e-5)
+    assert report.lipschitz == pytest.approx(0.25, rel=1e-5)
+    assert report.operator_lipschitz == pytest.approx(0.25, rel=1e-4)
     assert operator_norm(model, (1, 8)) <= report.lipschitz
 
 

@@ -299,6 +299,14 @@ def test_bad_input_is_one_line_before_anything_changes(call: Any, message: str) 
     assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), before.values(), strict=True))
 
 
+def test_a_layer_that_is_bounded_as_an_operator_is_refused() -> None:
+    model = sr.reparameterize(nn.Conv1d(6, 8, 3), 4, bound_of="operator")
+    before = model.weight.detach().clone()
+    with pytest.raises(ValueError, match=r"bounded as an operator.*bound_of='matrix'"):
+        sr.shrink_ranks(model, energy=0.5)
+    assert torch.equal(model.weight, before)
+
+
 def test_an_identity_spectrum_and_adam_on_riemannian_frames_are_refused() -> None:
     model = sr.reparameterize(nn.Linear(24, 16).double(), 4, spectrum="identity")
     with pytest.raises(ValueError, match="identity spectrum"):

@@ -154,6 +154,7 @@ WRONG_OPTIONS = {
     "bound_from_weight": [1, "yes"],
     "first_rows": [0],
     "pivots": ["yes", None],
+    "bound_of": ["layer", None, ["operator"]],
     "dtype": ["float8", "float32", 16],
     "unknown": [1],
 }
@@ -179,6 +180,24 @@ def test_an_option_of_a_wrong_type_or_range_is_refused_by_layer(name: str, wrong
     refused(path, pair(), "layer '0'")
     tensors, _ = unseal(path, FORMAT)
     refused(tensors, pair(), "layer '0'")
+
+
+@pytest.mark.parametrize(
+    ("spectrum", "more", "reason"),
+    [("free", {}, "a free spectrum has no bound"), ("learned", {"scale": 1.0, "start": "zero"}, "an adapter has no")],
+)
+def test_a_bound_of_an_operator_is_refused_where_there_is_none(
+    spectrum: str, more: dict[str, Any], reason: str, path: Path
+) -> None:
+    sr.save(sr.reparameterize(pair(), 4, spectrum=spectrum), path)
+
+    def change(values: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+        told = {**values["layers"]["0"], **more, "bound_of": "operator"}
+        values["layers"]["0"] = told
+        tensors["0._extra_state"] = encode({key: told[key] for key in told if key not in WRONG_SETTINGS})
+
+    changed(path, change)
+    refused(path, pair(), f"layer '0'.*{reason}")
 
 
 @pytest.mark.parametrize(("name", "wrong"), [(n, w) for n, values in WRONG_SETTINGS.items() for w in values], ids=repr)

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from sttp_riemann.errors import CheckpointError, RecipeError
@@ -90,6 +91,11 @@ class Saved:
         if CLASSIFIER not in self.players:
             raise RecipeError(f"{self.path} holds a {' and a '.join(self.players)}: name a checkpoint of a classifier")
         return self.players[CLASSIFIER]
+
+    def example(self, player: str) -> Tensor:
+        """An input of a network, of zeros: as the data set has them, or noise for a generator."""
+        latent: int | None = getattr(self.players[player], "latent_dim", None)
+        return self.inputs.example() if latent is None else torch.zeros(1, latent)
 
 
 def load_saved(path: Path) -> Saved:

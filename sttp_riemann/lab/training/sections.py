@@ -18,7 +18,7 @@ from sttp_riemann.layers.recompute import Recompute
 from sttp_riemann.model.reparameterize import Init
 from sttp_riemann.optim.moments import MOMENTS
 from sttp_riemann.trains.shape import KernelModes
-from sttp_riemann.trains.spectrum import PENALTIES, SpectrumKind
+from sttp_riemann.trains.spectrum import PENALTIES, BoundOf, SpectrumKind
 
 Method = Literal["dense", "sn", "sr", "svdp", "sttp"]
 Frames = Annotated[str, Row("a kind of frames", FRAMES)]
@@ -73,6 +73,9 @@ class Network:
     rank: kinds.Rank | dict[str, kinds.Rank] = option(64, RANK, "low_rank", follows=True)
     budget: kinds.Part | None = option(None, BUDGET, "low_rank", follows=True)
     spectrum: SpectrumKind = option("learned", "singular values of a layer", "low_rank", follows=True)
+    bound_of: BoundOf = option(
+        "matrix", "what is at most 1: singular values of the matrix, or the operator's norm", "low_rank", follows=True
+    )
     init: Init = option("orthogonal", "initialization of frames", "low_rank start", follows=True)
     weights: kinds.FilePath | None = option(None, WEIGHTS, "start")
     exclude: list[str] = option([], "layers that stay dense", "held")
@@ -107,6 +110,10 @@ class Network:
             self.penalty == "none" or self.spectrum != "identity",
             f"{whose}penalty {self.penalty!r} has nothing to act on with an identity spectrum: "
             f"set {whose}spectrum to 'learned'",
+        )
+        require(
+            self.bound_of == "matrix" or self.spectrum != "free",
+            f"{whose}bound_of 'operator' bounds nothing with a free spectrum: set {whose}spectrum to 'learned'",
         )
         require(
             self.weights is None or not self.low_rank or self.init == "dense",

@@ -12,6 +12,7 @@ from torch.nn.utils import parametrize
 import sttp_riemann as sr
 from sttp_riemann.lab.networks.baselines import remove_baseline
 from sttp_riemann.model.weights import layer_values, matrix_of, matrix_values, stable_rank, weighted_layers
+from sttp_riemann.trains.operators import circular_singular_values
 
 TOP_VALUES = 32
 """Recorded singular values per layer, as many as in the paper's Figure 5."""
@@ -72,7 +73,7 @@ def layer_records(
     for name, layer in weighted_layers(model).items():
         records[name] = _record(layer)
         if operator_norms and isinstance(layer, nn.Conv2d) and set(layer.stride) == {1} and layer.groups == 1:
-            norm = operator_singular_values(layer.weight.detach(), sizes[name]).max()
+            norm = circular_singular_values(layer.weight.detach(), sizes[name]).max()
             records[name]["operator_norm"] = float(norm)
     return records
 
@@ -91,36 +92,6 @@ def trained_norms(model: nn.Module) -> dict[str, float]:
         if parametrize.is_parametrized(layer, "weight"):
             found[name] = float(matrix_values(matrix_of(layer, layer.parametrizations["weight"].original))[0])
     return found
-
-
-def operator_singular_values(kernel: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:
-    """Singular values of a convolution of stride 1 as an operator on whole maps.
-
-    Parameters
-    ----------
-    kernel : Tensor
-        (C_out, C_in, K1, K2).
-    size : tuple of int
-        Height and width of the maps, at least those of the kernel.
-
-    Returns
-    -------
-    Tensor
-        (H, W, min(C_out, C_in)): those of the operator with circular padding, one Fourier block per frequency.
-
-    Notes
-    -----
-    Sedghi et al. 2019, "The Singular Values of Convolutional Layers" (arXiv 1805.10408). Padding with zeros instead of
-    wrapping changes them little where maps are much larger than the kernel.
-    """
-    height, width = size
-    # A kernel larger than its map wraps around more than once
-    wrapped = kernel.new_zeros(*kernel.shape[:2], height, width)
-    for row in range(kernel.shape[2]):
-        for column in range(kernel.shape[3]):
-            wrapped[:, :, row % height, column % width] += kernel[:, :, row, column]
-    blocks = torch.fft.fft2(wrapped).permute(2, 3, 0, 1)
-    return torch.linalg.svdvals(blocks)
 
 
 def diversity(samples: Tensor, reals: Tensor) -> float:

@@ -77,6 +77,7 @@ OTHERS = {
     "metrics": [],
     "spectra": ["C"],
     "generator_exclude": ["linear"],
+    "generator_bound_of": "operator",
     "extractor": "digits",
     "gan_loss": "wasserstein",
     "conditional": True,

@@ -6,7 +6,8 @@ from torch import nn
 
 import sttp_riemann as sr
 from sttp_riemann.lab.networks.baselines import spectral_normalize, spectral_regularize
-from sttp_riemann.lab.training.stability import diversity, layer_records, operator_singular_values, plain_copy
+from sttp_riemann.lab.training.stability import diversity, layer_records, plain_copy
+from sttp_riemann.trains.operators import circular_singular_values
 
 
 def network() -> nn.Sequential:
@@ -55,20 +56,10 @@ def test_looking_changes_nothing_and_training_goes_on(hold, low_rank):
     loss(model.train()).backward()
 
 
-def test_fourier_blocks_have_the_singular_values_of_the_whole_operator():
-    torch.manual_seed(0)
-    kernel, size = torch.randn(3, 2, 3, 3, dtype=torch.float64), (5, 4)
-    basis = torch.eye(2 * 5 * 4, dtype=torch.float64).view(-1, 2, *size)
-    wrapped = nn.functional.pad(basis, (1, 1, 1, 1), mode="circular")
-    operator = nn.functional.conv2d(wrapped, kernel).flatten(1)
-    found = operator_singular_values(kernel, size).flatten().sort(descending=True).values
-    torch.testing.assert_close(found, torch.linalg.svdvals(operator))
-
-
 def test_operator_norms_are_recorded_of_convolutions_alone_and_where_asked_for():
     model = network()
     records = layer_records(model, loss, operator_norms=True)
-    expected = operator_singular_values(model[0].weight.detach(), (4, 4)).max()
+    expected = circular_singular_values(model[0].weight.detach(), (4, 4)).max()
     assert records["0"]["operator_norm"] == pytest.approx(float(expected))
     assert "operator_norm" not in records["3"]
     assert "operator_norm" not in layer_records(model, loss)["0"]
