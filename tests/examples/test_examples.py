@@ -47,6 +47,7 @@ def test_an_mlp_of_ones_own_is_compressed_trained_and_given_back(tmp_path: Path)
     assert "layers afterwards: Flatten, Linear, ReLU, Linear, ReLU, Linear\n" in printed
 
 
+@pytest.mark.slow
 def test_a_resnet_of_a_tenth_of_the_numbers_keeps_most_of_its_accuracy_where_outputs_are_kept(tmp_path: Path) -> None:
     printed = _run("compress_resnet", tmp_path)
     errors = [float(value) for value in re.findall(r"relative error (\d\.\d\d)$", printed, re.MULTILINE)]
@@ -83,6 +84,7 @@ def test_the_ablation_shows_the_trajectories_modulo_gauge(tmp_path: Path) -> Non
     assert (tmp_path / "figures" / "ablation.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_ranks_that_change_end_within_the_budget_from_any_first_rank(tmp_path: Path) -> None:
     options = ("--first", "6", "12", "--seeds", "0", "--steps", "60", "--changes", "3", "--budget", "0.15")
     printed = _run("changing_ranks", tmp_path, *options)
@@ -129,6 +131,7 @@ def test_a_compiled_attention_block_learns_and_agrees_with_the_eager_one(tmp_pat
     assert values == pytest.approx([1] * 4, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_adapters_of_a_transformer_learn_code_within_the_numbers_of_lora(tmp_path: Path) -> None:
     small = ["--width", "16", "--depth", "1", "--length", "32", "--pretrain-steps", "30", "--steps", "15"]
     ways = ["--starts", "gradient", "--ranks", "2", "--evaluation", "2", "--output", "runs.csv"]

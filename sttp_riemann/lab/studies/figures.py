@@ -117,7 +117,8 @@ def points(page: Page) -> Drawing | None:
             # One slow run makes an interval that nothing else could be seen beside
             low, high = page.chosen[measure.column].min(), page.chosen[measure.column].max()
             room = 0.3 * (high - low) + 0.05 * low
-            axes.set_xlim(max(0, low - room), high + room)
+            if np.isfinite(high + room):
+                axes.set_xlim(max(0, low - room), high + room)
         axes.grid(axis="y", visible=False)
     grid[0].set_yticks(range(len(page.variants)), list(page.variants))
     grid[0].invert_yaxis()

@@ -31,6 +31,11 @@ def test_one_slow_run_does_not_hide_the_times_of_all_others():
     assert 300 < high < 500
 
 
+@pytest.mark.parametrize("time", [float("inf"), float("nan")])
+def test_a_time_that_is_no_number_leaves_the_axis_to_the_figure(time):
+    assert points(page([result("sttp", median_step_ms=time)])) is not None
+
+
 def test_curves_begin_where_runs_have_settled():
     history = [{"step": s, "train_loss": 1.0, "test_accuracy": a} for s, a in enumerate([0.15, 0.9, 0.97, 0.98], 1)]
     run = result("dense", history=history)
