@@ -9,39 +9,17 @@ from torch import nn
 from sttp_riemann.checks import check_kind
 from sttp_riemann.layers import Adapted
 from sttp_riemann.layers.adapted import FROZEN
+from sttp_riemann.model.sizes import LayerSize, Sizes
 from sttp_riemann.model.weights import distinct, layer_numbers
 
 
 @dataclass(frozen=True)
-class AdapterSize:
-    """One row of the per-layer table.
-
-    Attributes
-    ----------
-    name : str
-        The layer.
-    d_out, d_in, rank : int
-        Shape of W and rank of its change.
-    dof, stored, dense : int
-        Degrees of freedom of the change, numbers that represent it, elements of W.
-    """
-
-    name: str
-    d_out: int
-    d_in: int
-    rank: int
-    dof: int
-    stored: int
-    dense: int
-
-
-@dataclass(frozen=True)
-class Adaptation:
+class Adaptation(Sizes):
     """Sizes of a model with adapters.
 
     Attributes
     ----------
-    layers : tuple of AdapterSize
+    layers : tuple of LayerSize
         One row per adapter; of layers that share a weight, the first.
     trainable : int
         Numbers that are trained: in adapters and elsewhere.
@@ -51,25 +29,9 @@ class Adaptation:
         Parameters of the model without adapters.
     """
 
-    layers: tuple[AdapterSize, ...]
     trainable: int
     elsewhere: int
     pretrained: int
-
-    @property
-    def dof(self) -> int:
-        """Degrees of freedom of all changes."""
-        return sum(layer.dof for layer in self.layers)
-
-    @property
-    def stored(self) -> int:
-        """Numbers that represent all changes, trained or not."""
-        return sum(layer.stored for layer in self.layers)
-
-    @property
-    def dense(self) -> int:
-        """Elements of the adapted weights."""
-        return sum(layer.dense for layer in self.layers)
 
     @property
     def share(self) -> float:
@@ -77,16 +39,9 @@ class Adaptation:
         return 100 * self.trainable / self.pretrained
 
     def __str__(self) -> str:
-        width = max(5, *(len(layer.name) for layer in self.layers))
-        lines = [f"{'layer':{width}s} {'W':>14s} {'rank':>5s} {'dof':>12s} {'stored':>12s} {'dense':>12s}"]
-        for layer in self.layers:
-            shape = f"{layer.d_out} x {layer.d_in}"
-            counts = f"{layer.dof:12,d} {layer.stored:12,d} {layer.dense:12,d}"
-            lines.append(f"{layer.name:{width}s} {shape:>14s} {layer.rank:5d} {counts}")
-        lines.append(f"{'all':{width}s} {'':14s} {'':5s} {self.dof:12,d} {self.stored:12,d} {self.dense:12,d}")
         share = f"{self.share:.3g} % of the {self.pretrained:,} of the model"
-        lines.append(f"{self.trainable:,} numbers are trained, {self.elsewhere:,} outside of adapters; {share}")
-        return "\n".join(lines)
+        trained = f"{self.trainable:,} numbers are trained, {self.elsewhere:,} outside of adapters; {share}"
+        return "\n".join([*self.table(), trained])
 
 
 def adapted_layers(model: nn.Module) -> dict[str, Adapted]:
@@ -155,7 +110,7 @@ def adaptation(model: nn.Module) -> Adaptation:
     rows = []
     for name, layer in distinct(layers).items():
         numbers, shape = layer_numbers(layer), layer.shape
-        rows.append(AdapterSize(name, shape.d_out, shape.d_in, shape.rank, **vars(numbers)))
+        rows.append(LayerSize(name, shape.d_out, shape.d_in, shape.rank, **vars(numbers)))
     own = {id(p) for layer in layers.values() for p in layer.factor_parameters()}
     starts = {id(p) for layer in layers.values() for name in FROZEN[1:] if (p := layer._parameters[name]) is not None}
     # What is trained is counted as it is, not as it should be

@@ -9,37 +9,12 @@ from torch import nn
 from sttp_riemann.layers import Adapted, SpectralLayer
 from sttp_riemann.model.measures import spectral_layers
 from sttp_riemann.model.reach import Left, left_numbers, told
+from sttp_riemann.model.sizes import LayerSize, Sizes
 from sttp_riemann.model.weights import distinct, layer_numbers, weighted_layers
 
 
 @dataclass(frozen=True)
-class LayerSize:
-    """One row of the per-layer table.
-
-    Attributes
-    ----------
-    name : str
-        The layer.
-    d_out, d_in, rank : int
-        Shape of W and its rank.
-    dof, stored, dense : int
-        Degrees of freedom, stored trainable numbers, elements of W.
-    dense_error : float or None
-        With ``init="dense"``: relative error of W at the start, or of its outputs if moments were given.
-    """
-
-    name: str
-    d_out: int
-    d_in: int
-    rank: int
-    dof: int
-    stored: int
-    dense: int
-    dense_error: float | None
-
-
-@dataclass(frozen=True)
-class Compression:
+class Compression(Sizes):
     """Sizes of a reparameterized model.
 
     Attributes
@@ -50,28 +25,12 @@ class Compression:
         What is not reparameterized, by module, and why: its `reason` is a key of `sttp_riemann.model.reach.REASONS`.
     """
 
-    layers: tuple[LayerSize, ...]
     left: tuple[Left, ...]
 
     @property
     def other(self) -> int:
         """C: every other parameter and every floating-point buffer."""
         return sum(row.numbers for row in self.left)
-
-    @property
-    def dof(self) -> int:
-        """Degrees of freedom of the reparameterized weights."""
-        return sum(layer.dof for layer in self.layers)
-
-    @property
-    def stored(self) -> int:
-        """Trainable numbers that the kind of frame stores for them."""
-        return sum(layer.stored for layer in self.layers)
-
-    @property
-    def dense(self) -> int:
-        """Elements of these weights."""
-        return sum(layer.dense for layer in self.layers)
 
     @property
     def ratio(self) -> float:
@@ -84,15 +43,8 @@ class Compression:
         return 100 * self.dense / (self.dense + self.other)
 
     def __str__(self) -> str:
-        width = max(5, *(len(layer.name) for layer in self.layers))
-        lines = [f"{'layer':{width}s} {'W':>14s} {'rank':>5s} {'dof':>12s} {'stored':>12s} {'dense':>12s}"]
-        for layer in self.layers:
-            shape = f"{layer.d_out} x {layer.d_in}"
-            counts = f"{layer.dof:12,d} {layer.stored:12,d} {layer.dense:12,d}"
-            lines.append(f"{layer.name:{width}s} {shape:>14s} {layer.rank:5d} {counts}")
-        total = f"{'all':{width}s} {'':14s} {'':5s} {self.dof:12,d} {self.stored:12,d} {self.dense:12,d}"
         numbers = self.dense + self.other
-        lines += [total, f"Z = {self.ratio:.2f} %, counting {self.other:,} other numbers"]
+        lines = [*self.table(), f"Z = {self.ratio:.2f} %, counting {self.other:,} other numbers"]
         lines += [f"reached {self.reached:.2f} % of {numbers:,} numbers" + ("; left as they are:" if self.left else "")]
         return "\n".join([*lines, *told(self.left, numbers)])
 
@@ -136,10 +88,8 @@ def compression(model: nn.Module) -> Compression:
                 f"layer {name!r} is an adapter on a frozen weight, which compresses nothing: sr.adaptation(model) "
                 "counts what it trains"
             )
-        numbers, shape = layer_numbers(layer), layer.shape
-        rows.append(
-            LayerSize(name, shape.d_out, shape.d_in, shape.rank, **vars(numbers), dense_error=layer.dense_error)
-        )
+        numbers, shape, error = layer_numbers(layer), layer.shape, layer.dense_error
+        rows.append(LayerSize(name, shape.d_out, shape.d_in, shape.rank, **vars(numbers), dense_error=error))
     return Compression(tuple(rows), left_numbers(model))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from torch import nn
 
-from sttp_riemann.layers import Adapted
 from sttp_riemann.model.adaptation import adapted_layers
 
 
@@ -47,11 +46,13 @@ def merge(model: nn.Module) -> nn.Module:
     >>> torch.equal(sr.unmerge(model)(inputs), before)
     True
     """
-    for twins in _groups(adapted_layers(model)):
-        if twins[0].kept is None:
-            whole = nn.Parameter(twins[0].dense_weight(), requires_grad=False)
-            for layer in twins:
-                layer.merge(whole)
+    wholes: dict[int, nn.Parameter] = {}
+    for layer in adapted_layers(model).values():
+        if layer.kept is None:
+            # Layers that share an adapter share the merged weight
+            if id(layer.left) not in wholes:
+                wholes[id(layer.left)] = nn.Parameter(layer.dense_weight(), requires_grad=False)
+            layer.merge(wholes[id(layer.left)])
     return model
 
 
@@ -88,11 +89,3 @@ def unmerge(model: nn.Module) -> nn.Module:
         if layer.kept is not None:
             layer.unmerge()
     return model
-
-
-def _groups(layers: dict[str, Adapted]) -> list[list[Adapted]]:
-    """Layers by shared weight."""
-    groups: dict[int, list[Adapted]] = {}
-    for layer in layers.values():
-        groups.setdefault(id(layer.left), []).append(layer)
-    return list(groups.values())

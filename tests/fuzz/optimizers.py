@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from tests.fuzz.values import FLAG, INF, NAN, NO_NUMBERS, NO_OBJECTS, OTHERS, TENSORS, Kind, Make, same
+from tests.fuzz.kinds import INF, NAN, NO_NUMBERS, NO_OBJECTS, OTHERS, TENSORS, Kind, Make, same
+from tests.fuzz.values import FLAG
 from tests.fuzz.world import World
 
 RATE = Kind(

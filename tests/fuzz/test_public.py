@@ -17,8 +17,8 @@ import torch
 import sttp_riemann as sr
 from sttp_riemann.errors import LONGEST, CheckpointError
 from tests.fuzz.calls import METHODS, OWN, TARGETS, Target, public_methods
+from tests.fuzz.kinds import FOREIGN, Make
 from tests.fuzz.optimizers import AS_TORCH
-from tests.fuzz.values import FOREIGN, Make
 from tests.fuzz.world import World, snapshot, tidy, watched
 
 PACKAGE = Path(sr.__file__).parent

@@ -1,4 +1,4 @@
-"""Adapters change nothing at the start, train nothing but themselves, and come out of the weights as they went in."""
+"""Adapters change nothing at the start, and train nothing but themselves."""
 
 from __future__ import annotations
 
@@ -12,49 +12,11 @@ from hypothesis import given, settings
 from torch import Tensor, nn
 
 import sttp_riemann as sr
-from sttp_riemann.layers import Adapted
+from tests.model.adapting import ROWS, STARTS, adapters, loss_of, made, moved, relative, weights
 from tests.model.saving import Tied, pair
-from tests.strategies import FRAMES, METHODS, SEEDS, disturb, small_network
+from tests.strategies import FRAMES, METHODS, SEEDS, small_network
 from tests.strategies import layers as drawn_layers
 from tests.workflows.common import PATHS, VARIANTS
-
-ROWS = torch.randn(8, 12, generator=torch.Generator().manual_seed(4))
-STARTS = pytest.mark.parametrize("start", ["zero", "pissa", "gradient"])
-
-
-def loss_of(model: nn.Module) -> Tensor:
-    return (model(ROWS.to(next(model.parameters()).dtype)) - 1).square().sum()
-
-
-def made(start: str = "zero", dtype: torch.dtype = torch.float32, **options: Any) -> nn.Sequential:
-    """Two adapted layers; the gradient is there where the start needs it."""
-    torch.manual_seed(0)
-    model = pair().to(dtype)
-    if start == "gradient":
-        loss_of(model).backward()
-    return sr.adapt(model, rank=3, start=start, **options)
-
-
-def moved(model: nn.Module, scale: float = 0.3) -> nn.Module:
-    """Adapters in a generic position, and all else as it was."""
-    for layer in adapters(model).values():
-        for own in (layer.left, layer.right):
-            disturb(own, 1, scale)
-        with torch.no_grad():
-            layer.spectrum.add_(torch.linspace(-scale, scale, layer.rank))
-    return model
-
-
-def adapters(model: nn.Module) -> dict[str, Adapted]:
-    return {name: layer for name, layer in model.named_modules() if isinstance(layer, Adapted)}
-
-
-def weights(model: nn.Module) -> list[Tensor]:
-    return [layer.weight.detach().clone() for layer in adapters(model).values()]
-
-
-def relative(found: Tensor, expected: Tensor) -> float:
-    return float(((found - expected).abs().max() / expected.abs().max()).detach())
 
 
 @given(drawn_layers(), METHODS, FRAMES, SEEDS)
@@ -163,70 +125,6 @@ def test_a_pissa_start_takes_the_leading_singular_part_off_the_weight(spectrum: 
 
 
 @VARIANTS
-@STARTS
-def test_a_merged_model_answers_as_the_unmerged_one_to_1e_6(method: str, frames: str, start: str) -> None:
-    model = moved(made(start, method=method, frames=frames))
-    before = model(ROWS).detach()
-    sr.merge(model.eval())
-    assert relative(model(ROWS), before) < 1e-6
-    assert torch.equal(model(ROWS), sr.decompress(model)(ROWS))
-    assert torch.equal(sr.unmerge(model)(ROWS), before)
-
-
-def test_unmerging_brings_the_frozen_weights_back_bit_for_bit_and_the_state_never_changes() -> None:
-    model = moved(made("pissa"))
-    bases = {name: layer.base for name, layer in adapters(model).items()}
-    before = copy.deepcopy(model.state_dict())
-    for verb in (sr.merge, sr.merge, sr.unmerge, sr.unmerge):
-        verb(model)
-        found = model.state_dict()
-        assert list(found) == list(before)
-        assert all(torch.equal(found[name], tensor) for name, tensor in before.items())
-    assert all(layer.base is bases[name] for name, layer in adapters(model).items())
-
-
-def test_a_merged_layer_refuses_to_train_and_to_load() -> None:
-    model = sr.merge(moved(made()))
-    with pytest.raises(RuntimeError, match=r"merged, so its adapter would get no gradient: call sr.unmerge"):
-        model(ROWS)
-    with pytest.raises(RuntimeError, match=r"layer '0' cannot load this state: it is merged; call sr.unmerge"):
-        model.load_state_dict(made().state_dict())
-    with pytest.raises(ValueError, match="merged"):
-        sr.set_weight(model[0], torch.zeros(18, 12))
-    model.eval()(ROWS)
-    with torch.no_grad():
-        model.train()(ROWS)
-
-
-@PATHS
-@pytest.mark.parametrize("merged", [False, True])
-def test_copies_and_pickles_answer_as_the_model(frames: str, merged: bool) -> None:
-    model = moved(made(frames=frames)).eval()
-    if merged:
-        sr.merge(model)
-    for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
-        assert torch.equal(twin(ROWS), model(ROWS))
-        sr.unmerge(twin)
-        assert all(torch.equal(t, twin.state_dict()[name]) for name, t in model.state_dict().items())
-        assert torch.equal(twin(ROWS), sr.unmerge(copy.deepcopy(model))(ROWS))
-
-
-def test_a_cast_model_keeps_its_frames_in_float32_merged_or_not() -> None:
-    model = moved(made()).eval()
-    whole = weights(model)
-    for other in (copy.deepcopy(model).bfloat16(), sr.unmerge(sr.merge(copy.deepcopy(model)).bfloat16())):
-        layer = other[0]
-        assert (layer.base.dtype, layer.weight.dtype) == (torch.bfloat16, torch.bfloat16)
-        assert {p.dtype for p in layer.factor_parameters()} == {torch.float32}
-        assert torch.equal(layer.base, model[0].base.bfloat16())
-        merged = sr.merge(other)[0].weight.detach()
-        wide = layer.kept.float() + (model[0].weight - model[0].base).detach()
-        # Half of the distance to the next number of eight bits, as after one rounding
-        assert ((merged.float() - wide).abs() <= 1.01 * 2**-8 * wide.abs()).all()
-    assert relative(weights(copy.deepcopy(model).double())[0], whole[0].double()) < 1e-6
-
-
-@VARIANTS
 def test_gauge_fixing_at_every_step_leaves_the_whole_training_unchanged(method: str, frames: str) -> None:
     options = {"method": method, "frames": frames, "pivots": False}
     model, fixed = (moved(made(dtype=torch.float64, **options)) for _ in range(2))
@@ -270,22 +168,6 @@ def test_an_assigned_weight_is_met_by_the_change_alone() -> None:
     model[0].reset_parameters()
     assert torch.equal(model[0].weight, base)
     assert torch.equal(model[0].base, base)
-
-
-def test_what_is_counted_is_what_is_there() -> None:
-    model = made(method="svdp", trainable="2.bias", exclude="0")
-    sizes = sr.adaptation(model)
-    assert [(row.name, row.d_out, row.d_in, row.rank) for row in sizes.layers] == [("2", 6, 18, 3)]
-    assert (sizes.stored, sizes.dof) == (3 * (6 + 18 + 1), 3 * (6 + 18 + 1) - 2 * 6)
-    assert (sizes.trainable, sizes.elsewhere) == (sizes.stored + 6, 6)
-    assert sizes.trainable == sum(p.numel() for p in model.parameters() if p.requires_grad)
-    assert sizes.pretrained == sum(p.numel() for p in pair().parameters())
-    assert f"{sizes.trainable:,} numbers are trained" in str(sizes)
-    with pytest.raises(ValueError, match=r"layer '2' is an adapter .* sr.adaptation"):
-        sr.compression(model)
-    assert sr.adaptation(sr.merge(model)).pretrained == sizes.pretrained
-    with pytest.raises(ValueError, match="no adapter"):
-        sr.adaptation(sr.reparameterize(pair(), 2))
 
 
 def test_adapters_of_tied_weights_are_one() -> None:
@@ -403,50 +285,3 @@ def test_a_registered_class_keeps_its_own_forward() -> None:
     moved(model)
     torch.testing.assert_close(model(ROWS), ROWS @ (model[0].weight / 2).mT)
     assert torch.equal(pickle.loads(pickle.dumps(model))(ROWS), model(ROWS))
-
-
-@pytest.mark.parametrize("application", ["factored", "weight"])
-def test_the_function_is_that_of_lora_in_peft(application: str) -> None:
-    peft = pytest.importorskip("peft")
-    torch.manual_seed(0)
-    dense = pair()
-    config = peft.LoraConfig(r=3, lora_alpha=6, target_modules=["0", "2"])
-    rival = peft.get_peft_model(copy.deepcopy(dense), config)
-    model = moved(sr.adapt(copy.deepcopy(dense), 3, "svdp", scale=2.0))
-    counted = 0
-    for name, layer in adapters(model).items():
-        layer.application = application
-        own = rival.base_model.model.get_submodule(name)
-        left, right = layer.build_factors()
-        with torch.no_grad():
-            own.lora_B["default"].weight.copy_(left)
-            own.lora_A["default"].weight.copy_(right.mT)
-        counted += left.numel() + right.numel() + layer.rank
-    assert relative(model(ROWS), rival(ROWS)) < 1e-5
-    assert sr.adaptation(model).trainable == counted
-    assert relative(sr.merge(model.eval())(ROWS), rival.merge_and_unload()(ROWS)) < 1e-5
-
-
-@PATHS
-def test_gpt2_starts_as_it_was_and_trains_what_is_included(frames: str) -> None:
-    transformers = pytest.importorskip("transformers")
-    config = transformers.GPT2Config(
-        vocab_size=32, n_positions=16, n_embd=16, n_layer=1, n_head=2, resid_pdrop=0, embd_pdrop=0, attn_pdrop=0
-    )
-    torch.manual_seed(0)
-    model = transformers.GPT2LMHeadModel(config).eval()
-    tokens = torch.arange(8)[None]
-    before = model(tokens).logits.detach()
-    sr.adapt(model, 4, frames=frames, include=["*.c_attn", "*.c_proj", "*.c_fc"])
-    assert torch.equal(model(tokens).logits, before)
-    assert model.lm_head.weight is model.transformer.wte.weight
-    optimizer = sr.RiemannianAdam(model.parameters(), lr=1e-2)
-    losses = []
-    for _ in range(4):
-        optimizer.zero_grad()
-        loss = model(tokens, labels=tokens).loss
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    assert losses[-1] < losses[0]
-    assert torch.allclose(sr.merge(model)(tokens).logits, sr.decompress(model)(tokens).logits, atol=1e-6)

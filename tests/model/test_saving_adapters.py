@@ -14,8 +14,8 @@ import sttp_riemann as sr
 from sttp_riemann.errors import CheckpointError
 from sttp_riemann.model.stored import FORMAT
 from sttp_riemann.sealed import unseal
+from tests.model.adapting import ROWS, STARTS, loss_of, made, moved
 from tests.model.saving import IMAGES, Tied, assert_same, pair, refused
-from tests.model.test_adapt import ROWS, STARTS, loss_of, made, moved
 from tests.strategies import small_network
 from tests.workflows.common import PATHS, VARIANTS
 

@@ -66,9 +66,9 @@ def moved(before: dict[str, Tensor], after: dict[str, Tensor]) -> set[str]:
     return {name for name, weight in before.items() if not torch.allclose(weight, after[name], rtol=0, atol=1e-6)}
 
 
-def optimizer_for(kind: str, parameters: Iterable[Any], lr: float = 1e-2) -> torch.optim.Optimizer:
+def optimizer_for(kind: str, parameters: Iterable[Any], lr: float = 1e-2, **options: Any) -> torch.optim.Optimizer:
     """Our optimizer on Riemannian frames, torch's elsewhere."""
-    return (sr.RiemannianAdam if kind == "riemannian" else torch.optim.Adam)(parameters, lr=lr)
+    return (sr.RiemannianAdam if kind == "riemannian" else torch.optim.Adam)(parameters, lr=lr, **options)
 
 
 def train(

@@ -28,9 +28,9 @@ def made(kind: str) -> nn.Module:
     return of_kind(kind, Net(), **({} if kind == "dense" else {"spectrum": "free"}))
 
 
-def learn(model: nn.Module, kind: str, x: Tensor) -> Tensor:
+def learn(model: nn.Module, kind: str, x: Tensor, **options: Any) -> Tensor:
     """What the network makes of all inputs after some steps on these."""
-    optimizer = optimizer_for(kind, model.parameters(), lr=1e-3)
+    optimizer = optimizer_for(kind, model.parameters(), lr=1e-3, **options)
     for _ in range(STEPS):
         optimizer.zero_grad()
         (model(x) - 1).square().mean().backward()
@@ -58,6 +58,11 @@ def broadcast(rank: int, kind: str) -> Tensor:
     return model(inputs()).detach()
 
 
+def train_ddp(kind: str, x: Tensor, **options: Any) -> Tensor:
+    """Outputs after training."""
+    return learn(DistributedDataParallel(made(kind)), kind, x, **options)
+
+
 def train_sharded(kind: str, where: str, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     """Outputs after training, and the whole state."""
     model = sharded(kind, where)
@@ -71,7 +76,8 @@ def jobs(rank: int) -> dict[str, Callable[[], Any]]:
     found: dict[str, Callable[[], Any]] = {}
     for kind in FRAMES:
         found[f"broadcast {kind}"] = partial(broadcast, rank, kind)
-        found[f"ddp {kind}"] = partial(lambda kind: learn(DistributedDataParallel(made(kind)), kind, own), kind)
+        found[f"ddp {kind}"] = partial(train_ddp, kind, own)
+    found["ddp riemannian matrix"] = partial(train_ddp, "riemannian", own, moment="matrix")
     for where in ("layer", "root"):
         for kind in ("dense", *FRAMES):
             found[f"fsdp {kind} {where}"] = partial(train_sharded, kind, where, own)

@@ -40,8 +40,9 @@ def test_descending_lowers_the_loss(frames, tiny):
 
 @pytest.mark.parametrize("frames", ["riemannian", "householder"])
 def test_a_batch_in_parts_takes_the_same_step(frames, tiny):
-    whole, parts = player(tiny(frames=frames)), player(tiny(frames=frames))
-    assert train(whole, 3) == pytest.approx(train(parts, 3, parts=4), rel=1e-4)
+    # Eigenbases of gradients, as "cores" has them, make more of rounding
+    whole, parts = (player(tiny(frames=frames, moment="matrix")) for _ in range(2))
+    assert train(whole, 3) == pytest.approx(train(parts, 3, parts=4), rel=1e-5)
     assert torch.allclose(weights(whole), weights(parts), atol=1e-5)
 
 
