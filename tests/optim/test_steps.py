@@ -120,6 +120,18 @@ def test_sgd_momentum_is_the_definition() -> None:
     torch.testing.assert_close(point.detach(), x)
 
 
+@pytest.mark.parametrize(("shape", "least", "most"), [((8, 3), 0.92, 0.96), ((200, 20), 0.97, 1.0)])
+def test_with_moments_of_entries_the_first_step_is_shorter_by_its_normal_part(
+    shape: tuple[int, int], least: float, most: float
+) -> None:
+    start = random_frame(*shape, 0, batch=20)
+    point = geoopt.ManifoldParameter(start.clone(), manifold=PolarStiefel())
+    point.grad = torch.randn(20, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    sr.RiemannianAdam([point], lr=1e-4, moment="cores").step()
+    length = (point.detach() - start).square().mean().sqrt().item() / 1e-4
+    assert least < length < most
+
+
 @pytest.mark.parametrize("shape", [(2, 8, 3), (2, 200, 20)])
 def test_matching_makes_the_first_step_as_long_as_adams(shape: tuple[int, int, int]) -> None:
     lengths = []
