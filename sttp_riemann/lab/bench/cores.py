@@ -21,6 +21,8 @@ from sttp_riemann.optim import RiemannianAdam
 from sttp_riemann.trains.shape import Core, LayerShape, Train
 
 OURS: dict[str, Form] = {form.frames: form for form in STTP}
+MOMENTS = ("matrix", "polar", "cores")
+"""The first is the one that geoopt has, to which the others are compared."""
 BLOCKS = (2, 16)
 RANK = 4
 LOOKED_AT = 2
@@ -30,7 +32,7 @@ LOOKED_AT = 2
 def optimizer(settings: Settings) -> list[Contest]:
     """List the contest of optimizer steps on all STTP cores of WRN-28-10."""
     contestants = (
-        Contestant("RiemannianAdam (ours)", partial(our_step, settings)),
+        *(Contestant(f"RiemannianAdam, {moment}", partial(our_step, settings, moment)) for moment in MOMENTS),
         Contestant("separate cores, geoopt's EuclideanStiefel and RiemannianAdam", partial(geoopt_step, settings)),
     )
     return [Contest(f"all STTP cores of {_network(settings).title}", contestants)]
@@ -59,8 +61,8 @@ def calls(settings: Settings) -> list[Contest]:
     ]
 
 
-def our_step(settings: Settings) -> Run:
-    """Set up the step on the cores that the layers own."""
+def our_step(settings: Settings, moment: str) -> Run:
+    """Set up the step on the cores that the layers own, with a kind of second moment."""
     model = _sttp(settings, "riemannian")
     frames = [p for p in model.parameters() if isinstance(p, geoopt.ManifoldParameter)]
     # As a backward leaves them, with entries as those of the peer's
@@ -70,8 +72,7 @@ def our_step(settings: Settings) -> Run:
     with torch.no_grad():
         for seed, frame in enumerate(frames):
             frame.grad.copy_(noise(frame.shape, settings.device, seed))
-    # The moment that geoopt has
-    return RiemannianAdam(frames, lr=LR, moment="matrix").step
+    return RiemannianAdam(frames, lr=LR, moment=moment).step
 
 
 def geoopt_step(settings: Settings) -> Run:

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from types import MappingProxyType
 from typing import Any, Literal, get_args, get_origin
 
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import ArgumentParser
 
 from sttp_riemann.errors import RecipeError
 from sttp_riemann.lab.bench.settings import DEVICES, ROWS
@@ -152,8 +152,20 @@ def fields_for(command: str) -> dict[str, Field]:
     return {} if unused is None else {n: f for n, f in FIELDS.items() if not f.scope & set(unused.split())}
 
 
-def parse(argv: list[str]) -> Namespace:
-    """Parse the command line; options not given are left out, as the recipe comes before the defaults.
+def parse(argv: list[str]) -> tuple[str, dict[str, Any]]:
+    """Parse the command line.
+
+    Parameters
+    ----------
+    argv : list of str
+        Arguments.
+
+    Returns
+    -------
+    command : str
+        Key of `COMMANDS`.
+    given : dict[str, Any]
+        Options; those not given are left out, as the recipe comes before the defaults.
 
     Raises
     ------
@@ -163,12 +175,13 @@ def parse(argv: list[str]) -> Namespace:
     for text in argv:
         check_text("an argument", text)
     try:
-        return build_parser().parse_args(argv, defaults=False)
+        arguments = build_parser().parse_args(argv, defaults=False)
     except argparse.ArgumentError as error:
         raise RecipeError(_readable(str(error)[:MOST_OF_A_MESSAGE], argv[:1])) from error
     except Exception as error:
         # What the parser raises on text that it cannot handle, such as brackets nested 1,500 deep
         raise RecipeError(f"the command line cannot be read: {shown(str(error))}; see --help") from error
+    return arguments.subcommand, _plain(arguments[arguments.subcommand].as_dict())
 
 
 def build_parser() -> ArgumentParser:
@@ -198,6 +211,16 @@ def _add(parser: Any, name: str, hint: Any, help: str, more: Mapping[str, Any] =
     count = {"nargs": "+"} if get_origin(hint) is list else {}
     kind = {} if hint is None else {"type": restricted(get_args(hint)[0] if count else hint)}
     parser.add_argument(name, help=help, **kind, **count, **more)
+
+
+def _plain(value: Any) -> Any:
+    """Turn the parser's own kinds of numbers and texts into Python's, which YAML can write."""
+    if isinstance(value, dict):
+        return {name: _plain(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
+    base = next((base for base in (bool, int, float, str) if isinstance(value, base)), None)
+    return value if base is None else base(value)
 
 
 def _readable(message: str, command: Iterable[str]) -> str:

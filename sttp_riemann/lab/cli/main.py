@@ -39,8 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     interruption.raise_from_now_on()
     try:
-        arguments = parse(plugins.take_from(sys.argv[1:] if argv is None else argv))
-        COMMANDS[arguments.subcommand](dict(vars(arguments[arguments.subcommand])))
+        command, given = parse(plugins.take_from(sys.argv[1:] if argv is None else argv))
+        COMMANDS[command](given)
         sys.stdout.flush()
     except ReportedError as error:
         return _tell(str(error), error.status)

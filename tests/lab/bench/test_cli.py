@@ -51,3 +51,9 @@ def test_what_cannot_be_done_is_one_clear_line_and_status_2(arguments, message, 
     err = capsys.readouterr().err
     assert err.count("\n") == 1
     assert message in err
+
+
+def test_bench_writes_a_report_that_names_what_was_asked(tmp_path):
+    asked = ["--rows", "calls", "--repetitions", "1", "--budget", "1", "--quick"]
+    assert cli.main(["bench", *asked, "--output", str(tmp_path)]) == 0
+    assert "repetitions: 1" in (tmp_path / "report.md").read_text()
