@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Iterable, Mapping
+from functools import cache
 from importlib.metadata import version
 from types import MappingProxyType
 from typing import Any, Literal, get_args, get_origin
@@ -184,6 +185,7 @@ def parse(argv: list[str]) -> tuple[str, dict[str, Any]]:
     return arguments.subcommand, _plain(arguments[arguments.subcommand].as_dict())
 
 
+@cache
 def build_parser() -> ArgumentParser:
     """Parser for all commands."""
     about: dict[str, Any] = {"exit_on_error": False, "allow_abbrev": False, "formatter_class": HelpFormatter}

@@ -25,6 +25,8 @@ COLORS = {"dense": "#6b7280", "sn": "#c0392b", "sr": "#8e44ad", "svdp": "#2b7bba
 INK, GRID, PAPER = "#1f2937", "#d9dde3", "#ffffff"
 # What the page says of these colors stands in for them where figures are inside it
 ON_A_PAGE = {INK: "currentColor", GRID: f"var(--line, {GRID})", PAPER: f"var(--card, {PAPER})"}
+# What an SVG file begins with, and what is put below it
+FIRST, BACKGROUND = '<g id="figure_1">', f'<rect width="100%" height="100%" fill="{PAPER}"/>'
 STYLE: dict[Any, Any] = {
     "font.size": 10,
     "font.family": "sans-serif",
@@ -81,18 +83,21 @@ class Drawing:
             self.figure.savefig(buffer, format="png", dpi=130, bbox_inches="tight", metadata={"Software": None})
         return buffer.getvalue()
 
-    def svg(self, page: bool = False) -> str:
-        """Draw it as an SVG file, or as an element of a page, in the colors of that."""
+    def svg(self) -> str:
+        """Draw it as an SVG file."""
         buffer = io.StringIO()
         with matplotlib.rc_context(STYLE):
             self.figure.savefig(
-                buffer, format="svg", bbox_inches="tight", transparent=page, metadata={"Date": None, "Creator": None}
+                buffer, format="svg", bbox_inches="tight", transparent=True, metadata={"Date": None, "Creator": None}
             )
-        text = buffer.getvalue()
+        text = buffer.getvalue().replace(FIRST, f"{BACKGROUND}\n {FIRST}", 1)
         for name, told in self.tips.items():
             text = text.replace(f'<g id="{name}">', f'<g id="{name}"><title>{escape(told)}</title>')
-        if not page:
-            return text
+        return text
+
+    def element(self, svg: str) -> str:
+        """Turn its SVG file into an element of a page, in the colors of that: to draw is slow, and both are needed."""
+        text = svg.replace(BACKGROUND, "", 1)
         for color, stand_in in ON_A_PAGE.items():
             text = text.replace(color, stand_in)
         # Several figures share the page's ids; those that are referred to differ by their content

@@ -97,7 +97,7 @@ class Report:
         return "\n\n".join(map(str, self.sections))
 
     def _repr_html_(self) -> str:
-        return self._body()
+        return self._body(self._drawn())
 
     def markdown(self) -> str:
         """Give the report in Markdown, with links to its figures."""
@@ -105,14 +105,20 @@ class Report:
 
     def html(self) -> str:
         """Give the report as one page with its figures inside."""
-        return render(f"studies/{HTML}.j2", name=escape(self.name), body=self._body())
+        return self._page(self._drawn())
 
-    def _body(self) -> str:
+    def _drawn(self) -> dict[str, str]:
+        return {drawing.name: drawing.svg() for drawing in self.drawings}
+
+    def _page(self, drawn: Mapping[str, str]) -> str:
+        return render(f"studies/{HTML}.j2", name=escape(self.name), body=self._body(drawn))
+
+    def _body(self, drawn: Mapping[str, str]) -> str:
         body = markdown.markdown(self.markdown(), extensions=["tables", "fenced_code"])
         for drawing in self.drawings:
             image = re.compile(rf'<p><img alt="{drawing.name}" src="[^"]*"\s*/?></p>')
-            drawn = f"<figure>{drawing.svg(page=True)}</figure>"
-            body = image.sub(drawn.replace("\\", r"\\"), body, count=1)
+            figure = f"<figure>{drawing.element(drawn[drawing.name])}</figure>"
+            body = image.sub(figure.replace("\\", r"\\"), body, count=1)
         return body
 
     def write(self, folder: Path) -> Path:
@@ -134,12 +140,13 @@ class Report:
             A file cannot be written.
         """
         latex = "\n".join(s.table.to_latex(index=False, escape=True, caption=s.title or None) for s in self.sections)
-        texts = (self.table.to_csv(index=False, float_format="%.6g"), latex, self.markdown(), self.html())
+        drawn = self._drawn()
+        texts = (self.table.to_csv(index=False, float_format="%.6g"), latex, self.markdown(), self._page(drawn))
         for name, text in zip(FILES, texts, strict=True):
             write_atomically(folder / name, text.encode())
         for drawing in self.drawings:
             write_atomically(folder / FIGURES / f"{drawing.name}.png", drawing.png(), inside=folder)
-            write_atomically(folder / FIGURES / f"{drawing.name}.svg", drawing.svg().encode(), inside=folder)
+            write_atomically(folder / FIGURES / f"{drawing.name}.svg", drawn[drawing.name].encode(), inside=folder)
         return folder / HTML
 
 

@@ -40,8 +40,16 @@ def test_the_pointer_finds_values_in_the_svg_and_no_markup():
 
 
 def test_a_figure_on_a_page_takes_its_colors():
-    text = drawing().svg(page=True)
+    drawn = drawing()
+    text = drawn.element(drawn.svg())
     assert text.startswith('<svg role="img" aria-label="one"')
     assert "currentColor" in text
     assert "#1f2937" not in text
     assert "currentColor" not in drawing().svg()
+
+
+def test_a_figure_is_on_paper_in_its_file_and_on_the_page_itself_elsewhere():
+    drawn = drawing()
+    background = '<rect width="100%" height="100%" fill="#ffffff"/>'
+    assert background in drawn.svg()
+    assert background not in drawn.element(drawn.svg())

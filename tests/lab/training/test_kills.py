@@ -207,8 +207,8 @@ FRAMES, OPTIMIZERS = ("riemannian", "householder"), ("adam", "sgd")
 @pytest.mark.parametrize(
     ("method", "frames", "optimizer", "kills"),
     [
-        ("sttp", "riemannian", "adam", 5),
-        ("svdp", "householder", "sgd", 3),
+        # Three are the fewest that have every moment, every signal, and a kill in the middle of a write
+        ("sttp", "riemannian", "adam", 3),
         *(slow(*variant, 8) for variant in product(("sttp", "svdp"), FRAMES, OPTIMIZERS)),
     ],
 )
@@ -222,7 +222,7 @@ def test_a_killed_classifier_ends_with_the_bits_of_an_undisturbed_one(method, fr
     assert_same_run(tmp_path / "undisturbed", tmp_path / "killed")
 
 
-@pytest.mark.parametrize(("frames", "kills"), [("riemannian", 4), *(slow(frames, 12) for frames in FRAMES)])
+@pytest.mark.parametrize(("frames", "kills"), [("riemannian", 3), *(slow(frames, 12) for frames in FRAMES)])
 def test_a_killed_gan_ends_with_the_bits_of_an_undisturbed_one(frames, kills, tmp_path):
     recipe = gan(method="sttp", frames=frames, steps=FARTHEST * kills + 2)
     run(recipe, tmp_path / "undisturbed")
