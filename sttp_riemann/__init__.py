@@ -14,8 +14,9 @@ from sttp_riemann.model.adapt import adapt
 from sttp_riemann.model.adaptation import adaptation
 from sttp_riemann.model.averages import averaged
 from sttp_riemann.model.compression import compression
+from sttp_riemann.model.conversion import convert_frames
 from sttp_riemann.model.gathering import weight_gradients
-from sttp_riemann.model.gauge import canonicalize, convert_frames, gauge_fix, register_gauge_fix
+from sttp_riemann.model.gauge import canonicalize, gauge_fix, register_gauge_fix
 from sttp_riemann.model.lipschitz import lipschitz_bound
 from sttp_riemann.model.measures import chart_margin, orthogonality_error, singular_values, spectral_penalty
 from sttp_riemann.model.merging import merge, unmerge

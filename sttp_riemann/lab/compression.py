@@ -57,12 +57,15 @@ class Trained:
         What it takes and gives.
     accuracy : float or None
         On its test images, if known.
+    on_data : bool
+        Whether it was trained on the data that its recipe names.
     """
 
     model: nn.Module
     recipe: Recipe
     inputs: Inputs
     accuracy: float | None
+    on_data: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,14 +80,30 @@ class Compressed:
         Numbers and, before fine-tuning, error of every layer.
     accuracies : dict[str, float]
         On the test images, as far as known: ``dense``, ``compressed``, ``fine_tuned``.
+    history : list of dict
+        What fine-tuning measured after every epoch.
+    file_size : int
+        Bytes of the network's file.
     """
 
     model: nn.Module
     sizes: Compression
     accuracies: dict[str, float]
+    history: list[dict[str, float]]
+    file_size: int
+
+    @property
+    def dense_size(self) -> int:
+        """Bytes of the numbers of the dense network."""
+        return 4 * (self.sizes.dense + self.sizes.other)
 
     def __str__(self) -> str:
         lines = [str(self.sizes), *_error_lines(self.sizes)]
+        share = self.file_size / self.dense_size
+        lines.append(f"file: {self.file_size:,} bytes, {100 * share:.1f} % of the dense network's")
+        for epoch, row in enumerate(self.history, 1):
+            name = "validation" if "validation_accuracy" in row else "test"
+            lines.append(f"epoch {epoch}: {name} accuracy {100 * row[f'{name}_accuracy']:.2f} %")
         told = [f"{name.replace('_', '-')} {100 * value:.2f} %" for name, value in self.accuracies.items()]
         return "\n".join([*lines, *([f"test accuracy: {', '.join(told)}"] if told else [])])
 
@@ -138,7 +157,7 @@ def load_trained(
     if method != "dense":
         raise RecipeError(f"{saved.path} holds a network of method {method!r}: name one of method 'dense'")
     history = saved.values.get("progress", {}).get("history")
-    return Trained(model, saved.recipe, saved.inputs, history[-1].get("test_accuracy") if history else None)
+    return Trained(model, saved.recipe, saved.inputs, history[-1].get("test_accuracy") if history else None, True)
 
 
 def _of_weights(path: Path, recipe: Recipe, with_data: bool) -> Trained:
@@ -199,9 +218,7 @@ def compress(
             raise RecipeError(f"{name} must not be negative, not {number}")
     calibrate = (CALIBRATION if epochs else 0) if calibrate is None else calibrate
     # Check the data and the folder before the long part
-    if (epochs or calibrate) and not trained.inputs.known:
-        raise RecipeError("epochs and calibrate need the data that the network was trained on: name them with --data")
-    data = _data(recipe, trained) if epochs or calibrate else None
+    data = _data(recipe, trained, needed=bool(epochs or calibrate), named="data" in changes)
     check_writable(output / MODEL)
     moments = sr.input_moments(trained.model, _images(data, calibrate)) if data and calibrate else None
     model = represent(copy.deepcopy(trained.model), recipe, moments)
@@ -211,16 +228,19 @@ def compress(
     recipe = recipe.changed(rank=layer_ranks(model), budget=None, init="identity")
     with Lock(output):
         accuracies = {} if trained.accuracy is None else {"dense": trained.accuracy}
+        if data is not None:
+            accuracies = {"dense": _accuracy(trained.model, data, recipe), "compressed": _accuracy(model, data, recipe)}
+        history: list[dict[str, float]] = []
         if epochs and data is not None:
             steps = math.ceil(len(data.train_labels) / recipe.schedule.batch_size)
             tuning = recipe.changed(steps=steps * epochs, evaluate_every=steps)
             if recipe.distillation.distill and recipe.distillation.teacher is None:
                 tuning = tuning.changed(teacher=str(output / TEACHER))
                 save_classifier(output / TEACHER, trained.model, trained.recipe, Inputs.of(data))
-            model, tuned = _fine_tune(model, tuning, output, calibrate)
-            accuracies = ({} if "data" in changes else accuracies) | tuned
-        compressed = Compressed(model, sizes, accuracies)
+            model, history = _fine_tune(model, tuning, output, calibrate)
+            accuracies["fine_tuned"] = _accuracy(model, data, recipe)
         save_classifier(output / MODEL, model, recipe, trained.inputs)
+        compressed = Compressed(model, sizes, accuracies, history, (output / MODEL).stat().st_size)
         write_atomically(output / TABLE, f"{compressed}\n".encode())
         write_atomically(output / FIGURES, json.dumps(_figures(compressed), indent=1).encode())
         return compressed
@@ -240,8 +260,22 @@ def _recipe(trained: Trained, changes: Mapping[str, Any]) -> Recipe:
     return recipe
 
 
-def _data(recipe: Recipe, trained: Trained) -> Data:
-    data = load_data(recipe)
+def _data(recipe: Recipe, trained: Trained, needed: bool, named: bool) -> Data | None:
+    """The data that the network was trained on; None where nothing needs them and they are not known or not there."""
+    if not trained.inputs.known:
+        if needed:
+            raise RecipeError(
+                "epochs and calibrate need the data that the network was trained on: name them with --data"
+            )
+        return None
+    if not needed and not named and not trained.on_data:
+        return None
+    try:
+        data = load_data(recipe)
+    except RecipeError:
+        if needed or named:
+            raise
+        return None
     here, inputs = Inputs.of(data), trained.inputs
     if here.num_classes != inputs.num_classes:
         raise RecipeError(
@@ -259,26 +293,33 @@ def _images(data: Data, count: int) -> Iterator[Tensor]:
     return (data.batch(part)[0] for part in chosen.split(CALIBRATION_BATCH))
 
 
-def _fine_tune(model: nn.Module, recipe: Recipe, output: Path, calibrate: int) -> tuple[nn.Module, dict[str, float]]:
+def _fine_tune(
+    model: nn.Module, recipe: Recipe, output: Path, calibrate: int
+) -> tuple[nn.Module, list[dict[str, float]]]:
     # Another start is another run: resuming from its checkpoints would mix the two
     run = Trainer(recipe, real_folder(output, f"fine-tuning-{digest(model.state_dict())[:8]}"))
-    accuracies = {}
     if run.progress.step == 0:
         player = run.task.players[CLASSIFIER]
         for twin in {id(twin): twin for twin in (player.model, player.result)}.values():
             twin.load_state_dict(model.state_dict())
-        accuracies["compressed"] = _accuracy(run)
     run.run()
     result = run.task.players[CLASSIFIER].result
     if calibrate:
         update_bn(_images(load_data(recipe), calibrate), result, device=run.accelerator.device)
-    accuracies["fine_tuned"] = _accuracy(run)
-    return result.cpu().eval(), accuracies
+    return result.cpu().eval(), run.progress.history
 
 
-def _accuracy(run: Trainer) -> float:
-    """Accuracy on the test images, which evaluations leave alone where others are held out."""
-    return (run.task.final() or run.task.evaluate())["test_accuracy"]
+@torch.no_grad()
+def _accuracy(model: nn.Module, data: Data, recipe: Recipe) -> float:
+    """Accuracy on the test images."""
+    device = torch.device("cuda" if recipe.machine.device == "auto" and torch.cuda.is_available() else "cpu")
+    model, hits = model.to(device).eval(), 0
+    with sr.cached(model):
+        for part in torch.arange(len(data.test_labels)).split(recipe.evaluation.evaluate_batch_size):
+            images, labels = data.batch(part, train=False)
+            hits += int((model(images.to(device)).argmax(1) == labels.to(device)).sum())
+    model.cpu()
+    return hits / len(data.test_labels)
 
 
 def _error_lines(sizes: Compression) -> list[str]:
@@ -289,4 +330,11 @@ def _error_lines(sizes: Compression) -> list[str]:
 
 def _figures(compressed: Compressed) -> dict[str, Any]:
     layers = [asdict(layer) for layer in compressed.sizes.layers]
-    return {"ratio": compressed.sizes.ratio, "accuracies": compressed.accuracies, "layers": layers}
+    return {
+        "ratio": compressed.sizes.ratio,
+        "bytes": compressed.file_size,
+        "dense_bytes": compressed.dense_size,
+        "accuracies": compressed.accuracies,
+        "history": compressed.history,
+        "layers": layers,
+    }

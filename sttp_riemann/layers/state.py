@@ -93,11 +93,22 @@ class Parameterized(Owner):
         """Options, as whole numbers: averages and casts of states leave those unchanged."""
         return encode(self.told())
 
-    def told(self) -> dict[str, Any]:
-        """The options, and the dtype of W where the frames do not have it: all that makes the layer of a dense one."""
+    def told(self, frames: str | None = None) -> dict[str, Any]:
+        """The options, and the dtype of W where the frames do not have it: all that makes the layer of a dense one.
+
+        Parameters
+        ----------
+        frames : str, optional
+            Kind of frames to tell instead of its own.
+
+        Returns
+        -------
+        dict[str, Any]
+            What JSON can hold.
+        """
         dtype = self.weight_dtype
         narrow = {} if wide_dtype(dtype) == dtype else {"dtype": str(dtype).removeprefix("torch.")}
-        return self.options.told(self.shape, self.frames) | narrow
+        return self.options.told(self.shape, frames or self.frames) | narrow
 
     @override
     def set_extra_state(self, state: Tensor) -> None:

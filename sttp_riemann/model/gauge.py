@@ -1,4 +1,4 @@
-"""Change a model's parameters but not its weights: gauge, canonical form, kind of frame."""
+"""Change a model's parameters but not its weights: gauge, canonical form."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-from sttp_riemann.checks import check_choice, check_kind, check_number, check_whole
-from sttp_riemann.frames import FRAMES, Frames, frames_kind
-from sttp_riemann.frames.frame import wide_dtype
+from sttp_riemann.checks import check_kind, check_number, check_whole
 from sttp_riemann.frames.momentum import momentum_of, no_companions, turn_bases_
 from sttp_riemann.layers import SpectralLayer
 from sttp_riemann.model.measures import finite_layers, spectral_layers
@@ -265,67 +263,3 @@ def _order_columns(cores: LayerCores) -> None:
     largest = left.gather(0, left.abs().argmax(0, keepdim=True))
     signs = torch.where(largest < 0, -1.0, 1.0).to(values)
     cores.left[-1], cores.right[-1], cores.spectrum = left * signs, right * signs, values[order].abs()
-
-
-def convert_frames(model: nn.Module, frames: str) -> nn.Module:
-    """Store the same weights in another kind of frame, in place and exactly.
-
-    Parameters
-    ----------
-    model : nn.Module
-        A reparameterized model. Recreate the optimizer that trains it.
-    frames : {"riemannian", "householder"}
-        The new kind.
-
-    Returns
-    -------
-    nn.Module
-        The same model.
-
-    Raises
-    ------
-    TypeError
-        The model is not a module.
-    ValueError
-        The kind is unknown, or the model has no reparameterized layer or one that holds NaN.
-
-    Notes
-    -----
-    Reflectors of a frame are those of its QR factorization (Golub and Van Loan 2013, Section 5.2).
-
-    Examples
-    --------
-    >>> import torch, sttp_riemann as sr
-    >>> model = sr.reparameterize(torch.nn.Linear(16, 8), rank=4)
-    >>> before, riemannian = model.weight.detach().clone(), sr.compression(model)
-    >>> model = sr.convert_frames(model, "householder")
-    >>> torch.allclose(model.weight, before, atol=1e-6)
-    True
-    >>> riemannian.stored, sr.compression(model).stored, sr.compression(model).dof
-    (100, 64, 64)
-    """
-    check_choice("frames", frames, tuple(FRAMES))
-    layers = finite_layers(model)
-    converted = {
-        id(layer.left): _converted(layer, frames_kind(frames, layer.options.pivots)) for layer in _distinct(layers)
-    }
-    for layer in layers.values():
-        layer.left, layer.right = converted[id(layer.left)]
-    return model
-
-
-@torch.no_grad()
-def _converted(layer: SpectralLayer, kind: type[Frames]) -> list[Frames]:
-    """The same frames in another kind; each is frozen if it was before."""
-    left, right = layer.build_frames(torch.float64)
-    cores = LayerCores([c.clone() for c in left], layer.stored_spectrum(), [c.clone() for c in right])
-    orders = cores.fix_gauge(layer.shape, kind.pivoted)
-    sample, found = layer.sample(), []
-    for old, own, order in zip((layer.left, layer.right), (cores.left, cores.right), orders, strict=True):
-        new = kind(old.cores, own, order).to(sample.device, wide_dtype(sample.dtype)).train(old.training)
-        for k in range(len(old)):
-            before, after = old[k], new[k]
-            if after is not None:
-                after.requires_grad_(layer.trains if before is None else before.requires_grad)
-        found.append(new)
-    return found

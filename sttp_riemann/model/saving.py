@@ -8,21 +8,23 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from sttp_riemann.checks import check_kind
+from sttp_riemann.checks import check_flag, check_kind
 from sttp_riemann.errors import CheckpointError
 from sttp_riemann.files import check_writable, write_atomically
 from sttp_riemann.layers import Adapted
+from sttp_riemann.model.contents import content
+from sttp_riemann.model.conversion import convert_layers
 from sttp_riemann.model.fitting import Fit
 from sttp_riemann.model.measures import spectral_layers
 from sttp_riemann.model.naming import naming, translated
 from sttp_riemann.model.states import leave_meta, matched
-from sttp_riemann.model.stored import FORMAT, content, read
+from sttp_riemann.model.stored import FORMAT, Stored, read
 from sttp_riemann.sealed import SealError, seal
 
 PATH = "a path"
 
 
-def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
+def save(model: nn.Module, path: str | os.PathLike[str], compact: bool = False) -> None:
     """Write a reparameterized model, with all that `load` needs to make its layers anew.
 
     Parameters
@@ -32,13 +34,18 @@ def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
     path : str or path
         A safetensors file; it is replaced atomically. A model of transformers without adapters is written by its
         ``save_pretrained`` into a folder of this name, unless the name ends with ``.safetensors``.
+    compact : bool
+        Whether the file has no more numbers than the weights have degrees of freedom: frames are written as the free
+        entries of their reflectors, and many small tensors in few large ones. Outputs after `load` are then equal up to
+        rounding; otherwise, bit for bit.
 
     Raises
     ------
     TypeError
         `model` is not a module, or `path` not a path.
     ValueError
-        The model has no reparameterized layer, or something that cannot be saved.
+        The model has no reparameterized layer, or something that cannot be saved; or a compact file is asked for with
+        a name that does not end with ``.safetensors``, or of layers that hold NaN.
     CheckpointError
         The file cannot be written; an existing one is then intact.
 
@@ -63,13 +70,15 @@ def save(model: nn.Module, path: str | os.PathLike[str]) -> None:
     spectral_layers(model)
     file = Path(check_kind("path", path, str | os.PathLike, PATH))
     adapters = any(isinstance(layer, Adapted) for layer in model.modules())
+    if check_flag("compact", compact) and file.suffix != ".safetensors":
+        raise ValueError(f"a compact file is one of its own: give path a name that ends with .safetensors, not {file}")
     if file.suffix != ".safetensors" and callable(getattr(model, "save_pretrained", None)) and not adapters:
         model.save_pretrained(file)  # type: ignore[operator]
         read(file, whole=False)  # adapters of peft, say, are written without what they adapt
         return
     check_writable(file)
     try:
-        data = seal(*content(model), FORMAT)
+        data = seal(*content(model, compact), FORMAT)
     except SealError as error:
         raise CheckpointError(f"{file} {error}") from error
     write_atomically(file, data)
@@ -120,7 +129,29 @@ def load(path: str | os.PathLike[str] | Mapping[str, Tensor], model: nn.Module) 
     """
     check_kind("model", model, nn.Module, "a torch.nn.Module")
     source = check_kind("path", path, str | os.PathLike | Mapping, f"{PATH}, or a state as torch.load reads it")
-    stored = read(source if isinstance(source, Mapping) else Path(source))
+    return restore(model, read(source if isinstance(source, Mapping) else Path(source)))
+
+
+def restore(model: nn.Module, stored: Stored) -> nn.Module:
+    """Reparameterize a dense model as one that was read, and load its state, in place.
+
+    Parameters
+    ----------
+    model : nn.Module
+        As `load` takes it.
+    stored : Stored
+        What was read.
+
+    Returns
+    -------
+    nn.Module
+        The same model.
+
+    Raises
+    ------
+    CheckpointError
+        The model does not fit. It is then unchanged.
+    """
     if stored.tied is None:  # others wrote it
         stored = translated(stored, naming(stored, model))
     fit = Fit(model, stored)
@@ -136,4 +167,8 @@ def load(path: str | os.PathLike[str] | Mapping[str, Tensor], model: nn.Module) 
         for name, parameter in model.state_dict(keep_vars=True).items():
             if isinstance(parameter, nn.Parameter) and parameter.is_floating_point():
                 parameter.requires_grad_(name not in stored.frozen)
+    if stored.packed is not None:
+        layers, kinds = spectral_layers(model), stored.packed.frames
+        for frames in set(kinds.values()):
+            convert_layers({name: layer for name, layer in layers.items() if kinds.get(name) == frames}, frames)
     return model

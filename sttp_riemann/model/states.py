@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from sttp_riemann.errors import CheckpointError
 from sttp_riemann.frames import Frames
 from sttp_riemann.model.fitting import REBUILD, RECAST, Fit
-from sttp_riemann.model.stored import EXTRA, Stored, first_names, owner_of, under
+from sttp_riemann.model.packing import unpack
+from sttp_riemann.model.stored import EXTRA, Packed, Stored, first_names, owner_of, under
 from sttp_riemann.sealed import digest
 
 
@@ -36,6 +37,8 @@ def matched(fit: Fit, whole: bool = True) -> dict[str, Tensor]:
         A tensor is missing, is one too many, or is of another shape or dtype.
     """
     stored, slots = fit.stored, fit.slots()
+    if stored.packed is not None:
+        stored.tensors.update(_unpacked(fit, stored.packed, slots))
     if not whole:
         pieces = {under(name, "weight") for name in fit.pieces}
         slots = {n: tensor for n, tensor in slots.items() if n in pieces or owner_of(n, fit.layers) is not None}
@@ -75,6 +78,21 @@ def matched(fit: Fit, whole: bool = True) -> dict[str, Tensor]:
                 _check_rows(stored.where, names[0], tensor)
         found.update(dict.fromkeys(names, tensor))
     return found
+
+
+def _unpacked(fit: Fit, packed: Packed, slots: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Take a compact file apart."""
+    stored = fit.stored
+    left_out = {*(stored.tied or ()), *stored.base, *(under(name, EXTRA) for name in fit.layers)}
+    wanted = {name: tensor for name, tensor in slots.items() if name not in left_out}
+    tensors = unpack(packed.flat, packed.layout, wanted)
+    if tensors is None:
+        there, here = (sum(t.numel() for t in own.values()) for own in (packed.flat, wanted))
+        raise CheckpointError(
+            f"{stored.where}: the file has other tensors than the model ({there:,} numbers there, {here:,} here); "
+            f"{REBUILD}"
+        )
+    return tensors
 
 
 def _pretrained(fit: Fit, name: str, own: Tensor) -> Tensor:

@@ -7,20 +7,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
-import torch
-from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
+from torch import Tensor
 
 from sttp_riemann.checks import check_choice, check_mapping, check_number, check_whole, shown
 from sttp_riemann.errors import CheckpointError, RecipeError
 from sttp_riemann.files import child, parse_json
-from sttp_riemann.layers import Adapted, SpectralLayer
+from sttp_riemann.frames import FRAMES
 from sttp_riemann.layers.adapted import FROZEN
 from sttp_riemann.layers.application import Application
-from sttp_riemann.layers.options import decode
+from sttp_riemann.layers.options import decode, encode
 from sttp_riemann.layers.recompute import RECOMPUTE, Recompute
 from sttp_riemann.layers.told import Told, read_told
-from sttp_riemann.sealed import LARGEST_HEADER, SealError, digest, is_sealed, plain_tensors, unseal
+from sttp_riemann.sealed import LARGEST_HEADER, SealError, is_sealed, plain_tensors, unseal
 
 FORMAT = "sttp_riemann model 1"
 EXTRA = "_extra_state"
@@ -51,6 +49,25 @@ class Settings:
     dense_error: float | None
 
 
+@dataclass(frozen=True)
+class Packed:
+    """Tensors that a model is needed to take apart; see `sttp_riemann.model.packing`.
+
+    Attributes
+    ----------
+    flat : dict[str, Tensor]
+        By type.
+    layout : str
+        Digest of their names, types and shapes.
+    frames : dict[str, str]
+        Layers whose frames are to be of another kind than in the file, and that kind.
+    """
+
+    flat: dict[str, Tensor]
+    layout: str
+    frames: dict[str, str]
+
+
 @dataclass
 class Stored:
     """Content of a file, checked.
@@ -71,6 +88,8 @@ class Stored:
         Names of parameters that are not trained; None where others wrote the file.
     base : dict[str, str]
         Of adapters: names of the state that are not in the file, as the model has them already, and their digests.
+    packed : Packed or None
+        Of a compact file, where `tensors` has only what layers tell of themselves until the rest is taken apart.
     """
 
     where: str
@@ -80,6 +99,7 @@ class Stored:
     tied: dict[str, str] | None = None
     frozen: list[str] | None = None
     base: dict[str, str] = field(default_factory=dict)
+    packed: Packed | None = None
 
 
 def under(name: str, part: str) -> str:
@@ -91,69 +111,6 @@ def first_names(state: Mapping[str, Any]) -> dict[str, str]:
     """Of each name of a state, the first name of the same tensor."""
     first: dict[int, str] = {}
     return {name: first.setdefault(id(tensor), name) for name, tensor in state.items()}
-
-
-def content(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """What is written of a model.
-
-    Parameters
-    ----------
-    model : nn.Module
-        Reparameterized.
-
-    Returns
-    -------
-    tensors : dict[str, Tensor]
-        Its state, each tensor once.
-    values : dict
-        For the header; `Stored` tells what is in it.
-
-    Raises
-    ------
-    ValueError
-        Something in the state cannot be saved, or an attribute of a layer has a value that it cannot have.
-    """
-    state = model.state_dict(keep_vars=True)
-    for name, tensor in state.items():
-        _check_savable(name, tensor)
-    layers = {
-        name: {
-            **layer.told(),
-            "weight": list(layer.from_matrix(layer._empty_matrix()).shape),
-            "application": layer.application,
-            "recompute": layer.recompute,
-            "room": layer.room,
-            "dense_error": layer.dense_error,
-        }
-        for name, layer in model.named_modules(remove_duplicate=False)
-        if isinstance(layer, SpectralLayer)
-    }
-    tied = {name: first for name, first in first_names(state).items() if name != first}
-    frozen = [name for name, tensor in state.items() if isinstance(tensor, nn.Parameter) and not tensor.requires_grad]
-    base = _base(model, {name: state[name] for name in frozen if name not in tied})
-    tensors = {name: tensor for name, tensor in state.items() if name not in tied and name not in base}
-    values = {"layers": layers, "tied": tied, "frozen": frozen, **({"base": base} if base else {})}
-    _of_sealed("the model", tensors, values)
-    return tensors, values
-
-
-def _base(model: nn.Module, frozen: Mapping[str, Tensor]) -> dict[str, str]:
-    """Of a model with adapters: what it has in common with the pretrained one, and digests of it."""
-    spectral = {n: m for n, m in model.named_modules(remove_duplicate=False) if isinstance(m, SpectralLayer)}
-    adapters = {name: layer for name, layer in spectral.items() if isinstance(layer, Adapted)}
-    if not adapters:
-        return {}
-    for name, layer in adapters.items():
-        if layer.start_left is not None and layer.cast:
-            raise ValueError(
-                f"layer {name!r} of the model was cast after adapt(start='pissa'), so its frozen weight cannot be "
-                "found again from the pretrained one: cast before adapt, or save model.state_dict()"
-            )
-    kept = {under(name, part) for name in spectral for part in ("spectrum", *FROZEN[1:])}
-    cores = tuple(under(name, f"{side}.") for name in spectral for side in ("left", "right"))
-    return {
-        name: digest({"": tensor}) for name, tensor in frozen.items() if name not in kept and not name.startswith(cores)
-    }
 
 
 def read(source: Path | Mapping[str, Any], whole: bool = True) -> Stored:
@@ -184,7 +141,7 @@ def read(source: Path | Mapping[str, Any], whole: bool = True) -> Stored:
     try:
         files = _files(source)
         if len(files) == 1 and is_sealed(files[0]):
-            return _of_sealed(where, *unseal(files[0], FORMAT))
+            return of_sealed(where, *unseal(files[0], FORMAT))
         extras = _all_of(files, lambda name: name.endswith(EXTRA))
         layers = _layers_in(where, extras)
         return Stored(where, _all_of(files, lambda name: whole or owner_of(name, layers) is not None), layers)
@@ -282,23 +239,50 @@ def _decoded(state: Tensor) -> dict[str, Any] | None:
     return decode(state) if state.ndim == 1 and state.numel() <= LONGEST_EXTRA else None
 
 
-def _of_sealed(where: str, tensors: dict[str, Tensor], values: Mapping[str, Any]) -> Stored:
-    """Check a header against the tensors that it comes with."""
-    if set(values) - {"base"} != {"layers", "tied", "frozen"}:
-        raise ValueError("its header must have layers, tied and frozen, and for adapters base, and nothing else")
+def of_sealed(where: str, tensors: dict[str, Tensor], values: Mapping[str, Any]) -> Stored:
+    """Check a header against the tensors that it comes with.
+
+    Parameters
+    ----------
+    where : str
+        The file, for messages.
+    tensors : dict[str, Tensor]
+        Of the file.
+    values : mapping
+        Likewise.
+
+    Returns
+    -------
+    Stored
+
+    Raises
+    ------
+    ValueError
+        An entry is missing, unknown or wrong.
+    """
+    if set(values) - {"base", "packed"} != {"layers", "tied", "frozen"}:
+        raise ValueError(
+            "its header must have layers, tied and frozen, for adapters base, if compact packed, and nothing else"
+        )
     layers, settings = {}, {}
     for name, about in check_mapping("layers in its header", values["layers"], "a mapping of layers").items():
         try:
             layers[name], settings[name] = _of_layer(about)
         except ValueError as error:
             raise ValueError(f"layer {name!r}: {error}") from error
+    packed = None
+    if "packed" in values:
+        packed = _packed(tensors, values["packed"], layers)
+        tensors = {under(n, EXTRA): encode(_told_of(about)) for n, about in values["layers"].items()}
     base = check_mapping("base in its header", values.get("base", {}), "a mapping from names to digests")
     for name, sum_of in base.items():
         if not isinstance(sum_of, str) or name in tensors:
             raise ValueError(f"base in its header names {shown(name)}, which is a tensor of it or has no digest")
     tied = check_mapping("tied in its header", values["tied"], "a mapping from names to names")
     for name, first in tied.items():
-        if not isinstance(first, str) or (first not in tensors and first not in base) or name in tensors:
+        # Names of a compact file are known when it is taken apart
+        unknown = packed is None and first not in tensors and first not in base
+        if not isinstance(first, str) or unknown or name in tensors:
             raise ValueError(f"tied in its header names {shown(first)}, which is not a tensor of it")
     frozen = values["frozen"]
     if not isinstance(frozen, list) or not all(isinstance(name, str) for name in frozen):
@@ -307,7 +291,7 @@ def _of_sealed(where: str, tensors: dict[str, Tensor], values: Mapping[str, Any]
     different = [name for name in {**layers, **found} if layers.get(name) != found.get(name)]
     if different:
         raise ValueError(f"layer {different[0]!r}: its header and its state tell different options")
-    return Stored(where, tensors, layers, settings, dict(tied), frozen, dict(base))
+    return Stored(where, tensors, layers, settings, dict(tied), frozen, dict(base), packed)
 
 
 def _of_layer(about: Any) -> tuple[Told, Settings]:
@@ -328,13 +312,20 @@ def _of_layer(about: Any) -> tuple[Told, Settings]:
         room=check_number("room", room, "a number"),
         dense_error=None if error is None else check_number("dense_error", error, "a number from 0", least=0),
     )
-    return read_told({name: value for name, value in about.items() if name not in SETTINGS}), settings
+    return read_told(_told_of(about)), settings
 
 
-def _check_savable(name: str, tensor: Any) -> None:
-    plain = isinstance(tensor, Tensor) and not is_lazy(tensor) and tensor.layout == torch.strided
-    if not plain or tensor.is_meta or tensor.is_quantized or hasattr(tensor, "__tensor_flatten__"):
-        kind = shown(tensor) if not plain or not tensor.is_meta else "on the meta device, without numbers"
-        raise ValueError(
-            f"the state of the model has {name!r}, {kind}: only plain tensors are saved; gather a sharded model first"
-        )
+def _told_of(about: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in about.items() if name not in SETTINGS}
+
+
+def _packed(flat: dict[str, Tensor], found: Any, layers: Mapping[str, Told]) -> Packed:
+    check_mapping("packed in its header", found, "a mapping")
+    if set(found) != {"layout", "frames"} or not isinstance(found["layout"], str):
+        raise ValueError("packed in its header must have a layout and frames, and nothing else")
+    frames = check_mapping("frames in its header", found["frames"], "a mapping from layers to kinds of frames")
+    for name, kind in frames.items():
+        if name not in layers:
+            raise ValueError(f"frames in its header names {shown(name)}, which is no layer of it")
+        check_choice("frames", kind, tuple(FRAMES))
+    return Packed(flat, found["layout"], dict(frames))

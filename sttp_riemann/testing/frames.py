@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from sttp_riemann.frames import FRAMES, Frames
 from sttp_riemann.frames.frame import orthogonality_error, wide_dtype
-from sttp_riemann.model.gauge import canonicalize, convert_frames, gauge_fix
+from sttp_riemann.model.conversion import convert_frames
+from sttp_riemann.model.gauge import canonicalize, gauge_fix
 from sttp_riemann.testing.models import (
     EXACT,
     copy_of,

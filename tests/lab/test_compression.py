@@ -25,6 +25,8 @@ from sttp_riemann.lab.training.represent import load_data
 from sttp_riemann.lab.training.saved import load_saved
 from tests.conftest import TINY
 
+STAGES = {"dense": "dense", "compressed": "compressed", "fine-tuned": "fine_tuned"}
+
 
 @pytest.fixture(scope="module")
 def dense(tmp_path_factory):
@@ -69,9 +71,13 @@ def test_what_is_written_is_the_network_and_its_errors(dense, tmp_path):
     found = compress(load_trained(str(dense)), tmp_path, {"budget": 0.3})
     saved = load_saved(tmp_path / "compressed.safetensors")
     x = torch.randn(4, 1, 8, 8)
-    assert torch.equal(saved.classifier(x), found.model(x))
+    torch.testing.assert_close(saved.classifier(x), found.model(x), rtol=1e-5, atol=1e-5)
     figures = json.loads((tmp_path / "compression.json").read_text())
     assert figures["ratio"] <= 30
+    assert figures["bytes"] == (tmp_path / "compressed.safetensors").stat().st_size
+    assert figures["dense_bytes"] == 4 * sum(
+        t.numel() for t in load_trained(str(dense)).model.state_dict().values() if t.ndim
+    )
     assert [row["dense_error"] for row in figures["layers"]] == [row.dense_error for row in found.sizes.layers]
     table = (tmp_path / "compression.txt").read_text()
     assert all(f"{row.name:14s} {row.dense_error:14.2e}\n" in table for row in found.sizes.layers)
@@ -85,9 +91,20 @@ def test_fine_tuning_goes_on_from_the_compressed_weights(dense, tmp_path):
     alone = compress(load_trained(str(dense)), tmp_path / "alone", {"budget": 0.4})
     for name, parameter in alone.model.named_parameters():
         torch.testing.assert_close(found.model.get_parameter(name), parameter, rtol=0, atol=1e-5)
-    assert torch.equal(
-        load_saved(tmp_path / "compressed.safetensors").classifier.linear.weight, found.model.linear.weight
-    )
+    written = load_saved(tmp_path / "compressed.safetensors").classifier.linear.weight
+    torch.testing.assert_close(written, found.model.linear.weight)
+
+
+def test_accuracy_is_told_before_after_and_after_each_epoch(dense, tmp_path):
+    assert set(compress(load_trained(str(dense)), tmp_path / "alone", {"budget": 0.4}).accuracies) == {
+        "dense",
+        "compressed",
+    }
+    found = compress(load_trained(str(dense)), tmp_path, {"budget": 0.4}, epochs=2)
+    told = (tmp_path / "compression.txt").read_text()
+    assert [line.split(":")[0] for line in told.splitlines() if line.startswith("epoch ")] == ["epoch 1", "epoch 2"]
+    assert len(found.history) == 2
+    assert all(f"{name} {100 * found.accuracies[key]:.2f} %" in told for name, key in STAGES.items())
 
 
 def test_the_same_command_goes_on_where_it_was(dense, tmp_path):

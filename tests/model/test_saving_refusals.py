@@ -18,7 +18,8 @@ from torch.testing._internal.two_tensor import TwoTensor
 import sttp_riemann as sr
 from sttp_riemann.errors import CheckpointError
 from sttp_riemann.layers.options import encode
-from sttp_riemann.model.stored import FORMAT, content
+from sttp_riemann.model.contents import content
+from sttp_riemann.model.stored import FORMAT
 from sttp_riemann.sealed import seal, unseal
 from tests.model.saving import Own, Tied, assert_same, pair, refused
 from tests.strategies import disturb

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sttp_riemann.checks import check_mapping
 from sttp_riemann.errors import CheckpointError, RecipeError
 from sttp_riemann.lab.forms import Each, check_form
 from sttp_riemann.lab.plugins import imported, require
@@ -18,9 +19,12 @@ from sttp_riemann.lab.training.machine import code_version
 from sttp_riemann.lab.training.recipe import Recipe, nest
 from sttp_riemann.lab.training.represent import Inputs, build_network
 from sttp_riemann.lab.training.storage import checkpoint_of
+from sttp_riemann.model.contents import content
 from sttp_riemann.model.measures import layer_ranks
+from sttp_riemann.model.saving import restore
+from sttp_riemann.model.stored import of_sealed
 
-CLASSIFIER = "classifier"
+CLASSIFIER, COMPACT = "classifier", "compact"
 PROGRESS = {"step": int, "losses": [float], "history": [Each(float)], "timings": [float], "skipped": int}
 """Entries on progress in a checkpoint; see `Progress`."""
 _NETWORKS = {
@@ -138,9 +142,21 @@ def load_saved(path: Path) -> Saved:
         classes = inputs.num_classes if recipe.task == "classify" or recipe.gan.conditional else None
         # Ranks from a budget depend on weights that are gone; the initialization makes no difference here
         known = player.changed(rank=ranks.get(name) or 1, budget=None, init="identity", weights=None)
+        if COMPACT in checkpoint.values:
+            dense = build_network(known.changed(method="dense"), inputs, classes)
+            players[name] = _restored(dense, _tensors_of(checkpoint, name), checkpoint.values[COMPACT], path).eval()
+            continue
         players[name] = build_network(known, inputs, classes).eval()
         load_model(players[name], _tensors_of(checkpoint, name), path)
     return Saved(path, recipe, inputs, checkpoint.values, players)
+
+
+def _restored(dense: nn.Module, tensors: dict[str, Tensor], values: Any, path: Path) -> nn.Module:
+    try:
+        stored = of_sealed(str(path), tensors, check_mapping("compact", values, "a mapping"))
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error}; write it again") from error
+    return restore(dense, stored)
 
 
 def describe(recipe: Recipe, inputs: Inputs, models: Mapping[str, nn.Module]) -> dict[str, Any]:
@@ -155,7 +171,7 @@ def describe(recipe: Recipe, inputs: Inputs, models: Mapping[str, nn.Module]) ->
 
 
 def save_classifier(path: Path, model: nn.Module, recipe: Recipe, inputs: Inputs) -> None:
-    """Write a classifier for `load_saved` to rebuild.
+    """Write a classifier for `load_saved` to rebuild, with no more numbers than its weights have degrees of freedom.
 
     Parameters
     ----------
@@ -174,7 +190,11 @@ def save_classifier(path: Path, model: nn.Module, recipe: Recipe, inputs: Inputs
         It cannot be written; an existing file is then intact.
     """
     checkpoint = Checkpoint(values=describe(recipe, inputs, {CLASSIFIER: model}))
-    checkpoint.add(f"model.{CLASSIFIER}", model.state_dict())
+    if recipe.network.low_rank:
+        tensors, checkpoint.values[COMPACT] = content(model, compact=True)
+    else:
+        tensors = model.state_dict()
+    checkpoint.add(f"model.{CLASSIFIER}", tensors)
     save_checkpoint(path, checkpoint)
 
 
