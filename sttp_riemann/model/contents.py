@@ -72,7 +72,12 @@ def content(model: nn.Module, compact: bool = False) -> tuple[dict[str, Tensor],
     if not compact:
         return tensors, values
     flat, layout = pack(tensors, {under(name, EXTRA) for name in spectral})
-    return flat, {**values, "packed": {"layout": layout, "frames": {name: spectral[name].frames for name in smaller}}}
+    frames = {name: spectral[name].frames for name in smaller}
+    # What is the same in all layers is told once
+    first = next(iter(layers.values()))
+    common = {key: first[key] for key in first if all(key in own and own[key] == first[key] for own in layers.values())}
+    differ = {name: {key: own[key] for key in own if key not in common} for name, own in layers.items()}
+    return flat, {**values, "layers": differ, "packed": {"layout": layout, "frames": frames, "common": common}}
 
 
 def _smaller(model: nn.Module, spectral: Mapping[str, SpectralLayer]) -> dict[str, Sides]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Collection, Mapping, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -30,7 +32,7 @@ def pack(tensors: Mapping[str, Tensor], left_out: Collection[str]) -> tuple[dict
     -------
     flat : dict[str, Tensor]
         (N,) each: those of one dtype by its name, whole numbers in the smallest type that holds all of them, and the
-        signs of the columns of frames in one byte each.
+        signs of the columns of frames in one bit each.
     layout : str
         Digest of the names, types and shapes, without which they cannot be taken apart.
     """
@@ -40,7 +42,7 @@ def pack(tensors: Mapping[str, Tensor], left_out: Collection[str]) -> tuple[dict
         groups.setdefault(_group(name, tensor), []).append(tensor.cpu().reshape(-1))
     flat = {group: torch.cat(parts) for group, parts in groups.items()}
     if SIGNS in flat:
-        flat[SIGNS] = flat[SIGNS].to(torch.int8)
+        flat[SIGNS] = torch.from_numpy(np.packbits(flat[SIGNS].numpy() < 0))
     if INTEGERS in flat:
         flat[INTEGERS] = _narrow(flat[INTEGERS])
     return flat, _layout(kept)
@@ -67,11 +69,16 @@ def unpack(flat: Mapping[str, Tensor], layout: str, wanted: Mapping[str, Tensor]
     sizes: dict[str, list[int]] = {}
     for name, tensor in wanted.items():
         sizes.setdefault(_group(name, tensor), []).append(tensor.numel())
-    if layout != _layout(wanted) or {g: (sum(s),) for g, s in sizes.items()} != {g: t.shape for g, t in flat.items()}:
+    lengths = {g: math.ceil(sum(own) / 8) if g == SIGNS else sum(own) for g, own in sizes.items()}
+    if layout != _layout(wanted) or {g: (n,) for g, n in lengths.items()} != {g: t.shape for g, t in flat.items()}:
         return None
     if any(tensor.dtype not in _dtypes(group) for group, tensor in flat.items()):
         return None
-    parts = {group: iter(flat[group].split(own)) for group, own in sizes.items()}
+    whole = dict(flat)
+    if SIGNS in flat:
+        bits = np.unpackbits(flat[SIGNS].numpy(), count=sum(sizes[SIGNS]))
+        whole[SIGNS] = 1 - 2 * torch.from_numpy(bits).to(torch.int8)
+    parts = {group: iter(whole[group].split(own)) for group, own in sizes.items()}
     return {
         name: next(parts[_group(name, tensor)]).reshape(tensor.shape).to(tensor.dtype)
         for name, tensor in wanted.items()
@@ -86,7 +93,7 @@ def _group(name: str, tensor: Tensor) -> str:
 
 
 def _dtypes(group: str) -> Sequence[torch.dtype]:
-    known: dict[str, Sequence[torch.dtype]] = {SIGNS: (torch.int8,), INTEGERS: (*NARROW, torch.int64)}
+    known: dict[str, Sequence[torch.dtype]] = {SIGNS: (torch.uint8,), INTEGERS: (*NARROW, torch.int64)}
     return known[group] if group in known else (getattr(torch, group),)
 
 

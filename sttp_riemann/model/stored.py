@@ -264,8 +264,12 @@ def of_sealed(where: str, tensors: dict[str, Tensor], values: Mapping[str, Any])
         raise ValueError(
             "its header must have layers, tied and frozen, for adapters base, if compact packed, and nothing else"
         )
+    abouts = check_mapping("layers in its header", values["layers"], "a mapping of layers")
+    if "packed" in values:
+        common = _common(values["packed"])
+        abouts = {name: {**common, **check_mapping("a layer", own, "a mapping")} for name, own in abouts.items()}
     layers, settings = {}, {}
-    for name, about in check_mapping("layers in its header", values["layers"], "a mapping of layers").items():
+    for name, about in abouts.items():
         try:
             layers[name], settings[name] = _of_layer(about)
         except ValueError as error:
@@ -273,7 +277,7 @@ def of_sealed(where: str, tensors: dict[str, Tensor], values: Mapping[str, Any])
     packed = None
     if "packed" in values:
         packed = _packed(tensors, values["packed"], layers)
-        tensors = {under(n, EXTRA): encode(_told_of(about)) for n, about in values["layers"].items()}
+        tensors = {under(n, EXTRA): encode(_told_of(about)) for n, about in abouts.items()}
     base = check_mapping("base in its header", values.get("base", {}), "a mapping from names to digests")
     for name, sum_of in base.items():
         if not isinstance(sum_of, str) or name in tensors:
@@ -319,10 +323,16 @@ def _told_of(about: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in about.items() if name not in SETTINGS}
 
 
-def _packed(flat: dict[str, Tensor], found: Any, layers: Mapping[str, Told]) -> Packed:
+def _common(found: Any) -> Mapping[str, Any]:
+    """What all layers of a compact file tell."""
     check_mapping("packed in its header", found, "a mapping")
-    if set(found) != {"layout", "frames"} or not isinstance(found["layout"], str):
-        raise ValueError("packed in its header must have a layout and frames, and nothing else")
+    if set(found) != {"layout", "frames", "common"} or not isinstance(found["layout"], str):
+        raise ValueError("packed in its header must have a layout, frames and common, and nothing else")
+    common: Mapping[str, Any] = check_mapping("common in its header", found["common"], "a mapping of options")
+    return common
+
+
+def _packed(flat: dict[str, Tensor], found: Any, layers: Mapping[str, Told]) -> Packed:
     frames = check_mapping("frames in its header", found["frames"], "a mapping from layers to kinds of frames")
     for name, kind in frames.items():
         if name not in layers:

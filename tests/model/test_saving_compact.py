@@ -131,8 +131,8 @@ def test_another_model_is_refused_and_left_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"layout": 3}, "packed in its header must have a layout and frames"),
-        ({"more": 3}, "packed in its header must have a layout and frames"),
+        ({"layout": 3}, "packed in its header must have a layout, frames and common"),
+        ({"more": 3}, "packed in its header must have a layout, frames and common"),
         ({"frames": {"third": "riemannian"}}, "frames in its header names 'third', which is no layer of it"),
         ({"frames": {"first": "square"}}, "unknown frames 'square'"),
         ({"layout": "0" * 32}, "the file has other tensors than the model"),
@@ -188,14 +188,16 @@ def test_adapters_are_compact_too(tmp_path: Path) -> None:
 def test_whole_numbers_and_signs_take_the_fewest_bytes_that_hold_them() -> None:
     tensors = {
         "left.rows_0": torch.tensor([300, 0, 2]),
-        "left.sign_0": torch.tensor([1.0, -1.0]),
+        "left.sign_0": torch.tensor([1.0, -1.0, -1.0]),
+        "right.sign_0": torch.ones(9),
         "steps": torch.tensor(7),
         "weight": torch.randn(2, 3),
     }
     flat, layout = pack(tensors, ())
     assert {name: tensor.dtype for name, tensor in flat.items()} == {
-        "integers": torch.int16, "signs": torch.int8, "float32": torch.float32
+        "integers": torch.int16, "signs": torch.uint8, "float32": torch.float32
     }  # fmt: skip
+    assert len(flat["signs"]) == 2
     found = unpack(flat, layout, tensors)
     assert found is not None
     assert all(
