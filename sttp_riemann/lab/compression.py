@@ -232,7 +232,8 @@ def compress(
             accuracies = {"dense": _accuracy(trained.model, data, recipe), "compressed": _accuracy(model, data, recipe)}
         history: list[dict[str, float]] = []
         if epochs and data is not None:
-            steps = math.ceil(len(data.train_labels) / recipe.schedule.batch_size)
+            held = round(recipe.evaluation.validation * len(data.train_labels))
+            steps = math.ceil((len(data.train_labels) - held) / recipe.schedule.batch_size)
             tuning = recipe.changed(steps=steps * epochs, evaluate_every=steps)
             if recipe.distillation.distill and recipe.distillation.teacher is None:
                 tuning = tuning.changed(teacher=str(output / TEACHER))

@@ -103,7 +103,11 @@ def test_accuracy_is_told_before_after_and_after_each_epoch(dense, tmp_path):
     found = compress(load_trained(str(dense)), tmp_path, {"budget": 0.4}, epochs=2)
     told = (tmp_path / "compression.txt").read_text()
     assert [line.split(":")[0] for line in told.splitlines() if line.startswith("epoch ")] == ["epoch 1", "epoch 2"]
-    assert len(found.history) == 2
+    # Of 1,437 images; with a fifth held out, of 1,150
+    assert [row["step"] for row in found.history] == [45, 90]
+    held = compress(load_trained(str(dense)), tmp_path / "held", {"budget": 0.4, "validation": 0.2}, epochs=1)
+    assert [row["step"] for row in held.history] == [36]
+    assert "epoch 1: validation accuracy" in str(held)
     assert all(f"{name} {100 * found.accuracies[key]:.2f} %" in told for name, key in STAGES.items())
 
 

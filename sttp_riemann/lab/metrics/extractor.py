@@ -1,8 +1,8 @@
-"""The digits classifier for torch-fidelity: feature extractors, and measures of similarity of two images."""
+"""Our classifiers for torch-fidelity: feature extractors, and measures of similarity of two images."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 from torch_fidelity import register_feature_extractor, register_sample_similarity
@@ -11,15 +11,19 @@ from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
 from torch_fidelity.sample_similarity_base import SampleSimilarityBase
 from typing_extensions import override
 
-from sttp_riemann.lab.metrics.digits_classifier import as_digits, as_three_digits, load_classifier
+from sttp_riemann.lab.metrics.classifiers import load_classifier
 
-OURS = {"digits": "sttp-digits", "stacked_digits": "sttp-stacked-digits"}
+OURS = {
+    "digits": "sttp-digits",
+    "stacked_digits": "sttp-stacked-digits",
+    "fashion_mnist": "sttp-fashion-mnist",
+}
 EXTRACTORS = {**OURS, "inception-v3-compat": "inception-v3-compat"}
 """Names in torch-fidelity's registry, by their names in recipes; those of the first need no download."""
 
 
 class DigitsExtractor(FeatureExtractorBase):
-    """Features and logits of the digits classifier.
+    """Features and logits of the classifier of digits.
 
     Parameters
     ----------
@@ -33,11 +37,13 @@ class DigitsExtractor(FeatureExtractorBase):
         Settings of other extractors.
     """
 
+    of: ClassVar[str] = "digits"
+
     def __init__(
         self, name: str, features_list: list[str], feature_extractor_weights_path: str | None = None, **unused: Any
     ) -> None:
         super().__init__(name, features_list)
-        self.classifier = load_classifier(feature_extractor_weights_path)
+        self.classifier = load_classifier(self.of, feature_extractor_weights_path)
 
     @staticmethod
     @override
@@ -59,7 +65,7 @@ class DigitsExtractor(FeatureExtractorBase):
     @override
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Requested features of images uint8 (N, 3, H, W)."""
-        features, logits = self.classifier(as_digits(images))
+        features, logits = self.classifier.of_gray(images)
         found = {"features": features, "logits": logits}
         return tuple(found[name] for name in self.features_list)
 
@@ -81,7 +87,7 @@ class StackedExtractor(DigitsExtractor):
     @override
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Requested features of images uint8 (N, 3, H, W), each (N, ...)."""
-        features, logits = (found.unflatten(0, (-1, 3)) for found in self.classifier(as_three_digits(images)))
+        features, logits = self.classifier.of_channels(images)
         a, b, c = logits.unbind(1)
         find = {
             "features": lambda: features.flatten(1),
@@ -89,6 +95,12 @@ class StackedExtractor(DigitsExtractor):
             "modes": lambda: (logits.argmax(2) * logits.new_tensor([100, 10, 1])).sum(1, keepdim=True),
         }
         return tuple(find[name]() for name in self.features_list)
+
+
+class FashionExtractor(DigitsExtractor):
+    """Features and logits of the classifier of Fashion-MNIST."""
+
+    of = "fashion_mnist"
 
 
 class DigitsSimilarity(SampleSimilarityBase):
@@ -102,14 +114,16 @@ class DigitsSimilarity(SampleSimilarityBase):
         Settings of other measures.
     """
 
+    of: ClassVar[str] = "digits"
+
     def __init__(self, name: str, **unused: Any) -> None:
         super().__init__(name)
-        self.classifier = load_classifier()
+        self.classifier = load_classifier(self.of)
 
     @override
     def forward(self, one: Tensor, other: Tensor) -> Tensor:
         """Distances (N,) of images (N, 3, H, W) with values 0 .. 255."""
-        difference = self.classifier(as_digits(one))[0] - self.classifier(as_digits(other))[0]
+        difference = self.classifier.of_gray(one)[0] - self.classifier.of_gray(other)[0]
         return difference.square().sum(1)
 
 
@@ -118,13 +132,23 @@ class StackedSimilarity(DigitsSimilarity):
 
     @override
     def forward(self, one: Tensor, other: Tensor) -> Tensor:
-        difference = self.classifier(as_three_digits(one))[0] - self.classifier(as_three_digits(other))[0]
-        return difference.unflatten(0, (-1, 3)).square().sum((1, 2))
+        difference = self.classifier.of_channels(one)[0] - self.classifier.of_channels(other)[0]
+        return difference.square().sum((1, 2))
+
+
+class FashionSimilarity(DigitsSimilarity):
+    """The same with the classifier of Fashion-MNIST."""
+
+    of = "fashion_mnist"
 
 
 def register() -> None:
-    """Register the digits classifier with torch-fidelity under the names of `OURS`; may be called repeatedly."""
-    kinds = {"digits": (DigitsExtractor, DigitsSimilarity), "stacked_digits": (StackedExtractor, StackedSimilarity)}
+    """Register our classifiers with torch-fidelity under the names of `OURS`; may be called repeatedly."""
+    kinds = {
+        "digits": (DigitsExtractor, DigitsSimilarity),
+        "stacked_digits": (StackedExtractor, StackedSimilarity),
+        "fashion_mnist": (FashionExtractor, FashionSimilarity),
+    }
     for name, (extractor, similarity) in kinds.items():
         if OURS[name] not in FEATURE_EXTRACTORS_REGISTRY:
             register_feature_extractor(OURS[name], extractor)

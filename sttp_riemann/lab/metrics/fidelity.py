@@ -17,6 +17,7 @@ from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
 from torch_fidelity.utils import prepare_input_from_descriptor
 
 from sttp_riemann.lab.data.vision import downloaded
+from sttp_riemann.lab.metrics.classifiers import KINDS, load_classifier
 from sttp_riemann.lab.metrics.errors import MetricError
 from sttp_riemann.lab.metrics.extractor import EXTRACTORS, OURS, register
 from sttp_riemann.lab.metrics.features import Features, build_extractor, weights_only
@@ -65,13 +66,15 @@ class MetricOptions:
     weights : str or None
         File with the extractor's weights; None takes the cached ones.
     download : bool
-        Whether Inception's weights may be downloaded if they are not cached.
+        Whether Inception's weights, or data to train another extractor on, may be downloaded if they are not here.
     is_splits, kid_subsets, kid_subset_size : int
         As in torch-fidelity.
     batch_size : int
         Images at a time.
     cuda : bool
         Whether to compute on a GPU.
+    root : str or None
+        Folder with the data that the extractor is trained on, where the cache does not hold it.
     """
 
     extractor: str = "digits"
@@ -82,6 +85,7 @@ class MetricOptions:
     kid_subset_size: int = 1000
     batch_size: int = 256
     cuda: bool = False
+    root: str | None = None
 
 
 class Images(Dataset[Tensor]):
@@ -223,10 +227,10 @@ def check(
 
 
 def _check_channels(extractor: str, channels: int) -> None:
-    """Refuse images that the digits classifier would see as other ones."""
-    if extractor == "digits" and channels == 3:
+    """Refuse images that our classifiers would see as other ones."""
+    if extractor in KINDS and channels == 3:
         raise MetricError(
-            "extractor 'digits' sees gray images, and these have 3 channels: set channels to 1, or extractor to "
+            f"extractor {extractor!r} sees gray images, and these have 3 channels: set channels to 1, or extractor to "
             "'stacked_digits' for data 'stacked_digits'"
         )
     if extractor == "stacked_digits" and channels == 1:
@@ -251,6 +255,8 @@ def _check_weights(options: MetricOptions, features: bool, lpips: bool) -> None:
     if features and options.weights is not None and not Path(options.weights).is_file():
         raise MetricError(f"there is no file {options.weights} with the extractor's weights: correct extractor_weights")
     own = options.weights is None and options.extractor not in OURS
+    if features and options.weights is None and options.extractor in KINDS:
+        load_classifier(options.extractor, root=options.root, download=options.download)
     needed = dict.fromkeys(
         (URL_VGG16_LPIPS, VGG16_Weights.IMAGENET1K_V1.url) if lpips else (), ("ppl", "leave ppl out")
     )

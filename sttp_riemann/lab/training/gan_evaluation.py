@@ -166,6 +166,7 @@ class Evaluator:
             recipe.evaluation.kid_subsets,
             recipe.evaluation.kid_subset_size,
             cuda=self.accelerator.device.type == "cuda",
+            root=recipe.data.root,
         )
         with torch.random.fork_rng(devices=[]):
             try:

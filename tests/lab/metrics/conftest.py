@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from sttp_riemann.lab.metrics.digits_classifier import load_classifier
+from sttp_riemann.lab.metrics.classifiers import load_classifier
 
 
 @pytest.fixture(autouse=True)

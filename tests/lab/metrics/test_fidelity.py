@@ -16,7 +16,7 @@ from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3, Featu
 from sttp_riemann.lab.data import load_dataset
 from sttp_riemann.lab.metrics import METRICS, MetricError, MetricOptions, check, measure
 from sttp_riemann.lab.metrics.cache import cache_folder
-from sttp_riemann.lab.metrics.digits_classifier import FILE
+from sttp_riemann.lab.metrics.classifiers import KINDS
 from sttp_riemann.lab.metrics.features import build_extractor
 from sttp_riemann.lab.metrics.fidelity import Images
 from sttp_riemann.sealed import digest
@@ -86,7 +86,7 @@ def test_more_noise_is_worse(digits):
 
 
 def test_what_is_extracted_from_real_images_is_kept(digits, tmp_path, monkeypatch):
-    shutil.copy(cache_folder() / FILE, tmp_path / FILE)
+    shutil.copy(cache_folder() / KINDS["digits"].file, tmp_path / KINDS["digits"].file)
     monkeypatch.setenv("STTP_RIEMANN_CACHE", str(tmp_path))
     first = measure(*digits, ["fid"], OPTIONS)
     kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "fidelity").iterdir()}
@@ -229,7 +229,7 @@ def cached(folder: Path) -> list[Path]:
 def own_cache(tmp_path, monkeypatch) -> Path:
     folder = tmp_path / "cache"
     folder.mkdir()
-    shutil.copy(cache_folder() / FILE, folder / FILE)
+    shutil.copy(cache_folder() / KINDS["digits"].file, folder / KINDS["digits"].file)
     monkeypatch.setenv("STTP_RIEMANN_CACHE", str(folder))
     return folder
 

@@ -10,7 +10,7 @@ from scipy.stats import entropy
 
 from sttp_riemann.lab.data import load_dataset
 from sttp_riemann.lab.metrics import MetricError, MetricOptions, check, measure
-from sttp_riemann.lab.metrics.digits_classifier import as_digits, load_classifier
+from sttp_riemann.lab.metrics.classifiers import load_classifier
 from sttp_riemann.lab.metrics.extractor import StackedExtractor
 from sttp_riemann.lab.metrics.modes import mode_figures
 
@@ -47,7 +47,7 @@ def test_the_classifier_sees_the_modes_of_real_images():
 def test_each_channel_is_seen_as_a_gray_image_is():
     images = load_dataset("stacked_digits:1000").train_images[:20]
     features, logits, modes = StackedExtractor("x", ["features", "logits", "modes"])(images)
-    alone = [load_classifier()(as_digits(images[:, k : k + 1].expand(-1, 3, -1, -1))) for k in range(3)]
+    alone = [load_classifier().of_gray(images[:, k : k + 1].expand(-1, 3, -1, -1)) for k in range(3)]
     torch.testing.assert_close(features, torch.cat([f for f, _ in alone], 1))
     a, b, c = (found.softmax(1) for _, found in alone)
     together = torch.einsum("na,nb,nc->nabc", a, b, c).flatten(1)
