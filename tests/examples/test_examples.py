@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -149,3 +150,20 @@ def test_every_example_is_in_the_list_and_tested() -> None:
     listed = set(re.findall(r"python examples/(\w+)\.py", (EXAMPLES / "README.md").read_text()))
     tested = set(re.findall(r'_run\("(\w+)"', Path(__file__).read_text()))
     assert scripts == listed == tested
+
+
+@pytest.mark.slow
+def test_what_compression_costs_is_measured_seed_by_seed_and_added_to(tmp_path: Path) -> None:
+    recipe = {"extends": "fashion", "data": {"name": "digits", "image_size": 8}, "schedule": {"batch_size": 64}}
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(recipe))
+    fixed = ["--recipe", "small.yaml", "--output", "found", "--budget", "0.3", "--steps", "30", "--epochs", "1"]
+    _run("compress_fashion", tmp_path, *fixed, "--seeds", "0")
+    printed = _run("compress_fashion", tmp_path, *fixed, "--seeds", "1")
+    rows = pd.read_csv(tmp_path / "found" / "compression.csv")
+    assert list(zip(rows.frames, rows.seed, strict=True)) == [
+        (f, s) for f in ("householder", "riemannian") for s in (0, 1)
+    ]
+    assert (rows.lost - (rows.dense - rows.fine_tuned)).abs().max() < 1e-3
+    assert (rows.file < 31).all()
+    assert len(re.findall(r"STTP \w+, rate 0.003, 2 seeds: file at most \d+\.\d\d %", printed)) == 2
+    assert "points lost (" in printed
