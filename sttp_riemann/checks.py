@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
 from sttp_riemann.errors import one_line
 
@@ -73,6 +74,32 @@ def check_kind(name: str, value: Any, kind: Any, wanted: str) -> Any:
     if not isinstance(value, kind):
         raise TypeError(f"{name} must be {wanted}, got {shown(value)}")
     return value
+
+
+def check_optimizer(value: Any, wanted: str = "a torch.optim.Optimizer") -> Optimizer:
+    """Refuse what is no optimizer; one that a trainer has wrapped is taken out.
+
+    Parameters
+    ----------
+    value : Optimizer
+        Of torch, or what Lightning or accelerate made of it.
+    wanted : str
+        What it must be, in words.
+
+    Returns
+    -------
+    Optimizer
+        Of torch.
+
+    Raises
+    ------
+    TypeError
+        It is no optimizer.
+    """
+    optimizer = getattr(value, "optimizer", value)
+    if not isinstance(optimizer, Optimizer):
+        raise TypeError(f"optimizer must be {wanted}, got {shown(value)}")
+    return optimizer
 
 
 def check_choice(name: str, value: object, choices: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""Lifetime of built results: one forward of a model, or as long as the user asks; on one thread."""
+"""Lifetime of built results: one forward of a model up to a step in it, or as long as the user asks; on one thread."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from sttp_riemann.batch.batch import Output, Plan
 from sttp_riemann.batch.layout import Member
@@ -93,6 +94,7 @@ class Scope:
 
     def __init__(self, root: nn.Module, caller: FrameType | None = None, places: Places | None = None) -> None:
         self.root, self._caller, self._places = root, caller, places
+        self._kept = places is not None
 
     @property
     def alive(self) -> bool:
@@ -103,6 +105,11 @@ class Scope:
         while frame is not None and frame is not self._caller:
             frame = frame.f_back
         return frame is not None
+
+    def expire(self) -> None:
+        """Build anew from here on, unless the results outlive the call anyway."""
+        if self._caller is not None and not self._kept:
+            self._places = None
 
     def place(self, layer: Owner) -> tuple[Part, int] | None:
         """Where to find the results for a layer; None for a layer of another model."""
@@ -186,6 +193,19 @@ def cached(model: nn.Module) -> Iterator[None]:
             _SCOPES.open.remove(scope)
 
 
+def _stepped(*_: Any) -> None:
+    """Let go of what running forwards have built: the forward of a model may be a whole step of its training.
+
+    Lightning calls `training_step` as the forward of the module where that is wrapped for several processes.
+    """
+    if not in_transform():
+        for scope in _SCOPES.open:
+            scope.expire()
+
+
+register_optimizer_step_post_hook(_stepped)
+
+
 class Keeper(Protocol):
     """What keeps the results of a model from one forward to the next."""
 
@@ -262,9 +282,9 @@ def places_of(root: nn.Module) -> Places:
         members = tuple(layer.member() for layer in layers)
         plan = next((plan for before, plan in known if before == members), None) or Plan(members)
         plans.append((members, plan))
-        watch(root, layers)
         part = Part(plan, layers)
         places.update({id(twin): (part, i) for i, layer in enumerate(layers) for twin in tied[id(layer.left)]})
+    watch(root, groups.values())
     if plans != known:
         _PLANS[root] = plans
     return places

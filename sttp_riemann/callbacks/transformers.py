@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch.optim import Optimizer
 from transformers import TrainerCallback
 from typing_extensions import override
 
-from sttp_riemann.checks import check_number, check_whole
-from sttp_riemann.model.gauge import MARGIN, gauge_fix
-from sttp_riemann.model.measures import chart_margin, orthogonality_error, singular_values, spectral_layers
-
-_INTERVAL = "a number of steps, 0 for never"
+from sttp_riemann.callbacks.common import INTERVAL, GaugeFixing, figures
+from sttp_riemann.checks import check_optimizer, check_whole
+from sttp_riemann.model.gauge import MARGIN
+from sttp_riemann.model.measures import spectral_layers
 
 
 class SpectralCallback(TrainerCallback):  # type: ignore[misc]
@@ -37,6 +35,8 @@ class SpectralCallback(TrainerCallback):  # type: ignore[misc]
     ------
     ValueError
         The model has no reparameterized layer, an interval is not a whole number, or the margin is not between 0 and 1.
+        After the first step: the gauge is to be fixed, and the optimizer treats entries of a frame one by one, as the
+        Trainer's own does.
 
     Examples
     --------
@@ -49,32 +49,15 @@ class SpectralCallback(TrainerCallback):  # type: ignore[misc]
     ) -> None:
         spectral_layers(trainer.model)
         self.trainer = trainer
-        self.gauge_fix_every = check_whole("gauge_fix_every", gauge_fix_every, _INTERVAL, least=0)
-        self.log_every = None if log_every is None else check_whole("log_every", log_every, _INTERVAL, least=0)
-        self.margin = check_number("margin", margin, "a number from 0 to 1", least=0, most=1)
+        self.gauge = GaugeFixing(gauge_fix_every, margin)
+        self.log_every = None if log_every is None else check_whole("log_every", log_every, INTERVAL, least=0)
 
     @override
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Runs after an optimizer step."""
-        if self.gauge_fix_every and state.global_step % self.gauge_fix_every == 0:
-            gauge_fix(self.trainer.model, _plain(kwargs["optimizer"]), margin=self.margin)
+        step, model = state.global_step, self.trainer.model
+        self.gauge.after(step - 1, step, model, [check_optimizer(kwargs["optimizer"])])
         # The Trainer writes intervals below 1 as shares of the run, and has resolved them here
         every = int(state.logging_steps) if self.log_every is None else self.log_every
-        if every and state.global_step % every == 0:
-            self.trainer.log(_figures(self.trainer.model))
-
-
-def _plain(optimizer: Any) -> Optimizer:
-    """The optimizer that accelerate has wrapped."""
-    return getattr(optimizer, "optimizer", optimizer)  # type: ignore[no-any-return]
-
-
-def _figures(model: Any) -> dict[str, float]:
-    values = list(singular_values(model).values())
-    found = {
-        "orthogonality_error": orthogonality_error(model),
-        "chart_margin": chart_margin(model),
-        "largest_singular_value": max(float(own.max()) for own in values),
-        "smallest_singular_value": min(float(own.min()) for own in values),
-    }
-    return {f"spectral/{name}": value for name, value in found.items()}
+        if every and step % every == 0:
+            self.trainer.log(figures(model))

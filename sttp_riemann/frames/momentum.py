@@ -16,11 +16,6 @@ INDICES = ("outer", "inner")
 SAME = 1e-4
 
 
-def no_companions(parameter: Tensor) -> Sequence[Tensor]:
-    """No tensors to carry along."""
-    return ()
-
-
 def momentum_of(optimizer: Optimizer) -> Callable[[Tensor], Sequence[Tensor]]:
     """Function from a parameter to its first moments, which are rotated with the frame when the gauge is fixed.
 
@@ -47,6 +42,11 @@ def momentum_of(optimizer: Optimizer) -> Callable[[Tensor], Sequence[Tensor]]:
         return [state[name] for name in CARRIED if state.get(name) is not None]
 
     return companions
+
+
+def waiting(parameter: Tensor) -> Sequence[Tensor]:
+    """The gradient that a parameter holds for a step yet to come, which is rotated with the frame."""
+    return () if parameter.grad is None else (parameter.grad,)
 
 
 def turn_bases_(optimizer: Optimizer, parameter: Tensor, outer: Tensor | None, inner: Tensor | None) -> None:

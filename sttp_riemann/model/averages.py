@@ -122,7 +122,7 @@ def _blend(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Any], 
         for average, value in zip(averages, values, strict=True):
             # torch's own averaging rounds down integers, which are counts or indices
             if average.is_floating_point():
-                average.lerp_(value, 1 - decay)
+                average.lerp_(value.to(average.dtype), 1 - decay)
             else:
                 average.copy_(value)
 

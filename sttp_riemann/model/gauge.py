@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-from sttp_riemann.checks import check_kind, check_number, check_whole
-from sttp_riemann.frames.momentum import momentum_of, no_companions, turn_bases_
+from sttp_riemann.checks import check_number, check_optimizer, check_whole
+from sttp_riemann.frames.momentum import momentum_of, turn_bases_, waiting
 from sttp_riemann.layers import SpectralLayer
 from sttp_riemann.model.measures import finite_layers, spectral_layers
 from sttp_riemann.model.pivots import follow, repivot
@@ -24,7 +25,7 @@ MARGIN = 0.1
 
 def gauge_fix(
     model: nn.Module,
-    optimizer: Optimizer | None = None,
+    optimizer: Optimizer | Sequence[Optimizer] | None = None,
     average: nn.Module | None = None,
     margin: float = MARGIN,
 ) -> nn.Module:
@@ -35,9 +36,10 @@ def gauge_fix(
     model : nn.Module
         A reparameterized model. Householder frames are in St_U by construction: they only get new leading rows, where
         needed; with ``pivots=False`` they stay.
-    optimizer : Optimizer, optional
-        Its momentum moves along, so that training continues as if nothing had happened. For Householder frames with new
-        leading rows its state starts afresh.
+    optimizer : Optimizer or sequence of Optimizer, optional
+        Its momentum moves along, so that training continues as if nothing had happened, and so do gradients that wait
+        for a step. For Householder frames with new leading rows its state starts afresh, without such a gradient. One
+        that a trainer has wrapped is taken out.
     average : nn.Module, optional
         An average of the model from `averaged`, or a copy that is averaged in another way: its frames rotate with the
         model's, so that averaging can continue.
@@ -76,17 +78,17 @@ def gauge_fix(
     >>> torch.allclose(model.weight, before)
     True
     """
-    _check_optimizer(optimizer, optional=True)
+    optimizers = _optimizers(optimizer)
     margin = check_number("margin", margin, "a number from 0 to 1", least=0, most=1)
     layers = _distinct(finite_layers(model))
     twins = [()] * len(layers) if average is None else _twins(layers, average)
-    companions = no_companions if optimizer is None else momentum_of(optimizer)
+    companions = [*map(momentum_of, optimizers), waiting]
     chains, swept = [], []
     for layer, others in zip(layers, twins, strict=True):
         if not layer.left.canonical:
             sides = (
                 [
-                    [point, *companions(point), *(getattr(other, side)[k] for other in others)]
+                    [point, *(t for own in companions for t in own(point)), *(getattr(o, side)[k] for o in others)]
                     for k, point in enumerate(getattr(layer, side))
                 ]
                 for side in ("left", "right")
@@ -95,9 +97,9 @@ def gauge_fix(
             chains.append(Chain(layer.shape, left, right))
             swept.append(layer)
     fix_gauge(chains)
-    if optimizer is not None:
-        _turn_bases(swept, chains, optimizer)
-    repivot(layers, margin, optimizer)
+    for own in optimizers:
+        _turn_bases(swept, chains, own)
+    repivot(layers, margin, optimizers)
     for layer, others in zip(layers, twins, strict=True):
         for other in others:
             follow(layer, other)
@@ -160,7 +162,7 @@ def register_gauge_fix(
     """
     every = check_whole("every", every, "a whole number of steps above 0")
     margin = check_number("margin", margin, "a number from 0 to 1", least=0, most=1)
-    _check_optimizer(optimizer)
+    optimizer = check_optimizer(optimizer)
     layers = _distinct(spectral_layers(model))
     if average is not None:
         _twins(layers, average)
@@ -173,9 +175,9 @@ def register_gauge_fix(
     return optimizer.register_step_post_hook(fix)
 
 
-def _check_optimizer(optimizer: object, optional: bool = False) -> None:
-    if not (optional and optimizer is None):
-        check_kind("optimizer", optimizer, Optimizer, "a torch.optim.Optimizer" + (" or None" if optional else ""))
+def _optimizers(given: Any) -> list[Optimizer]:
+    several = given if isinstance(given, list | tuple) else () if given is None else (given,)
+    return [check_optimizer(own, "a torch.optim.Optimizer, several of them, or None") for own in several]
 
 
 def _distinct(layers: Mapping[str, SpectralLayer]) -> list[SpectralLayer]:

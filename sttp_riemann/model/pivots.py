@@ -19,7 +19,7 @@ from sttp_riemann.trains.start import LayerCores
 
 
 @torch.no_grad()
-def repivot(layers: Sequence[SpectralLayer], margin: float, optimizer: Optimizer | None = None) -> None:
+def repivot(layers: Sequence[SpectralLayer], margin: float, optimizers: Sequence[Optimizer] = ()) -> None:
     """Choose leading rows anew where the chart margin is low, in place; weights stay the same up to rounding.
 
     Parameters
@@ -29,8 +29,8 @@ def repivot(layers: Sequence[SpectralLayer], margin: float, optimizer: Optimizer
     margin : float
         Where the smallest singular value of a leading block is below this, other rows lead from now on, if theirs is
         clearly larger.
-    optimizer : Optimizer, optional
-        What it keeps for the frames that have changed begins anew.
+    optimizers : sequence of Optimizer
+        What they keep for the frames that have changed begins anew; the gradients of these are dropped.
     """
     layers = [layer for layer in layers if layer.left.pivoted]
     chains = [
@@ -46,8 +46,10 @@ def repivot(layers: Sequence[SpectralLayer], margin: float, optimizer: Optimizer
                 frames.lead(k, orders[k])
                 frames.assign_(k, _own(cores[k][0], frames, k))
                 point = frames[k]
-                if optimizer is not None and point is not None:
-                    restart(optimizer, point)
+                if point is not None:
+                    point.grad = None
+                    for optimizer in optimizers:
+                        restart(optimizer, point)
 
 
 @torch.no_grad()

@@ -80,7 +80,7 @@ def from_pretrained(cls: Any, path: str | os.PathLike[str], **kwargs: Any) -> nn
         raise CheckpointError(f"there is no folder {folder}; download a model of a hub first")
     stored = read(folder, whole=False)
     chosen = "dtype" in kwargs or "torch_dtype" in kwargs
-    with _quiet():
+    with _quiet(stored):
         model, loading = make(folder, output_loading_info=True, **({} if chosen else _dtype_of(stored)), **kwargs)
     way = naming(stored, model, prefixes=True)
     present = translated(stored, way)
@@ -114,12 +114,14 @@ def from_pretrained(cls: Any, path: str | os.PathLike[str], **kwargs: Any) -> nn
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def _quiet(stored: Stored) -> Iterator[None]:
     """Without the report of transformers on what it does not know of reparameterized layers, except with an error."""
     held: list[logging.LogRecord] = []
 
     def passes(record: logging.LogRecord) -> bool:
-        about = EXTRA in record.getMessage()
+        text = record.getMessage()
+        # A weight that layers share is in the file as cores, which transformers takes for a damaged file
+        about = EXTRA in text or ("tied weights" in text and any(f"{name}.weight" in text for name in stored.layers))
         if about:
             held.append(record)
         return not about

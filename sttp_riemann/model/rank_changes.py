@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from sttp_riemann.checks import check_kind, check_mapping, check_number, check_tensor, check_whole
+from sttp_riemann.checks import check_mapping, check_number, check_optimizer, check_tensor, check_whole
 from sttp_riemann.layers import SpectralLayer
 from sttp_riemann.model.compression import other_numbers
 from sttp_riemann.model.gathering import grouped_layers, weight_gradients
@@ -93,7 +93,7 @@ def shrink_ranks(
     if sum(option is not None for option in (rank, energy, budget)) != 1:
         raise ValueError("give one of rank, energy and budget")
     least = check_whole("least", least, "a whole number above 0")
-    groups = _checked(model, optimizer)
+    groups, optimizer = _checked(model, optimizer)
     layers = {name: twins[0] for name, twins in groups.items()}
     if rank is not None:
         wanted = _wanted(layers, rank)
@@ -178,7 +178,7 @@ def grow_ranks(
     """
     if (rank is None) == (factor is None):
         raise ValueError("give either a rank or a factor")
-    groups = _checked(model, optimizer)
+    groups, optimizer = _checked(model, optimizer)
     layers = {name: twins[0] for name, twins in groups.items()}
     given = {}
     for name, gradient in check_mapping("gradients", gradients, "a mapping from names of layers to dL/dW").items():
@@ -302,8 +302,8 @@ def register_rank_change(
     every = check_whole("every", every, "a whole number of steps above 0")
     until = check_whole("until", until, f"a number of steps of at least every, {every}", least=every)
     factor = check_number("factor", factor, FACTOR, SMALLEST, most=1000)
-    check_kind("optimizer", optimizer, Optimizer, "a torch.optim.Optimizer")
-    layers = {name: twins[0] for name, twins in _checked(model, optimizer).items()}
+    optimizer = check_optimizer(optimizer)
+    layers = {name: twins[0] for name, twins in _checked(model, optimizer)[0].items()}
     for name, layer in layers.items():
         chain_of(name, layer)
     # Refused now if it is out of range or too small
@@ -311,11 +311,13 @@ def register_rank_change(
     return RankChangeHandle(model, optimizer, budget, range(every, until + 1, every), factor)
 
 
-def _checked(model: nn.Module, optimizer: Optimizer | None) -> dict[str, Sequence[SpectralLayer]]:
+def _checked(
+    model: nn.Module, optimizer: Optimizer | None
+) -> tuple[dict[str, Sequence[SpectralLayer]], Optimizer | None]:
     if optimizer is not None:
-        check_kind("optimizer", optimizer, Optimizer, "a torch.optim.Optimizer or None")
+        optimizer = check_optimizer(optimizer, "a torch.optim.Optimizer or None")
     finite_layers(model)
-    return grouped_layers(model)
+    return grouped_layers(model), optimizer
 
 
 def _dimensions(layer: SpectralLayer) -> Dimensions:

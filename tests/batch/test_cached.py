@@ -265,3 +265,45 @@ def test_activation_checkpoints_give_the_same_gradients(frames: str, reentrant: 
         gradients.append([leaf.grad for leaf in leaves])
     for other in gradients[1:]:
         torch.testing.assert_close(other, gradients[0])
+
+
+class Step(nn.Module):
+    """A model whose forward is a whole step of its training, as Lightning calls a module under DDP."""
+
+    def __init__(self, frames: str) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.a, self.b = nn.Linear(24, 48), nn.Linear(48, 24)
+        sr.reparameterize(self, 8, frames=frames)
+
+    def forward(self, x: torch.Tensor, optimizer: torch.optim.Optimizer) -> list[float]:
+        losses = []
+        for _ in range(3):
+            optimizer.zero_grad()
+            loss = (self.b(self.a(x)) - 1).square().mean()
+            loss.backward()
+            optimizer.step()
+            with torch.no_grad():
+                after = (self.b(self.a(x)) - 1).square().mean()
+            losses += [loss.item(), after.item()]
+        return losses
+
+
+@pytest.mark.parametrize("frames", ["riemannian", "householder"])
+def test_after_a_step_inside_a_forward_weights_are_built_anew(frames: str) -> None:
+    inside, outside, x = Step(frames), Step(frames), torch.randn(8, 24)
+    optimizers = [sr.RiemannianAdam(model.parameters(), lr=1e-2) for model in (inside, outside)]
+    assert inside(x, optimizers[0]) == outside.forward(x, optimizers[1])
+
+
+def test_a_step_changes_nothing_inside_cached() -> None:
+    model, x = Step("householder"), torch.randn(8, 24)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    with sr.cached(model), torch.no_grad():
+        before = model.a(x)
+        for parameter in model.parameters():
+            parameter.grad = torch.ones_like(parameter)
+        bias = model.a.bias.clone()
+        optimizer.step()
+        assert torch.allclose(model.a(x) - model.a.bias, before - bias, atol=1e-5)
+    assert not torch.allclose(model.a(x) - model.a.bias, before - bias, atol=1e-3)

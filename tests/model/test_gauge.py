@@ -132,3 +132,57 @@ def test_gauge_fixing_in_float32_lands_in_st_u_and_moves_w_by_rounding(method: s
                     assert frames[k].detach()[: core.inner].tril(-1).abs().max() < 1e-6
                     checked += 1
     assert bool(checked) == (method == "sttp" or spectrum == "identity")
+
+
+def _trained(fix: bool, several: bool) -> nn.Module:
+    """Gradients of two halves of a batch add up, and the gauge is fixed between them."""
+    torch.manual_seed(0)
+    model = sr.reparameterize(small_network().double(), 5, init="orthogonal")
+    parts = [list(part.parameters()) for part in model if any(True for _ in part.parameters())]
+    groups = parts if several else [[p for part in parts for p in part]]
+    optimizers = [sr.RiemannianAdam(own, lr=1e-2) for own in groups]
+    x = torch.randn(4, 3, 6, 6, dtype=torch.float64)
+    for step in range(5):
+        for half in x.chunk(2):
+            (model(half) - 1).square().mean().backward()
+            if fix and step in (2, 3):
+                sr.gauge_fix(model, optimizers if several else optimizers[0])
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+    return model
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_gradients_that_wait_and_moments_of_several_optimizers_move_along(several: bool) -> None:
+    plain, fixed = _trained(False, several), _trained(True, several)
+    for a, b in zip(weights_of(plain), weights_of(fixed), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-10)
+
+
+class Wrapper:
+    """As Lightning and accelerate wrap one."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+        self.optimizer = optimizer
+
+
+def test_a_wrapped_optimizer_is_taken_out() -> None:
+    model = sr.reparameterize(nn.Sequential(nn.Linear(24, 36)), 6)
+    optimizer = sr.RiemannianSGD(model.parameters(), lr=1e-2, momentum=0.9)
+    sr.register_gauge_fix(model, Wrapper(optimizer), every=1)
+    model(torch.ones(24)).sum().backward()
+    optimizer.step()
+    _turn_gauge(model, 1)
+    before = copy.deepcopy(optimizer.state_dict()["state"])
+    sr.gauge_fix(model, Wrapper(optimizer))
+    after = optimizer.state_dict()["state"]
+    assert any(not torch.equal(after[k]["momentum_buffer"], own["momentum_buffer"]) for k, own in before.items())
+    sr.shrink_ranks(model, Wrapper(optimizer), rank=3)
+    assert {id(p) for p in optimizer.param_groups[0]["params"]} == {id(p) for p in model.parameters()}
+
+
+@pytest.mark.parametrize("wrong", ["adam", [3], [None]])
+def test_what_is_no_optimizer_is_refused(wrong: object) -> None:
+    with pytest.raises(TypeError, match=r"optimizer must be a torch\.optim\.Optimizer, several of them, or None, got"):
+        sr.gauge_fix(sr.reparameterize(nn.Linear(24, 36), 6), wrong)

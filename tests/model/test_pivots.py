@@ -213,3 +213,14 @@ def test_fits_that_are_stuck_at_walls_get_past_them_with_other_rows() -> None:
 def test_what_layers_can_represent_is_reached_by_all_of_twenty(method: str, spectrum: str, frames: str) -> None:
     losses = _fit(frames, method, spectrum, 20, 4000, (64, 96))
     assert max(losses) < 1e-8, losses
+
+
+def test_gradients_of_frames_whose_rows_are_chosen_anew_are_dropped() -> None:
+    model = _at_the_wall()
+    sum((layer.weight - 1).square().sum() for layer in layers_of(model)).backward()
+    before = {name: p.detach().clone() for name, p in model.named_parameters() if p.grad is not None}
+    sr.gauge_fix(model)
+    after = {name: p for name, p in model.named_parameters() if name in before}
+    turned = {name for name, p in after.items() if not torch.equal(p, before[name])}
+    assert 0 < len(turned) < len(before)
+    assert {name for name, p in after.items() if p.grad is None} == turned

@@ -44,6 +44,11 @@ def mixtral() -> Any:
     return transformers.MixtralForCausalLM(config).eval()
 
 
+def t5() -> Any:
+    sizes = {"vocab_size": 32, "d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 2}
+    return transformers.T5ForConditionalGeneration(transformers.T5Config(**sizes, decoder_start_token_id=0)).eval()
+
+
 MODELS: dict[str, tuple[Callable[[], Any], str]] = {
     "base": (bert, "AutoModel"),
     "bfloat16": (lambda: bert().bfloat16(), "AutoModel"),
@@ -121,6 +126,18 @@ def test_another_number_of_experts_is_refused_by_layer(tmp_path: Path) -> None:
     reconfigured(tmp_path, num_local_experts=1)
     match = r"layer 'layers\.0\.mlp\.experts\.down\.1' is in the file, and the model has no such layer"
     refused(tmp_path, match, transformers.MixtralModel, ignore_mismatched_sizes=True)
+
+
+@pytest.mark.parametrize("make", [t5, gpt2, llama])
+def test_shared_weights_are_no_sign_of_damage(make: Callable, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    spectral(make()).save_pretrained(tmp_path)
+    logger = logging.getLogger("transformers.modeling_utils")
+    logger.addHandler(caplog.handler)
+    try:
+        sr.from_pretrained(type(make()), tmp_path)
+    finally:
+        logger.removeHandler(caplog.handler)
+    assert "corrupted" not in caplog.text
 
 
 def test_transformers_tells_nothing_of_layers_that_are_loaded(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

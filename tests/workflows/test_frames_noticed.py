@@ -265,3 +265,64 @@ def test_householder_frames_are_frames_whoever_trains_or_averages_them() -> None
         average(inputs())
     assert sr.orthogonality_error(average.module) < 1e-5
     assert_told_is_true(average.module)
+
+
+def swap_in(model: nn.Module, average: nn.Module) -> None:
+    """As trainers do for an evaluation."""
+    for own, other in zip(
+        (*model.parameters(), *model.buffers()), (*average.parameters(), *average.buffers()), strict=True
+    ):
+        own.data.copy_(other.data)
+
+
+@pytest.mark.parametrize("steps", [20, 50])
+def test_an_average_that_is_swapped_in_for_an_evaluation_is_noticed(steps: int) -> None:
+    model = spectral(Net(), "riemannian")
+    average = AveragedModel(model)
+    for _ in range(5):
+        trained(model, "riemannian", steps // 5)
+        average.update_parameters(model)
+    swap_in(model, average.module)
+    with torch.no_grad(), OFF:
+        model.eval()(inputs())
+
+
+def test_frames_of_every_dtype_are_looked_at() -> None:
+    model = Net()
+    model.backbone[0].double()
+    spectral(model, "riemannian")
+    x, dense = inputs(), model.backbone[0]
+    dense.register_forward_pre_hook(lambda module, args: (args[0].double(),))
+    dense.register_forward_hook(lambda module, args, out: out.float())
+    for _ in range(3):
+        model(x)
+    with torch.no_grad():
+        dense.left[0].mul_(1.1)
+    with pytest.warns(UserWarning, match=r"backbone\.0.*sr\.project"):
+        model(x)
+
+
+@pytest.mark.parametrize("decay", [0.9, 0.95])
+def test_rows_that_torch_has_averaged_are_refused(decay: float) -> None:
+    model = spectral(Net(), "householder")
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+    for _ in range(5):
+        trained(model, "householder", 1)
+        average.update_parameters(model)
+    with pytest.raises(RuntimeError, match=r"(?s)(?=.*(backbone|head))(?=.*sr\.averaged)(?=.*use_buffers=False)"):
+        average(inputs())
+    for _ in range(20):
+        model(inputs())
+    swap_in(model, average.module)
+    with pytest.raises(RuntimeError, match="rows"):
+        model.eval()(inputs())
+
+
+def test_without_buffers_torch_averages_householder_frames() -> None:
+    model = spectral(Net(), "householder")
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.9))
+    for _ in range(5):
+        trained(model, "householder", 4)
+        average.update_parameters(model)
+    average(inputs())
+    assert sr.orthogonality_error(average.module) < 1e-5
