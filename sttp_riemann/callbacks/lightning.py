@@ -128,7 +128,7 @@ class FrameAveraging(EMAWeightAveraging):  # type: ignore[misc]
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Start an average that knows of frames in the place of torch's."""
         super().setup(trainer, pl_module, stage)
-        if stage == "fit":
+        if stage == "fit" and self.average is not None:
             self._average_model = averaged(self.average, self.decay)
             # The module itself is cast later; an average of a narrower one stays wide
             if trainer.precision == "64-true":
