@@ -150,7 +150,7 @@ FUNCTIONS: dict[str, dict[str, Kind]] = {
         "recompute": choice("auto", "always", "never"),
         "pivots": v.FLAG,
     },
-    "save": {"model": v.MODEL, "path": v.NEW_PATH},
+    "save": {"model": v.MODEL, "path": v.NEW_PATH, "compact": v.FLAG},
     "set_weight": {"layer": v.LAYER, "weight": v.WEIGHT},
     "shrink_ranks": {
         "model": v.MODEL,
