@@ -99,7 +99,7 @@ FUNCTIONS: dict[str, dict[str, Kind]] = {
     "frozen": {"model": v.SERVED},
     "gauge_fix": {
         "model": v.MODEL,
-        "optimizer": optional(v.OPTIMIZER),
+        "optimizer": optional(v.OPTIMIZERS),
         "average": v.AVERAGE,
         "margin": v.MARGIN,
     },

@@ -65,6 +65,11 @@ OPTIMIZER = Kind(
     {"optimizer": lambda w: w.optimizer, "foreign, unused": lambda w: torch.optim.Adam(w.model.parameters())},
     {**NO_OBJECTS, "class": lambda w: sr.RiemannianAdam, "model": lambda w: w.model, "generator": OTHERS["generator"]},
 )
+OPTIMIZERS = Kind(
+    {**OPTIMIZER.good, "several": lambda w: [w.optimizer], "list []": lambda w: []},
+    {name: make for name, make in OPTIMIZER.bad.items() if name != "list []"}
+    | {"list of another": lambda w: [w.model]},
+)
 LAYER = Kind(
     {"layer": lambda w: w.layer}, {**NO_OBJECTS, "dense layer": MODULES["dense layer"], "model": lambda w: w.model}
 )
