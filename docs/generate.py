@@ -26,7 +26,7 @@ def fields() -> str:
     lines = [f"| {' | '.join(HEAD)} |", "|---" * len(HEAD) + "|"]
     for name, field in FIELDS.items():
         default = json.dumps(field.default).replace('"', "")
-        task = next(iter(field.scope & {"classify", "gan"}), "")
+        task = ", ".join(field.tasks)
         row = [f"`{'.'.join(field.path)}`", f"`--{name}`", words(field.hint), f"`{default}`", field.metadata["help"]]
         row += [task, "" if field.metadata["matters"] else "yes"]
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |")

@@ -23,10 +23,12 @@ from sttp_riemann.lab.networks.torchvision_zoo import pretrained_network
 from sttp_riemann.lab.networks.weights import read_weights
 from sttp_riemann.lab.training.loop import Trainer
 from sttp_riemann.lab.training.recipe import Recipe
-from sttp_riemann.lab.training.represent import Data, Inputs, build_network, load_data, represent
-from sttp_riemann.lab.training.saved import CLASSIFIER, load_saved, save_classifier
+from sttp_riemann.lab.training.represent import Data, Inputs, build_network, check_labels, load_data, represent
+from sttp_riemann.lab.training.saved import SOLE, load_saved, save_network
+from sttp_riemann.lab.training.scoring import MEASURED, tested_score
 from sttp_riemann.lab.training.storage import checkpoint_of
 from sttp_riemann.lab.training.weights import load_weights
+from sttp_riemann.lab.units import amount, told, words
 from sttp_riemann.model.compression import Compression
 from sttp_riemann.model.measures import layer_ranks
 from sttp_riemann.sealed import digest
@@ -38,7 +40,7 @@ FIGURES = "compression.json"
 # Default input of torchvision's networks
 TORCHVISION_SIZE = 224
 CALIBRATION = 2048
-"""Default number of training images for measuring inputs."""
+"""Default number of training examples for measuring inputs."""
 # A convolution's inputs are unfolded, nine times as large
 CALIBRATION_BATCH = 64
 
@@ -56,7 +58,7 @@ class Trained:
     inputs : Inputs
         What it takes and gives.
     accuracy : float or None
-        On its test images, if known.
+        On its test examples, if known; R^2 of a regression.
     on_data : bool
         Whether it was trained on the data that its recipe names.
     """
@@ -79,7 +81,9 @@ class Compressed:
     sizes : Compression
         Numbers and, before fine-tuning, error of every layer.
     accuracies : dict[str, float]
-        On the test images, as far as known: ``dense``, ``compressed``, ``fine_tuned``.
+        On the test examples, as far as known: ``dense``, ``compressed``, ``fine_tuned``; R^2 of a regression.
+    measured : str
+        What they are: ``test_accuracy`` or ``test_r2``.
     history : list of dict
         What fine-tuning measured after every epoch.
     file_size : int
@@ -91,6 +95,7 @@ class Compressed:
     accuracies: dict[str, float]
     history: list[dict[str, float]]
     file_size: int
+    measured: str = "test_accuracy"
 
     @property
     def dense_size(self) -> int:
@@ -102,10 +107,11 @@ class Compressed:
         share = self.file_size / self.dense_size
         lines.append(f"file: {self.file_size:,} bytes, {100 * share:.1f} % of the dense network's")
         for epoch, row in enumerate(self.history, 1):
-            name = "validation" if "validation_accuracy" in row else "test"
-            lines.append(f"epoch {epoch}: {name} accuracy {100 * row[f'{name}_accuracy']:.2f} %")
-        told = [f"{name.replace('_', '-')} {100 * value:.2f} %" for name, value in self.accuracies.items()]
-        return "\n".join([*lines, *([f"test accuracy: {', '.join(told)}"] if told else [])])
+            held = self.measured.replace("test", "validation")
+            name = held if held in row else self.measured
+            lines.append(f"epoch {epoch}: {told(name, row[name])}")
+        found = [f"{name.replace('_', '-')} {amount(self.measured, value)}" for name, value in self.accuracies.items()]
+        return "\n".join([*lines, *([f"{words(self.measured)}: {', '.join(found)}"] if found else [])])
 
 
 def load_trained(
@@ -133,7 +139,7 @@ def load_trained(
     Raises
     ------
     RecipeError
-        The network is not dense, not a classifier, or its weights are not available.
+        The network is not dense, a GAN's, or its weights are not available.
     CheckpointError
         The checkpoint cannot be read.
     """
@@ -152,19 +158,23 @@ def load_trained(
     if weights is not None:
         raise RecipeError(f"--weights is for a {TORCHVISION}NAME: {name} has its own")
     saved = load_saved(Path(name))
-    model = saved.classifier
+    model = saved.network
     method = saved.recipe.network.method
     if method != "dense":
         raise RecipeError(f"{saved.path} holds a network of method {method!r}: name one of method 'dense'")
     history = saved.values.get("progress", {}).get("history")
-    return Trained(model, saved.recipe, saved.inputs, history[-1].get("test_accuracy") if history else None, True)
+    return Trained(
+        model, saved.recipe, saved.inputs, history[-1].get(MEASURED[saved.recipe.task]) if history else None, True
+    )
 
 
 def _of_weights(path: Path, recipe: Recipe, with_data: bool) -> Trained:
     """Load the weights of a network that a recipe names."""
     recipe, path = recipe.changed(name=path.stem), checkpoint_of(path)
     if with_data:
-        inputs = Inputs.of(load_data(recipe))
+        data = load_data(recipe)
+        inputs = Inputs.of(data)
+        recipe = recipe.changed(task="regress" if data.train_labels.is_floating_point() else "classify")
         model = build_network(recipe, inputs, inputs.num_classes)
         load_weights(model, path)
         return Trained(model.eval(), recipe, inputs, None)
@@ -190,9 +200,10 @@ def compress(
     changes : mapping
         Fields of its recipe to change: ``rank`` or ``budget``, and what fine-tuning needs.
     epochs : int
-        Passes over the training images to fine-tune by. The dense network is the teacher, unless ``distill`` is 0.
+        Passes over the training examples to fine-tune by. The dense network is the teacher of a classifier, unless
+        ``distill`` is 0.
     calibrate : int, optional
-        Training images for measuring the inputs of layers, to preserve outputs instead of weights, and the statistics
+        Training examples for measuring the inputs of layers, to preserve outputs instead of weights, and the statistics
         of batch normalization; 0 turns it off. By default 2048 with fine-tuning, which needs the data anyway.
 
     Returns
@@ -229,19 +240,24 @@ def compress(
     with Lock(output):
         accuracies = {} if trained.accuracy is None else {"dense": trained.accuracy}
         if data is not None:
-            accuracies = {"dense": _accuracy(trained.model, data, recipe), "compressed": _accuracy(model, data, recipe)}
+            accuracies = {
+                "dense": tested_score(trained.model, data, recipe),
+                "compressed": tested_score(model, data, recipe),
+            }
         history: list[dict[str, float]] = []
         if epochs and data is not None:
             held = round(recipe.evaluation.validation * len(data.train_labels))
             steps = math.ceil((len(data.train_labels) - held) / recipe.schedule.batch_size)
             tuning = recipe.changed(steps=steps * epochs, evaluate_every=steps)
-            if recipe.distillation.distill and recipe.distillation.teacher is None:
+            if recipe.task == "classify" and recipe.distillation.distill and recipe.distillation.teacher is None:
                 tuning = tuning.changed(teacher=str(output / TEACHER))
-                save_classifier(output / TEACHER, trained.model, trained.recipe, Inputs.of(data))
+                save_network(output / TEACHER, trained.model, trained.recipe, Inputs.of(data))
             model, history = _fine_tune(model, tuning, output, calibrate)
-            accuracies["fine_tuned"] = _accuracy(model, data, recipe)
-        save_classifier(output / MODEL, model, recipe, trained.inputs)
-        compressed = Compressed(model, sizes, accuracies, history, (output / MODEL).stat().st_size)
+            accuracies["fine_tuned"] = tested_score(model, data, recipe)
+        save_network(output / MODEL, model, recipe, trained.inputs)
+        compressed = Compressed(
+            model, sizes, accuracies, history, (output / MODEL).stat().st_size, MEASURED[recipe.task]
+        )
         write_atomically(output / TABLE, f"{compressed}\n".encode())
         write_atomically(output / FIGURES, json.dumps(_figures(compressed), indent=1).encode())
         return compressed
@@ -277,11 +293,12 @@ def _data(recipe: Recipe, trained: Trained, needed: bool, named: bool) -> Data |
         if needed or named:
             raise
         return None
+    check_labels(recipe, data)
     here, inputs = Inputs.of(data), trained.inputs
     if here.num_classes != inputs.num_classes:
         raise RecipeError(
-            f"data {recipe.data.name!r} have {here.num_classes} classes and the network tells "
-            f"{inputs.num_classes} apart: set data to what it was trained for"
+            f"data {recipe.data.name!r} are for {here.num_classes} outputs and the network has "
+            f"{inputs.num_classes}: set data to what it was trained for"
         )
     # A convolutional network takes images of any size
     if here.kind != inputs.kind or (here.kind != "images" and here.shape != inputs.shape):
@@ -300,27 +317,14 @@ def _fine_tune(
     # Another start is another run: resuming from its checkpoints would mix the two
     run = Trainer(recipe, real_folder(output, f"fine-tuning-{digest(model.state_dict())[:8]}"))
     if run.progress.step == 0:
-        player = run.task.players[CLASSIFIER]
+        player = run.task.players[SOLE[recipe.task]]
         for twin in {id(twin): twin for twin in (player.model, player.result)}.values():
             twin.load_state_dict(model.state_dict())
     run.run()
-    result = run.task.players[CLASSIFIER].result
+    result = run.task.players[SOLE[recipe.task]].result
     if calibrate:
         update_bn(_images(load_data(recipe), calibrate), result, device=run.accelerator.device)
     return result.cpu().eval(), run.progress.history
-
-
-@torch.no_grad()
-def _accuracy(model: nn.Module, data: Data, recipe: Recipe) -> float:
-    """Accuracy on the test images."""
-    device = torch.device("cuda" if recipe.machine.device == "auto" and torch.cuda.is_available() else "cpu")
-    model, hits = model.to(device).eval(), 0
-    with sr.cached(model):
-        for part in torch.arange(len(data.test_labels)).split(recipe.evaluation.evaluate_batch_size):
-            images, labels = data.batch(part, train=False)
-            hits += int((model(images.to(device)).argmax(1) == labels.to(device)).sum())
-    model.cpu()
-    return hits / len(data.test_labels)
 
 
 def _error_lines(sizes: Compression) -> list[str]:
@@ -333,6 +337,7 @@ def _figures(compressed: Compressed) -> dict[str, Any]:
     layers = [asdict(layer) for layer in compressed.sizes.layers]
     return {
         "ratio": compressed.sizes.ratio,
+        "measured": compressed.measured,
         "bytes": compressed.file_size,
         "dense_bytes": compressed.dense_size,
         "accuracies": compressed.accuracies,

@@ -22,7 +22,7 @@ from sttp_riemann.lab.training.stability import plain_copy
 
 
 def export(saved: Saved, path: Path) -> None:
-    """Write a classifier with dense weights, in the format given by the file's suffix.
+    """Write the network of a run with dense weights, in the format given by the file's suffix.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def export(saved: Saved, path: Path) -> None:
     if path.suffix not in FORMATS:
         raise RecipeError(f"cannot export to {path}: name a file that ends with {', '.join(FORMATS)}")
     check_writable(path)
-    model = plain_copy(saved.classifier, saved.recipe.network.low_rank).cpu().eval()
+    model = plain_copy(saved.network, saved.recipe.network.low_rank).cpu().eval()
     if path.suffix != ".safetensors" and not saved.inputs.known:
         raise RecipeError(
             f"{saved.path} does not say how large inputs are: name a .safetensors file, or compress it with --data"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-PERCENT = ("test_accuracy", "validation_accuracy", "train_accuracy", "accuracy", "mean_over_rates")
+PERCENT = ("test_accuracy", "validation_accuracy", "train_accuracy", "accuracy")
 """Fractions in JSON, CSV and tensorboard, and percent in all that is printed, drawn or reported."""
 HUNDREDTHS = ("kid", "kid_std", "kid_error")
 """As they are in JSON, CSV and tensorboard, and times 100, as papers have them, in all that people read."""
@@ -31,10 +31,20 @@ def told(name: str, value: float) -> str:
     >>> told("test_accuracy", 0.9734), told("kid", 0.0125), told("test_loss", 0.125)
     ('test accuracy 97.34 %', 'kid x100 1.25', 'test loss 0.125')
     """
-    words = name.replace("_", " ")
+    return f"{words(name)} {amount(name, value)}"
+
+
+def words(name: str) -> str:
+    """Name of a figure in words, with the factor that it is shown times."""
+    found = name.replace("_", " ").replace("r2", "R²").replace("rmse", "RMSE")
+    return f"{found} x100" if name in HUNDREDTHS else found
+
+
+def amount(name: str, value: float) -> str:
+    """Value of a figure for people, with its unit."""
     if name in PERCENT:
-        return f"{words} {100 * value:.2f} %"
-    return f"{words} x100 {100 * value:.4g}" if name in HUNDREDTHS else f"{words} {value:.4g}"
+        return f"{100 * value:.2f} %"
+    return f"{100 * value if name in HUNDREDTHS else value:.4g}"
 
 
 def told_all(figures: Mapping[str, float | None]) -> str:

@@ -42,9 +42,9 @@ def compare(
     margin : float, optional
         Difference in the first measure that does not matter.
     choose : sequence of str
-        Fields in which runs differ and whose best value is chosen by held-out images, as the learning rate always is.
+        Fields in which runs differ and whose best value is chosen by held-out examples, as the learning rate always is.
     target : float
-        Accuracy that steps are counted to.
+        Accuracy, or R^2, that steps are counted to.
     **fields
         Fields of the recipe; ``output`` is the folder, ``runs/NAME`` by default.
 
@@ -138,9 +138,9 @@ def report(
     margin : float, optional
         Difference in the first measure that does not matter.
     choose : sequence of str
-        Fields in which runs differ and whose best value is chosen by held-out images, as the learning rate always is.
+        Fields in which runs differ and whose best value is chosen by held-out examples, as the learning rate always is.
     target : float
-        Accuracy that steps are counted to.
+        Accuracy, or R^2, that steps are counted to.
     size : {"ratio", "dof", "stored"}
         What ranks are compared at: compression Z, degrees of freedom or stored numbers of the weights.
 
@@ -217,16 +217,16 @@ def compress(
     network, network_options : str and mapping, optional
         The network that `model` holds the weights of, and its options.
     epochs : int
-        Passes over the training images to fine-tune by.
+        Passes over the training examples to fine-tune by.
     calibrate : int, optional
-        Training images on which layers' inputs are measured.
+        Training examples on which layers' inputs are measured.
     **fields
         Fields of the recipe.
 
     Returns
     -------
     Compressed
-        Sizes and errors of layers, accuracies; printed, they are a table.
+        Sizes and errors of layers, accuracies or R^2; printed, they are a table.
 
     Raises
     ------

@@ -71,7 +71,7 @@ def test_what_is_written_is_the_network_and_its_errors(dense, tmp_path):
     found = compress(load_trained(str(dense)), tmp_path, {"budget": 0.3})
     saved = load_saved(tmp_path / "compressed.safetensors")
     x = torch.randn(4, 1, 8, 8)
-    torch.testing.assert_close(saved.classifier(x), found.model(x), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(saved.network(x), found.model(x), rtol=1e-5, atol=1e-5)
     figures = json.loads((tmp_path / "compression.json").read_text())
     assert figures["ratio"] <= 30
     assert figures["bytes"] == (tmp_path / "compressed.safetensors").stat().st_size
@@ -91,7 +91,7 @@ def test_fine_tuning_goes_on_from_the_compressed_weights(dense, tmp_path):
     alone = compress(load_trained(str(dense)), tmp_path / "alone", {"budget": 0.4})
     for name, parameter in alone.model.named_parameters():
         torch.testing.assert_close(found.model.get_parameter(name), parameter, rtol=0, atol=1e-5)
-    written = load_saved(tmp_path / "compressed.safetensors").classifier.linear.weight
+    written = load_saved(tmp_path / "compressed.safetensors").network.linear.weight
     torch.testing.assert_close(written, found.model.linear.weight)
 
 
@@ -141,7 +141,7 @@ def test_a_torchvision_network_with_weights_from_a_file(tmp_path, capsys):
     assert cli.main(["compress", "torchvision:squeezenet1_1", *options]) == 0
     assert f"written to: {tmp_path / 'out'}" in capsys.readouterr().out
     saved = load_saved(tmp_path / "out" / "compressed.safetensors")
-    assert saved.classifier(x).shape == (1, 7)
+    assert saved.network(x).shape == (1, 7)
     assert saved.inputs.num_classes == 7
 
 
@@ -179,7 +179,7 @@ def test_what_cannot_be_compressed_is_one_clear_line_and_status_2(
 def test_data_of_other_classes_are_refused(dense, tmp_path):
     trained = load_trained(str(dense))
     other = replace(trained, inputs=replace(trained.inputs, num_classes=7))
-    with pytest.raises(RecipeError, match="data 'digits' have 10 classes and the network tells 7 apart"):
+    with pytest.raises(RecipeError, match="data 'digits' are for 10 outputs and the network has 7"):
         compress(other, tmp_path, {"rank": 2}, epochs=1)
 
 
@@ -211,7 +211,7 @@ def test_the_dense_network_teaches_unless_told_otherwise(dense, tmp_path):
         folder = tmp_path / str(distill)
         compress(trained, folder, {"budget": 0.4, "distill": distill, "lr": 1e-3}, epochs=1)
         assert (folder / "dense.safetensors").exists() == taught
-    teacher = load_saved(tmp_path / "0.5" / "dense.safetensors").classifier
+    teacher = load_saved(tmp_path / "0.5" / "dense.safetensors").network
     x = torch.randn(4, 1, 8, 8)
     assert torch.equal(teacher(x), trained.model(x))
 

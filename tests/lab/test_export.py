@@ -34,7 +34,7 @@ def run(request, tmp_path_factory) -> Path:
 
 def scores_of(run: Path, images: torch.Tensor) -> torch.Tensor:
     with torch.no_grad():
-        return load_saved(run).classifier(images)
+        return load_saved(run).network(images)
 
 
 def test_a_plain_network_takes_the_weights(run, tmp_path, capsys):

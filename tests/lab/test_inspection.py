@@ -111,7 +111,7 @@ def test_a_study_is_one_table_with_a_row_a_network(tiny, tmp_path, capsys):
     header, *rows = capsys.readouterr().out.splitlines()
     assert header.split()[:4] == ["network", "layers", "dof", "Z"]
     assert [row.split()[0] for row in rows] == ["dense/seed0", "sttp/seed0"]
-    report = inspect(load_saved(tmp_path / "sttp" / "seed0").classifier)
+    report = inspect(load_saved(tmp_path / "sttp" / "seed0").network)
     assert f"{report.dof:,} {report.ratio:.2f} %" in " ".join(rows[1].split())
 
 

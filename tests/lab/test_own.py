@@ -128,7 +128,7 @@ def test_weights_of_a_network_of_ones_own_are_compressed(own, capsys):
     for more in ([], ["--data", "digits", "--calibrate", "64"]):
         assert cli.main(["compress", "mine.pth", *options, *more]) == 0
         found = load_saved(folder / "runs" / "mine-compressed" / "compressed.safetensors")
-        torch.testing.assert_close(found.classifier(x), network(x), rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(found.network(x), network(x), rtol=1e-3, atol=1e-4)
         assert found.inputs.shape == ((1, 8, 8) if more else (1, 0, 0))
         to = ["export", "runs/mine-compressed/compressed.safetensors", "--to", "mine.pt2"]
         assert cli.main(to) == (0 if more else 2)

@@ -38,18 +38,21 @@ FLAG = {"action": "store_true"}
 RECIPE = (FilePath, "name of a shipped recipe, or a .yaml file")
 CHECKPOINT = (FilePath, "the folder of a run, or a checkpoint")
 READING = {
-    "--margin": (Positive, "difference in the first measure that does not matter; 0.5 points of accuracy by default"),
-    "--choose": (list[str], "fields whose best value is chosen by held-out images, as lr always is"),
-    "--target": (Inside, "accuracy that steps are counted to; 0.95 by default"),
+    "--margin": (
+        Positive,
+        "difference in the first measure that does not matter; 0.5 points of accuracy or 0.005 of R^2 by default",
+    ),
+    "--choose": (list[str], "fields whose best value is chosen by held-out examples, as lr always is"),
+    "--target": (Inside, "accuracy, or R^2, that steps are counted to; 0.95 by default"),
 }
 SWEEP = (
     list[str],
     "values of further fields, such as init=orthogonal,noisy_identity; of lr=1e-3,3e-3 the best is chosen by the "
-    "images that validation holds out",
+    "examples that validation holds out",
     {"action": "append", "metavar": "FIELD=VALUES"},
 )
 WORKERS = (Count, "number of runs at a time, each in its own process; 1 by default")
-CALIBRATE = "training images for measuring layers' inputs, to preserve outputs instead of weights; 2048 with epochs"
+CALIBRATE = "training examples for measuring layers' inputs, to preserve outputs instead of weights; 2048 with epochs"
 IMPORT = (
     "first import your module that adds data sets, networks, frames, optimizers or penalties; may be given "
     "several times, to every command"
@@ -80,8 +83,8 @@ COMMANDS: dict[str, tuple[str, str | None, dict[str, Any]]] = {
         },
     ),
     "ablate": (
-        "Compare the Riemannian with the Householder path: accuracy over ranks and learning rates, conditioning, "
-        "gradients, drift in float32.",
+        "Compare the Riemannian with the Householder path: accuracy or R^2 over ranks and learning rates, "
+        "conditioning, gradients, drift in float32.",
         None,
         {
             "--recipe": RECIPE,
@@ -90,7 +93,7 @@ COMMANDS: dict[str, tuple[str, str | None, dict[str, Any]]] = {
             "--sweep": SWEEP,
             "--seeds": (list[Seed], "seeds; the recipe's by default"),
             "--steps": (Steps, "steps of a run; the recipe's by default"),
-            "--validation": (Fraction, "share of training images held out; the recipe's by default"),
+            "--validation": (Fraction, "share of training examples held out; the recipe's by default"),
             **READING,
             "--drift_steps": (Steps, "steps of the drift in float32"),
             "--workers": WORKERS,
@@ -112,7 +115,7 @@ COMMANDS: dict[str, tuple[str, str | None, dict[str, Any]]] = {
     ),
     "inspect": ("Inspect every layer of a run's networks.", None, {"checkpoint": CHECKPOINT}),
     "export": (
-        "Write a classifier with ordinary dense layers, for other programs.",
+        "Write a trained network with ordinary dense layers, for other programs.",
         None,
         {
             "checkpoint": CHECKPOINT,

@@ -25,9 +25,10 @@ class ImageData(Source):
     train_images, test_images : Tensor
         uint8 (N, C, H, H): as stored, except that images larger than `image_size` are shrunk to it.
     train_labels, test_labels : Tensor
-        int64 (N,), 0 .. num_classes - 1; all -1 where the data have no labels.
+        int64 (N,), 0 .. num_classes - 1; all -1 where the data have no labels. float32 (N, num_classes) of a
+        regression.
     num_classes : int
-        0 where the data have no labels.
+        Length of a network's output; 0 where the data have no labels.
     channels : int
         Channels of the images that `batch` returns: as stored, 1 repeated to 3, or the luminance of 3.
     image_size : int
@@ -75,7 +76,7 @@ class ImageData(Source):
         images : Tensor
             Of float32, (B, channels, image_size, image_size) in [-1, 1], on the CPU.
         labels : Tensor
-            Of int64, (B,).
+            Of int64, (B,), or of float32, (B, num_classes).
         """
         indices = torch.as_tensor(indices, dtype=torch.int64)
         labels = (self.train_labels if train else self.test_labels)[indices]

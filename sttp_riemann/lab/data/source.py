@@ -39,9 +39,10 @@ class Source:
     train_images, test_images : Tensor
         uint8 (N, C, H, H).
     train_labels, test_labels : Tensor
-        int64 (N,), 0 .. num_classes - 1; all -1 where the data have no labels.
+        int64 (N,), 0 .. num_classes - 1; all -1 where the data have no labels. float32
+        (N, num_classes) of a regression.
     num_classes : int
-        0 where the data have no labels.
+        Length of a network's output; 0 where the data have no labels.
     """
 
     train_images: Tensor
@@ -60,7 +61,7 @@ class ArraySource:
     train_inputs, test_inputs : Tensor
         float32, or int64 for indices, (N, ...).
     train_labels, test_labels : Tensor
-        int64 (N,), 0 .. num_classes - 1.
+        int64 (N,), 0 .. num_classes - 1; float32 (N, num_classes) of a regression.
     num_classes : int
         Length of a network's output.
     """

@@ -25,7 +25,8 @@ def source_of(found: Mapping[str, Tensor]) -> Source | ArraySource:
     ----------
     found : mapping
         By `NAMES`. Inputs ``x`` of uint8, (N, H, H) or (N, C, H, H), are images. Other integers, (N, ...), are indices,
-        and floats, (N, ...), are inputs as they are, in float32. Labels ``y`` are integers, (N,), classes from 0.
+        and floats, (N, ...), are inputs as they are, in float32. Labels ``y`` are integers, (N,), classes from 0;
+        or floats, (N,) or (N, k), of a regression, all in float32 (N, k).
 
     Returns
     -------
@@ -53,9 +54,7 @@ def source_of(found: Mapping[str, Tensor]) -> Source | ArraySource:
     x, test_x = tensors["train_x"], tensors["test_x"]
     if x.shape[1:] != test_x.shape[1:] or x.dtype != test_x.dtype:
         raise ValueError(f"train_x are {_told(x)} and test_x {_told(test_x)}: make them alike")
-    classes = 1 + max(int(tensors["train_y"].max()), int(tensors["test_y"].max()))
-    if classes < 2:
-        raise ValueError("train_y and test_y have one class only")
+    classes = _length(tensors["train_y"], tensors["test_y"])
     parts = x, tensors["train_y"], test_x, tensors["test_y"]
     return Source(*parts, classes) if x.dtype == torch.uint8 else ArraySource(*parts, classes)
 
@@ -77,9 +76,23 @@ def _inputs(name: str, x: Tensor) -> Tensor:
     return _finite(name, x.float())
 
 
+def _length(train: Tensor, test: Tensor) -> int:
+    """Length of the output that labels belong to."""
+    if train.is_floating_point() or test.is_floating_point():
+        if train.shape[1:] != test.shape[1:] or train.dtype != test.dtype:
+            raise ValueError(f"train_y are {_told(train)} and test_y {_told(test)}: make them alike")
+        return train.shape[1]
+    classes = 1 + max(int(train.max()), int(test.max()))
+    if classes < 2:
+        raise ValueError("train_y and test_y have one class only")
+    return classes
+
+
 def _labels(name: str, y: Tensor) -> Tensor:
+    if y.dtype in _FLOATS and y.ndim in (1, 2) and 0 not in y.shape[1:]:
+        return _finite(name, y.float() if y.ndim == 2 else y.float().unsqueeze(1))
     if y.dtype not in (torch.uint8, *_INTEGERS) or y.ndim != 1:
-        raise ValueError(f"{name} are {_told(y)}: labels are integers (N,), the numbers of classes from 0")
+        raise ValueError(f"{name} are {_told(y)}: labels are integers (N,), classes from 0, or floats (N,) or (N, k)")
     y = y.long()
     if len(y) and not 0 <= int(y.min()) <= int(y.max()) < MOST_CLASSES:
         raise ValueError(

@@ -44,7 +44,7 @@ def ablate(
     workers : int
         Number of runs at a time.
     ranks, rates : sequence
-        Ranks of all layers, and learning rates, of which each variant's best on held-out images is chosen.
+        Ranks of all layers, and learning rates, of which each variant's best on held-out examples is chosen.
     sweep : mapping, optional
         Values of further fields, all of which are combined, such as ``{"init": ["orthogonal", "noisy_identity"]}``.
     reading : Reading
@@ -65,8 +65,8 @@ def ablate(
     ReportedError
         A setting is out of range, the output cannot be written, or a run fails; what is finished stays.
     """
-    if recipe.task != "classify":
-        raise RecipeError(f"an ablation needs a recipe that classifies, and {recipe.name!r} trains a GAN")
+    if recipe.task == "gan":
+        raise RecipeError(f"an ablation needs a recipe of one network with labels, and {recipe.name!r} trains a GAN")
     for name, values in {"ranks": ranks, "rates": rates, "drift_steps": [drift_steps]}.items():
         if not values or min(values) <= 0:
             raise RecipeError(f"{name} must be one or more positive numbers, not {list(values)}")
@@ -77,7 +77,7 @@ def ablate(
     if not methods:
         raise RecipeError(f"an ablation compares {' and '.join(LOW_RANK)}: name one in methods")
     if len(rates) > 1 and not recipe.evaluation.validation:
-        raise RecipeError("learning rates are chosen by held-out images: set validation to a share such as 0.2")
+        raise RecipeError("learning rates are chosen by held-out examples: set validation to a share such as 0.2")
     recipe = recipe.changed(methods=methods, ranks={method: list(ranks) for method in methods})
     known = [*options_of(recipe.network.name), *recipe.network.options]
     smaller = {name: value for name, value in probe_options.items() if name in known}

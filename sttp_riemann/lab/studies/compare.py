@@ -17,7 +17,7 @@ from sttp_riemann.lab.studies.probes import measure
 from sttp_riemann.lab.studies.reading import Reading
 from sttp_riemann.lab.studies.report import check_report
 from sttp_riemann.lab.studies.runs import Result, find, finish, recipe_of
-from sttp_riemann.lab.studies.study import Study, collect
+from sttp_riemann.lab.studies.study import KINDS, Study, collect
 from sttp_riemann.lab.studies.variant import Variant, bearing, folder_name, named
 from sttp_riemann.lab.studies.workers import check_workers, spread
 from sttp_riemann.lab.training.machine import build_accelerator
@@ -64,7 +64,7 @@ def compare(
         Number of runs at a time, each in a process of its own. Results do not depend on it; times of steps do where
         processes share cores.
     sweep : mapping, optional
-        Values of further fields; see `plan`. Of several learning rates the best on held-out images is chosen.
+        Values of further fields; see `plan`. Of several learning rates the best on held-out examples is chosen.
     reading : Reading
         How to report them.
     probes : sequence of tuple
@@ -138,7 +138,8 @@ def _line(run: Recipe, swept: Sequence[str], result: Result | DivergedError) -> 
     if isinstance(result, DivergedError):
         return f"{name}: diverged"
     final, milliseconds = result["final"], result["median_step_ms"]
-    measured = (*run.evaluation.metrics, "diversity") if run.task == "gan" else ("test_accuracy",)
+    score = KINDS[run.task].score.tested.column
+    measured = (*run.evaluation.metrics, "diversity") if run.task == "gan" else (score,)
     names = [name for name in measured if name in final]
     figures = told_all({name: final[name] for name in names})
     return f"{name}: {figures}, {milliseconds:.1f} ms a step"

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from sttp_riemann.lab.studies.looks import Drawing, legend, looks, panels
-from sttp_riemann.lab.studies.measures import STORED, TIME, VALIDATION, Measure
+from sttp_riemann.lab.studies.measures import STORED, TIME, Measure
 from sttp_riemann.lab.studies.page import Page
 from sttp_riemann.lab.studies.probing import NOTHING
 from sttp_riemann.lab.studies.runs import Result
@@ -107,7 +107,7 @@ def points(page: Page) -> Drawing | None:
         return None
     measures = [m for m in (page.primary, TIME) if m in page.measures]
     figure, grid = panels(len(measures), columns=2, size=(5.2, 0.9 + 0.34 * len(page.variants)), sharey=True)
-    drawing = Drawing("points", f"{page.primary.name.capitalize()} and time of a step: {INTERVALS}.", figure)
+    drawing = Drawing("points", f"{page.primary.opening} and time of a step: {INTERVALS}.", figure)
     for axes, measure in zip(grid, measures, strict=True):
         for place, (title, look) in enumerate(looks(page.variants).items()):
             cluster(drawing, axes, title, place, page.rows(title)[measure.column], measure, look, aside=0.22)
@@ -129,7 +129,7 @@ def compression(page: Page) -> Drawing | None:
     """Draw the first measures over compression, a curve for each method and path."""
     if not page.ranked:
         return None
-    measures = [m for m in page.measures if (m.pool == "mean" and m is not VALIDATION) or m is TIME]
+    measures = [m for m in page.measures if (m.pool == "mean" and m.column != page.kind.score.held.column) or m is TIME]
     figure, grid = panels(len(measures), columns=2, size=(5.6, 3.6))
     sides = "" if page.size is STORED else f" The paths have the same {page.size.name} and stand side by side."
     caption = f"Over {page.size.name}: {INTERVALS}; numbers are ranks.{sides}"
@@ -179,7 +179,7 @@ def rates(page: Page) -> Drawing | None:
         return None
     ranks = list(dict.fromkeys(variant.rank for variant in page.variants.values() if variant.path))
     figure, grid = panels(len(ranks), sharey=True)
-    drawing = Drawing("rates", f"{page.primary.name.capitalize()} over learning rates: {INTERVALS}.", figure)
+    drawing = Drawing("rates", f"{page.primary.opening} over learning rates: {INTERVALS}.", figure)
     lines = looks({page.curve(curve): curve for curve in page.curves})
     tried = sorted(page.table.rate.unique())
     for axes, rank in zip(grid, ranks, strict=True):
@@ -195,6 +195,9 @@ def rates(page: Page) -> Drawing | None:
         axes.set_xticks(tried, [f"{rate:g}" for rate in tried])
         axes.xaxis.set_minor_locator(NullLocator())
     grid[0].set_ylabel(page.primary.head)
+    if page.primary.scale == 1 and grid[0].get_ylim()[0] < -1:
+        # R^2 has no lower bound, and what is far below 0 would hide all differences
+        grid[0].set_yscale("symlog", linthresh=1)
     legend(figure, lines)
     return drawing
 
@@ -288,10 +291,11 @@ def over_steps(
 
 
 def histories(page: Page) -> Drawing | None:
-    """Draw accuracy, loss, orthogonality and chart margin over steps."""
-    kind = "validation" if "validation_accuracy" in page.results[0]["history"][0] else "test"
+    """Draw the score, loss, orthogonality and chart margin over steps."""
+    score, first = page.kind.score, page.results[0]["history"][0]
+    measure = score.held if score.held.column in first else score.tested
     series: dict[str, tuple[Value, Scale]] = {
-        f"{kind} accuracy (%)": (lambda row: 100 * row[f"{kind}_accuracy"], "settled"),
+        measure.head: (lambda row: measure.scale * row[measure.column], "settled"),
         "training loss": (methodcaller("get", "train_loss"), "log"),
         "orthogonality error": (methodcaller("get", "orthogonality_error"), "log"),
         "chart margin": (methodcaller("get", "chart_margin"), "linear"),

@@ -16,7 +16,6 @@ from sttp_riemann.errors import CheckpointError
 from sttp_riemann.files import parse_json
 from sttp_riemann.lab.forms import Each, check_form
 from sttp_riemann.lab.studies import figures
-from sttp_riemann.lab.studies.classify import common_columns
 from sttp_riemann.lab.studies.collapse import LASTING, LEAST, detect
 from sttp_riemann.lab.studies.looks import Drawing, panels
 from sttp_riemann.lab.studies.measures import COMMON, GENERATOR_SIZE, Measure
@@ -24,6 +23,7 @@ from sttp_riemann.lab.studies.page import Kind, Page
 from sttp_riemann.lab.studies.reading import Reading
 from sttp_riemann.lab.studies.report import render
 from sttp_riemann.lab.studies.runs import Result
+from sttp_riemann.lab.studies.supervised import common_columns
 
 METRICS = (
     Measure("fid", "FID", more=False),

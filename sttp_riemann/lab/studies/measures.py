@@ -54,13 +54,40 @@ class Measure:
         return f"{self(value)}{self.unit}"
 
     @property
+    def opening(self) -> str:
+        """Name at the beginning of a sentence."""
+        return self.name[0].upper() + self.name[1:]
+
+    @property
     def head(self) -> str:
         """Name of the column with its unit."""
         return f"{self.name} ({self.unit.strip()})" if self.unit.strip() else self.name
 
 
+@dataclass(frozen=True)
+class Score:
+    """What runs of one task with labels are judged by.
+
+    Attributes
+    ----------
+    tested, held : Measure
+        On the test examples, and on those held out.
+    target : str
+        A value of it in words, where ``{}`` is the number in the units of readers.
+    """
+
+    tested: Measure
+    held: Measure
+    target: str
+
+
 ACCURACY = Measure("test_accuracy", "test accuracy", unit=" %", more=True, scale=100, margin=0.5)
 VALIDATION = Measure("validation_accuracy", "validation accuracy", unit=" %", more=True, scale=100, margin=0.5)
+R2 = Measure("test_r2", "test R²", ".4f", more=True, margin=0.005)
+VALIDATION_R2 = Measure("validation_r2", "validation R²", ".4f", more=True, margin=0.005)
+RMSE = Measure("test_rmse", "test RMSE", ".4g", more=False)
+OF_CLASSES = Score(ACCURACY, VALIDATION, "{:g} %")
+OF_NUMBERS = Score(R2, VALIDATION_R2, "R² {:g}")
 SIZE = Measure("ratio", "Z", unit=" %", more=False, pool="first")
 GENERATOR_SIZE = Measure("generator_ratio", "Z of G", unit=" %", more=False, pool="first")
 DOF = Measure("dof", "degrees of freedom", ",.0f", more=False, pool="first")

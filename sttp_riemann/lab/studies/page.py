@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from sttp_riemann.errors import RecipeError
-from sttp_riemann.lab.studies.measures import GENERATOR_SIZE, SIZES, Measure
+from sttp_riemann.lab.studies.measures import GENERATOR_SIZE, OF_CLASSES, SIZES, Measure, Score
 from sttp_riemann.lab.studies.reading import Reading
 from sttp_riemann.lab.studies.runs import Result, recipe_of
 from sttp_riemann.lab.studies.statistics import interval
@@ -45,6 +45,8 @@ class Kind:
         How to read the table, in Markdown.
     compared : callable
         From a page to the columns of further measures that are compared, where runs have them.
+    score : Score
+        What choices are made by, and steps are counted to, where there are labels.
     """
 
     measures: tuple[Measure, ...]
@@ -53,6 +55,7 @@ class Kind:
     facts: Callable[[Page], list[str]]
     notes: str
     compared: Callable[[Page], Collection[str]] = lambda page: ()
+    score: Score = OF_CLASSES
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ class Page:
     variants : mapping
         By title, in the order of the table; without seed and what is chosen.
     choices : tuple of str
-        Columns whose values are chosen by held-out images: the learning rate, and fields that the reader names.
+        Columns whose values are chosen by held-out examples: the learning rate, and fields that the reader names.
     told : frozenset of str
         Attributes that titles show; see `Variant.title`.
     reading : Reading
@@ -99,10 +102,15 @@ class Page:
     @property
     def measures(self) -> list[Measure]:
         """Measures that runs have, the first with the margin of the reading."""
-        target = f"{100 * self.reading.target:g} %"
         found = [m for m in self.kind.measures if m.column in self.table and self.table[m.column].notna().any()]
-        found = [replace(m, name=m.name.format(target=target)) if "{" in m.name else m for m in found]
+        found = [replace(m, name=m.name.format(target=self.target)) if "{" in m.name else m for m in found]
         return [replace(found[0], margin=self.reading.margin or found[0].margin), *found[1:]]
+
+    @property
+    def target(self) -> str:
+        """What steps are counted to."""
+        score = self.kind.score
+        return score.target.format(score.tested.scale * self.reading.target)
 
     @property
     def primary(self) -> Measure:
@@ -221,10 +229,10 @@ def build_page(results: Sequence[Result], kind: Kind, reading: Reading = DEFAULT
     results, variants = [results[i] for i in order], [variants[i] for i in order]
     columns = [kind.columns(result, reading) for result in results]
     shown = differing(variants) | ({"spectrum"} if recipes[0].task == "gan" else set())
-    measured_apart = all("validation_accuracy" in row for row in columns)
+    measured_apart = all(kind.score.held.column in row for row in columns)
     for name in reading.choose:
         require(name in swept, f"choose takes a field in which runs differ, not {name!r}: {', '.join(swept) or 'none'}")
-        require(measured_apart, f"{name} is chosen by held-out images: set validation to a share such as 0.2")
+        require(measured_apart, f"{name} is chosen by held-out examples: set validation to a share such as 0.2")
     of_generators = any(variant.player for variant in variants)
     require(not of_generators or reading.size == "ratio", f"size {reading.size} is of discriminators: leave it out")
     choices = (*(["rate"] if "rate" in shown and measured_apart else []), *reading.choose)
@@ -241,7 +249,7 @@ def build_page(results: Sequence[Result], kind: Kind, reading: Reading = DEFAULT
         rows.append({**row, "run": place})
     table = pd.DataFrame(rows)
     if choices:
-        _choose(table, [*choices])
+        _choose(table, [*choices], kind.score)
     return Page(kind, table, list(results), titles, choices, frozenset(shown), reading)
 
 
@@ -251,20 +259,22 @@ def _scaled(kind: Kind, figures: Mapping[Any, Any], power: int) -> dict[Any, Any
     return {name: value if name not in scales else scales[name] * value for name, value in figures.items()}
 
 
-def _choose(table: pd.DataFrame, choices: list[str]) -> None:
-    """Mark each variant's runs with the best mean on held-out images, of the choices that the most seeds have.
+def _choose(table: pd.DataFrame, choices: list[str], score: Score) -> None:
+    """Mark each variant's runs with the best mean on held-out examples, of the choices that the most seeds have.
 
     A seed's mean over learning rates is of all rates that its variant was run at, with all else as it is.
     """
     # A field that a variant lacks has no value
     given = table.assign(**{name: table[name].map(repr) for name in choices})
-    cells = given.groupby(["variant", *choices]).validation_accuracy.agg(["count", "mean"]).reset_index()
+    # One rate that does not learn would be all of the mean: R^2 has no lower bound
+    given["reached"] = given[score.tested.column].clip(lower=0)
+    cells = given.groupby(["variant", *choices])[score.held.column].agg(["count", "mean"]).reset_index()
     best = cells.sort_values(["count", "mean"], kind="stable").groupby("variant").last()
     table["chosen"] = (given[choices] == best.loc[given.variant, choices].to_numpy()).all(axis=1)
     if "rate" in choices:
         rates = given.groupby("variant").rate.transform("nunique")
         over = given.groupby(["variant", *(name for name in choices if name != "rate"), "seed"])
-        table["mean_over_rates"] = over.test_accuracy.transform("mean").where(over.rate.transform("nunique") == rates)
+        table["mean_over_rates"] = over.reached.transform("mean").where(over.rate.transform("nunique") == rates)
 
 
 def _paper(result: Result, variant: Variant, kind: Kind) -> dict[str, Any]:

@@ -126,7 +126,7 @@ def probe(recipe: Recipe) -> Probe:
     """
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(recipe, Path(folder))
-        player = trainer.task.players["classifier"]
+        (player,) = trainer.task.players.values()
         layer = list(spectral_layers(player.model).values())[-2:][0]
         start = differential(layer)
         frames = [module for module in player.model.modules() if isinstance(module, Frames)]

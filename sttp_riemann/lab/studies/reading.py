@@ -19,9 +19,9 @@ class Reading:
     margin : float or None
         Difference in the first measure that does not matter, in the units of readers; the measure's own by default.
     choose : sequence of str
-        Fields in which runs differ and whose best value is chosen by held-out images, as the learning rate always is.
+        Fields in which runs differ and whose best value is chosen by held-out examples, as the learning rate always is.
     target : float
-        Accuracy that steps are counted to, as a fraction.
+        Accuracy, or R^2 of a regression, that steps are counted to, as a fraction.
     size : {"ratio", "dof", "stored"}
         What ranks are drawn over, and where their curves are compared: compression Z, or numbers of the weights.
 

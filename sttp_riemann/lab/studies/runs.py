@@ -29,11 +29,14 @@ _ANY = {
     **dict.fromkeys(("median_step_ms", "ratio", "dof", "stored", "largest_singular_value"), float),
     "largest_orthogonality_error": float,
 }
-_OF_CLASSIFIER = {"final": {"step": int, "test_accuracy": float}}
-_OF_GAN = {
-    "final": {"step": int, "diversity": float},
-    "history": [{"largest_spectral_norm": float}],
-    "generator_ratio": float,
+_OF_TASK: dict[str, Any] = {
+    "classify": {"final": {"step": int, "test_accuracy": float}},
+    "regress": {"final": {"step": int, "test_r2": float, "test_rmse": float}},
+    "gan": {
+        "final": {"step": int, "diversity": float},
+        "history": [{"largest_spectral_norm": float}],
+        "generator_ratio": float,
+    },
 }
 
 
@@ -60,7 +63,7 @@ def read_result(folder: Path) -> Result | None:
 def _check(result: Any, path: Path) -> None:
     try:
         check_form(result, _ANY)
-        check_form(result, _OF_GAN if result["recipe"].get("task") == "gan" else _OF_CLASSIFIER)
+        check_form(result, _OF_TASK.get(str(result["recipe"].get("task")), _OF_TASK["classify"]))
         check_form(result["history"], [Each(float)], "history")
         check_form(result["final"], Each(float), "final")
         if not result["history"]:

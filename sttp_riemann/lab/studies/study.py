@@ -19,11 +19,12 @@ from sttp_riemann.lab.studies.looks import STYLE
 from sttp_riemann.lab.studies.page import DEFAULT, Kind, Page, build_page
 from sttp_riemann.lab.studies.probes import attach
 from sttp_riemann.lab.studies.reading import Reading
+from sttp_riemann.lab.studies.regress import REGRESS
 from sttp_riemann.lab.studies.report import Report, Section
 from sttp_riemann.lab.studies.runs import Result, find, recipe_of
 from sttp_riemann.lab.studies.variant import bearing
 
-KINDS: dict[str, Kind] = {"classify": CLASSIFY, "gan": GAN}
+KINDS: dict[str, Kind] = {"classify": CLASSIFY, "regress": REGRESS, "gan": GAN}
 """What studies of each task measure, draw and report."""
 # Of one machine, or said by the rows of the table
 HIDDEN = {"name", "summary", "output", "data_root", "extractor_weights", "method", "frames", "seed", "paper"}

@@ -42,12 +42,14 @@ class Teacher:
     def __init__(self, recipe: Recipe, data: Data, accelerator: Accelerator) -> None:
         assert recipe.distillation.teacher is not None
         saved = load_saved(Path(recipe.distillation.teacher))
+        if saved.recipe.task != "classify":
+            raise RecipeError(f"teacher {saved.path} is of task {saved.recipe.task!r}: name one of task 'classify'")
         here = Inputs.of(data)
         if saved.inputs != here:
             raise RecipeError(
                 f"teacher {saved.path} is for {saved.inputs}, and the data {recipe.data.name!r} are {here}"
             )
-        self.network = saved.classifier.to(accelerator.device).requires_grad_(False)
+        self.network = saved.network.to(accelerator.device).requires_grad_(False)
         self.temperature, self.accelerator = recipe.distillation.temperature, accelerator
 
     def distance(self, images: Tensor, scores: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from sttp_riemann.errors import RecipeError
 from sttp_riemann.lab import forms
 from sttp_riemann.lab.training.plain import LARGEST_SEED, LARGEST_WHOLE, check_plain, shown
 
+TaskName = Literal["classify", "regress", "gan"]
 WORDS = {**forms.WORDS, bool: "true or false"}
 FOLLOW = "follow"
 """Value of a generator's field that copies the network's."""
@@ -141,7 +142,7 @@ def option(
     help : str
         Text for the command line's help and the documentation.
     scope : str
-        What it applies to, one word or several: ``gan`` or ``classify``, only that task; ``low_rank``, only low-rank
+        What it applies to, one word or several: names of tasks, only those; ``low_rank``, only low-rank
         methods; ``direct`` and ``chart``, only frames that are parameters themselves, and only others; ``held``,
         low-rank methods and "sn" and "sr"; ``start``, training from scratch, not fine-tuning; ``run``, a single
         run: a comparison sets it itself; ``study``, a comparison, not its runs; ``page``, fields that runs of one
@@ -198,6 +199,15 @@ class Field:
     def scope(self) -> frozenset[str]:
         """What it applies to; see `option`."""
         return frozenset(self.metadata["scope"].split())
+
+    @property
+    def tasks(self) -> list[str]:
+        """The tasks that it is for; empty where it is for all."""
+        return sorted(self.scope.intersection(get_args(TaskName)))
+
+    def is_for(self, task: str) -> bool:
+        """Whether it is for a task."""
+        return not self.tasks or task in self.tasks
 
     @property
     def local(self) -> bool:

@@ -34,9 +34,9 @@ class Gan(Task):
     def __init__(self, recipe: Recipe, accelerator: Accelerator) -> None:
         super().__init__(recipe, accelerator)
         self.classes = self.data.num_classes if recipe.gan.conditional else None
-        if self.classes == 0:
+        if self.classes == 0 or (self.classes and self.data.train_labels.is_floating_point()):
             name = recipe.data.name
-            raise RecipeError(f"data {name!r} have no labels to be conditional on: set conditional to false")
+            raise RecipeError(f"data {name!r} have no classes to be conditional on: set conditional to false")
         ours, theirs = recipe.of_discriminator(), recipe.of_generator()
         # The generator first, as spectral normalization draws random numbers: all methods start with the same generator
         self.generator = Player(build_network(theirs, self.data, self.classes), theirs, accelerator)

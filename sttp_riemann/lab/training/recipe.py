@@ -7,15 +7,14 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any, Literal, get_type_hints
+from typing import Any, get_type_hints
 
 from sttp_riemann.errors import RecipeError
 from sttp_riemann.lab.training import sections
-from sttp_riemann.lab.training.fields import FOLLOW, Field, FilePath, FolderName, Seed, fields_of, option
+from sttp_riemann.lab.training.fields import FOLLOW, Field, FilePath, FolderName, Seed, TaskName, fields_of, option
 from sttp_riemann.lab.training.plain import shown
 from sttp_riemann.lab.training.sections import Frames, Method, Network, require
 
-OTHER = {"gan": "classify", "classify": "gan"}
 # The paper's names of spectra, as in STTP-C or SVDP-L
 LETTERS = {"C": ("identity", "none"), "L": ("learned", "none"), "R": ("learned", "d_optimal")}
 
@@ -55,7 +54,7 @@ class Recipe:
     name: FolderName = option("study", "title of the study, and its folder under runs/", "start", matters=False)
     summary: str = option("", "one line on what the study is", "start", matters=False)
     output: FilePath | None = option(None, "folder to write to (default: runs/NAME)", matters=False)
-    task: Literal["classify", "gan"] = option("classify", "what is trained", "page start")
+    task: TaskName = option("classify", "what is trained", "page start")
     seed: Seed = option(0, "seed of weights, data order and noise", "run")
 
     data: sections.Data = _section(sections.Data)
@@ -84,14 +83,15 @@ class Recipe:
 
     def _check_scope(self) -> None:
         for name, field in FIELDS.items():
-            if OTHER[self.task] in field.scope and _at(self, field) != field.default:
-                raise RecipeError(f"{name} is for task {OTHER[self.task]!r}, and this is {self.task!r}: leave it out")
-        for method in (self.network.method, *self.study.methods) if self.task == "classify" else ():
+            if not field.is_for(self.task) and _at(self, field) != field.default:
+                others = " or ".join(map(repr, field.tasks))
+                raise RecipeError(f"{name} is for task {others}, and this is {self.task!r}: leave it out")
+        for method in (self.network.method, *self.study.methods) if self.task != "gan" else ():
             require(method not in ("sn", "sr"), f"method {method!r} is a discriminator's: set task to 'gan'")
         chosen = self.schedule.patience > 0 or self.checkpoints.keep_best
         require(
             self.task == "gan" or self.evaluation.validation > 0 or not chosen,
-            "patience and keep_best must not choose by the test images: set validation to a share such as 0.1",
+            "patience and keep_best must not choose by the test examples: set validation to a share such as 0.1",
         )
         require(
             self.network.budget is None or not self.study.ranks,
@@ -160,13 +160,13 @@ class Recipe:
 
     @classmethod
     def recorded(cls, fields: Mapping[str, Any]) -> Recipe:
-        """Read the recipe of a run; fields of the other task, whose defaults may have been others then, are left out.
+        """Read the recipe of a run; fields of other tasks, whose defaults may have been others then, are left out.
 
         Takes what `to_dict` gives; raises as `from_dict` does.
         """
         flat = flatten(fields)
-        other = OTHER.get(flat.get("task", FIELDS["task"].default), "")
-        return cls.from_dict(nest({name: v for name, v in flat.items() if other not in FIELDS[name].scope}))
+        task = flat.get("task", FIELDS["task"].default)
+        return cls.from_dict(nest({name: v for name, v in flat.items() if FIELDS[name].is_for(task)}))
 
     def to_dict(self) -> dict[str, Any]:
         """Every field, as plain values.
@@ -184,7 +184,7 @@ class Recipe:
 
     def what_matters(self) -> dict[str, Any]:
         """Fields of its task that a resumed run may not change, by their names on the command line; see `option`."""
-        matters = {n for n, f in FIELDS.items() if f.metadata["matters"] and OTHER[self.task] not in f.scope}
+        matters = {n for n, f in FIELDS.items() if f.metadata["matters"] and f.is_for(self.task)}
         return {name: value for name, value in self.flat().items() if name in matters}
 
     def for_run(
@@ -251,7 +251,7 @@ class Recipe:
         if not network.low_rank:
             return network.method
         rank = f"-rank{network.rank}" if network.method in self.study.ranks else ""
-        if self.task == "classify":
+        if self.task != "gan":
             return f"{network.method}-{network.frames}{rank}"
         letters = {meaning: letter.lower() for letter, meaning in LETTERS.items()}
         letter = letters.get((network.spectrum, network.penalty), "other")

@@ -49,6 +49,24 @@ def load_data(recipe: Recipe) -> Data:
     return data
 
 
+def check_labels(recipe: Recipe, data: Data) -> None:
+    """Refuse labels of another task than the recipe's, which has one network.
+
+    Raises
+    ------
+    RecipeError
+        They are classes and should be numbers, or the other way round.
+    """
+    floats, other = ("integers", "floats"), ("regress", "classify")
+    found, wanted = data.train_labels.is_floating_point(), recipe.task == "regress"
+    if found != wanted:
+        raise RecipeError(
+            f"task {recipe.task!r} is for labels that are {floats[wanted]}, and those of the data "
+            f"{shown(recipe.data.name)} are {floats[found]}: save them as {floats[wanted]}, or set task to "
+            f"{other[wanted]!r}"
+        )
+
+
 @functools.lru_cache(maxsize=1)
 def _load(name: str, root: str | None, download: bool, image_size: int | None, channels: int | None) -> Data:
     try:
@@ -144,7 +162,7 @@ def build_network(recipe: Recipe, data: Data | Inputs, num_classes: int | None) 
         )
     except _IMPOSSIBLE as error:
         raise RecipeError(one_line(f"network {recipe.network.name!r}: {error}")) from error
-    if recipe.task == "classify":
+    if recipe.task != "gan":
         rehearse(model, recipe, data, None, (1, num_classes or 0))
     if recipe.network.weights is not None:
         load_weights(model, Path(recipe.network.weights))

@@ -24,7 +24,9 @@ from sttp_riemann.model.measures import layer_ranks
 from sttp_riemann.model.saving import restore
 from sttp_riemann.model.stored import of_sealed
 
-CLASSIFIER, COMPACT = "classifier", "compact"
+SOLE = {"classify": "classifier", "regress": "regressor"}
+"""Names of the network of a task that has one."""
+COMPACT = "compact"
 PROGRESS = {"step": int, "losses": [float], "history": [Each(float)], "timings": [float], "skipped": int}
 """Entries on progress in a checkpoint; see `Progress`."""
 _NETWORKS = {
@@ -84,17 +86,17 @@ class Saved:
     players: dict[str, nn.Module]
 
     @property
-    def classifier(self) -> nn.Module:
-        """The network of a classification.
+    def network(self) -> nn.Module:
+        """The network of a task that has one.
 
         Raises
         ------
         RecipeError
             The checkpoint is a GAN's.
         """
-        if CLASSIFIER not in self.players:
-            raise RecipeError(f"{self.path} holds a {' and a '.join(self.players)}: name a checkpoint of a classifier")
-        return self.players[CLASSIFIER]
+        if self.recipe.task not in SOLE:
+            raise RecipeError(f"{self.path} holds a {' and a '.join(self.players)}: name a checkpoint of one network")
+        return self.players[SOLE[self.recipe.task]]
 
     def example(self, player: str) -> Tensor:
         """An input of a network, of zeros: as the data set has them, or noise for a generator."""
@@ -139,7 +141,7 @@ def load_saved(path: Path) -> Saved:
         raise CheckpointError(f"{path} does not say which network it is of; write it again ({error})") from error
     players = {}
     for name, player in _recipes(recipe).items():
-        classes = inputs.num_classes if recipe.task == "classify" or recipe.gan.conditional else None
+        classes = inputs.num_classes if recipe.task != "gan" or recipe.gan.conditional else None
         # Ranks from a budget depend on weights that are gone; the initialization makes no difference here
         known = player.changed(rank=ranks.get(name) or 1, budget=None, init="identity", weights=None)
         if COMPACT in checkpoint.values:
@@ -170,8 +172,8 @@ def describe(recipe: Recipe, inputs: Inputs, models: Mapping[str, nn.Module]) ->
     }
 
 
-def save_classifier(path: Path, model: nn.Module, recipe: Recipe, inputs: Inputs) -> None:
-    """Write a classifier for `load_saved` to rebuild, with no more numbers than its weights have degrees of freedom.
+def save_network(path: Path, model: nn.Module, recipe: Recipe, inputs: Inputs) -> None:
+    """Write the network of a task that has one for `load_saved` to rebuild, in few numbers.
 
     Parameters
     ----------
@@ -189,12 +191,13 @@ def save_classifier(path: Path, model: nn.Module, recipe: Recipe, inputs: Inputs
     CheckpointError
         It cannot be written; an existing file is then intact.
     """
-    checkpoint = Checkpoint(values=describe(recipe, inputs, {CLASSIFIER: model}))
+    name = SOLE[recipe.task]
+    checkpoint = Checkpoint(values=describe(recipe, inputs, {name: model}))
     if recipe.network.low_rank:
         tensors, checkpoint.values[COMPACT] = content(model, compact=True)
     else:
         tensors = model.state_dict()
-    checkpoint.add(f"model.{CLASSIFIER}", tensors)
+    checkpoint.add(f"model.{name}", tensors)
     save_checkpoint(path, checkpoint)
 
 
@@ -204,6 +207,6 @@ def _tensors_of(checkpoint: Checkpoint, player: str) -> dict[str, Tensor]:
 
 
 def _recipes(recipe: Recipe) -> dict[str, Recipe]:
-    if recipe.task == "classify":
-        return {CLASSIFIER: recipe}
+    if recipe.task in SOLE:
+        return {SOLE[recipe.task]: recipe}
     return {"discriminator": recipe.of_discriminator(), "generator": recipe.of_generator()}

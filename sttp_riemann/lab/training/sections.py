@@ -57,7 +57,9 @@ class Data:
     download: bool = option(False, "allow the data to be downloaded", matters=False)
     image_size: kinds.Side | None = option(None, "side of the images (default: as stored)", "page start")
     channels: kinds.Channels | None = option(None, "channels of the images (default: as stored)", "page start")
-    augment: dict[str, dict[str, Any]] = option({}, "transforms of torchvision v2 with their options", "classify")
+    augment: dict[str, dict[str, Any]] = option(
+        {}, "transforms of torchvision v2 with their options", "classify regress"
+    )
     mixup: kinds.Mixup = option(0.0, "mix pairs of examples; parameter of the Beta distribution (0: off)", "classify")
     label_smoothing: kinds.Fraction = option(0.0, "share of a label that is spread over all classes", "classify")
 
@@ -220,7 +222,7 @@ class Evaluation:
     """Measurements during training."""
 
     evaluate_every: kinds.Steps = option(100, "steps between evaluations", "start")
-    validation: kinds.Fraction = option(0.0, "share of training images held out for choices", "classify page")
+    validation: kinds.Fraction = option(0.0, "share of training examples held out for choices", "classify regress page")
     evaluate_batch_size: kinds.Count = option(500, "examples at a time while evaluating", matters=False)
     metrics: list[Metric] = option(["is", "fid", "kid"], "metrics that torch-fidelity measures each time", "gan page")
     extractor: Extractor = option("inception-v3-compat", "network whose features metrics use", "gan page")

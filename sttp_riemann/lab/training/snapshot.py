@@ -17,11 +17,12 @@ from sttp_riemann.lab.training.machine import build_accelerator, code_version
 from sttp_riemann.lab.training.optimizers import join_state, split_state
 from sttp_riemann.lab.training.order import DataOrder
 from sttp_riemann.lab.training.recipe import Recipe, flatten
+from sttp_riemann.lab.training.regress import Regression
 from sttp_riemann.lab.training.represent import Inputs
 from sttp_riemann.lab.training.saved import PROGRESS, Progress, describe
 from sttp_riemann.lab.training.task import Task
 
-TASKS: dict[str, type[Task]] = {"classify": Classification, "gan": Gan}
+TASKS: dict[str, type[Task]] = {"classify": Classification, "regress": Regression, "gan": Gan}
 """Kinds of training by the names that recipes give them."""
 
 

@@ -50,6 +50,15 @@ def test_every_fifth_example_is_for_testing_where_no_test_part_is_given():
     assert len(found.train_labels) == 10
 
 
+@pytest.mark.parametrize("shape", [(10,), (10, 1), (10, 3)])
+def test_floats_as_labels_are_of_a_regression(shape):
+    y = torch.randn(shape, dtype=torch.float64)
+    found = source_of({"train_x": torch.zeros(10, 2), "train_y": y, "test_x": torch.zeros(4, 2), "test_y": y[:4]})
+    assert torch.equal(found.train_labels, y.float().view(10, -1))
+    assert torch.equal(found.test_labels, y.float().view(10, -1)[:4])
+    assert found.num_classes == found.train_labels.shape[1]
+
+
 X = torch.randn(10, 2)
 
 
@@ -69,7 +78,10 @@ X = torch.randn(10, 2)
         ({"train_x": X.double() + 1e300}, "train_x have numbers that are not finite in float32"),
         ({"train_x": torch.zeros(10, 6, 7, dtype=torch.uint8)}, r"uint8 is for images \(N, H, H\)"),
         ({"train_x": torch.zeros(10, 8, 8, 3, dtype=torch.uint8)}, r"uint8 is for images \(N, H, H\)"),
-        ({"train_y": CLASSES[:, None]}, r"train_y are int64 \(10, 1\): labels are integers \(N,\)"),
+        ({"train_y": CLASSES[:, None]}, r"train_y are int64 \(10, 1\): labels are integers \(N,\), classes from 0"),
+        ({"test_x": X, "test_y": X}, r"train_y are int64 \(10,\) and test_y float32 \(10, 2\): make them alike"),
+        ({"train_y": X / 0}, "train_y have numbers that are not finite"),
+        ({"train_y": X[:, :0]}, r"labels are integers \(N,\), classes from 0, or floats"),
         ({"train_y": CLASSES - 1}, "train_y go from -1 to 1: classes are numbered from 0"),
         ({"train_y": CLASSES * 2**40}, "classes are numbered from 0, at most 65,536"),
         ({"train_y": CLASSES * 0}, "one class only"),

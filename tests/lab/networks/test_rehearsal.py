@@ -30,7 +30,12 @@ def test_a_conditional_discriminator_is_given_a_label():
     ("name", "image", "wanted", "message"),
     [
         ("digits_resnet", (3, 8, 8), (1, 10), "does not work on inputs of 3x8x8: "),
-        ("digits_resnet", (1, 8, 8), (1, 7), r"gives \(1, 10\) for one input, not a score for each class, \(1, 7\)"),
+        (
+            "digits_resnet",
+            (1, 8, 8),
+            (1, 7),
+            r"gives \(1, 10\) for one input, not one number for each class or label, \(1",
+        ),
         ("digits_resnet", (1, 8, 8), (1,), r"gives \(1, 10\) for one input, not one score, \(1,\)"),
     ],
 )

@@ -165,5 +165,5 @@ def test_only_a_field_in_which_runs_differ_is_chosen():
 
 def test_nothing_is_chosen_by_test_images():
     runs = [result("sttp", moment=m) for m in ("matrix", "cores")]
-    with pytest.raises(RecipeError, match="moment is chosen by held-out images: set validation"):
+    with pytest.raises(RecipeError, match="moment is chosen by held-out examples: set validation"):
         page(runs, Reading(choose=["moment"]))

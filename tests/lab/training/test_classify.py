@@ -26,14 +26,14 @@ def first(count: int):
 def test_the_loss_told_is_the_cross_entropy_of_the_batch(tiny):
     dense = task(tiny(method="dense"))
     images, labels = dense.data.batch(torch.arange(16))
-    expected = cross_entropy(dense.classifier.model.train()(images), labels)
+    expected = cross_entropy(dense.player.model.train()(images), labels)
     assert dense.step(first(16), 1e-2) == pytest.approx(expected.item(), rel=1e-5)
 
 
 def test_labels_are_smoothed_when_asked(tiny):
     smooth = task(tiny(method="dense", label_smoothing=0.3))
     images, labels = smooth.data.batch(torch.arange(16))
-    expected = cross_entropy(smooth.classifier.model.train()(images), labels, label_smoothing=0.3)
+    expected = cross_entropy(smooth.player.model.train()(images), labels, label_smoothing=0.3)
     assert smooth.step(first(16), 1e-2) == pytest.approx(expected.item(), rel=1e-5)
 
 
@@ -46,7 +46,7 @@ def test_the_penalty_keeps_singular_values_up_and_is_not_told_as_loss(tiny):
     plain, penalized = task(tiny()), task(tiny(penalty="d_optimal", penalty_weight=100.0))
     losses = [[t.step(first(16), 1e-1) for _ in range(5)] for t in (plain, penalized)]
     assert losses[0][0] == losses[1][0]
-    smallest = [sr.singular_values(t.classifier.model)["linear"][-1] for t in (plain, penalized)]
+    smallest = [sr.singular_values(t.player.model)["linear"][-1] for t in (plain, penalized)]
     assert smallest[0] < smallest[1]
 
 
@@ -59,7 +59,7 @@ def test_a_penalty_that_is_not_finite_is_told(tiny, monkeypatch):
 
 def test_evaluation_counts_every_test_image_once(tiny):
     dense = task(tiny(method="dense", evaluate_batch_size=100))
-    model = dense.classifier.model.eval()
+    model = dense.player.model.eval()
     images, labels = dense.data.batch(torch.arange(len(dense.data.test_images)), train=False)
     with torch.no_grad():
         scores = model(images)
@@ -76,7 +76,7 @@ def test_only_low_rank_networks_tell_an_orthogonality_error(method, told, tiny):
 def test_the_average_is_what_is_evaluated(tiny):
     averaging = task(tiny(ema=0.5))
     before = averaging.evaluate()
-    averaging.classifier.model.linear.bias.data.fill_(100)
+    averaging.player.model.linear.bias.data.fill_(100)
     assert averaging.evaluate() == before
 
 
@@ -113,7 +113,7 @@ def test_the_test_images_are_looked_at_once_where_others_are_held_out(tiny, tmp_
 def test_accuracy_on_held_out_images_is_that_of_the_network(tiny):
     held = task(tiny(validation=0.25))
     images, labels = held.data.batch(held._held)
-    hits = (held.classifier.model.eval()(images).argmax(1) == labels).double().mean()
+    hits = (held.player.model.eval()(images).argmax(1) == labels).double().mean()
     assert held.evaluate()["validation_accuracy"] == pytest.approx(hits.item())
 
 

@@ -40,7 +40,7 @@ def test_the_distance_is_the_divergence_of_softened_classes(tiny, taught):
 def test_the_loss_is_shared_between_labels_and_teacher_and_only_labels_are_told(tiny, taught):
     run = task(tiny(method="dense", teacher=taught, distill=0.25))
     images, labels = run.data.batch(torch.arange(16))
-    scores = run.classifier.model.train()(images)
+    scores = run.player.model.train()(images)
     entropy, told = cross_entropy(scores, labels), []
     expected = 0.75 * entropy + 0.25 * run.teacher.distance(images, scores)
     torch.testing.assert_close(run._loss((images, labels), told), expected, rtol=1e-5, atol=1e-6)
@@ -75,7 +75,7 @@ def test_a_run_with_a_teacher_goes_on_bit_for_bit(tiny, taught, tmp_path):
     resumed = Trainer(recipe, tmp_path / "broken")
     assert 0 < resumed.progress.step < 4
     resumed.run()
-    pairs = zip(whole.task.classifier.model.parameters(), resumed.task.classifier.model.parameters(), strict=True)
+    pairs = zip(whole.task.player.model.parameters(), resumed.task.player.model.parameters(), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
 
 

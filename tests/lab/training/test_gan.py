@@ -191,7 +191,7 @@ def test_data_without_labels_is_refused_for_conditional_networks(tiny_gan, monke
     data = tasks.load_data(tiny_gan())
     monkeypatch.setattr(tasks, "load_data", lambda recipe: data.__class__(
         data.train_images, data.train_labels, data.test_images, data.test_labels, 0, 1, 8))  # fmt: skip
-    with pytest.raises(RecipeError, match="have no labels to be conditional on: set conditional to false"):
+    with pytest.raises(RecipeError, match="have no classes to be conditional on: set conditional to false"):
         task(tiny_gan(conditional=True))
 
 

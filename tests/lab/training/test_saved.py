@@ -13,7 +13,7 @@ from sttp_riemann.lab.training.checkpoint import load_checkpoint, save_checkpoin
 from sttp_riemann.lab.training.loop import Trainer
 from sttp_riemann.lab.training.recipe import Recipe
 from sttp_riemann.lab.training.represent import Inputs
-from sttp_riemann.lab.training.saved import load_saved, save_classifier
+from sttp_riemann.lab.training.saved import load_saved, save_network
 from sttp_riemann.lab.training.storage import checkpoints
 from tests.conftest import TINY
 
@@ -39,12 +39,12 @@ def written(tmp_path_factory) -> Path:
 def test_a_network_is_built_again_without_its_data(changes, tiny, tmp_path, monkeypatch):
     run = Trainer(tiny(**changes), tmp_path)
     run.run()
-    trained = run.task.classifier.result.eval()
+    trained = run.task.player.result.eval()
     monkeypatch.setattr(represent, "load_dataset", lambda *args, **kwargs: pytest.fail("the data were loaded"))
     represent._load.cache_clear()
     saved = load_saved(tmp_path)
     x = torch.randn(3, 1, 8, 8)
-    assert torch.equal(saved.classifier(x), trained(x))
+    assert torch.equal(saved.network(x), trained(x))
     assert saved.inputs == Inputs((1, 8, 8), 10)
 
 
@@ -56,8 +56,8 @@ def test_a_gan_has_two_networks_and_no_classifier(tmp_path):
     Trainer(recipe, tmp_path).run()
     saved = load_saved(tmp_path)
     assert list(saved.players) == ["discriminator", "generator"]
-    with pytest.raises(RecipeError, match="holds a discriminator and a generator: name a checkpoint of a classifier"):
-        saved.classifier  # noqa: B018
+    with pytest.raises(RecipeError, match="holds a discriminator and a generator: name a checkpoint of one network"):
+        saved.network  # noqa: B018
 
 
 def test_what_is_no_checkpoint_of_a_network_is_refused_by_name(tiny, tmp_path):
@@ -105,7 +105,7 @@ def test_a_classifier_that_no_run_is_of_tells_no_accuracy(tmp_path):
     model = build_model("digits_resnet", num_classes=10, in_channels=1, width=8, depth=1)
     recipe = Recipe().changed(**TINY)
     path = tmp_path / "dense.safetensors"
-    save_classifier(path, model, recipe.changed(method="dense"), Inputs((1, 8, 8), 10))
+    save_network(path, model, recipe.changed(method="dense"), Inputs((1, 8, 8), 10))
     assert load_trained(str(path)).accuracy is None
 
 

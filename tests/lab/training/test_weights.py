@@ -46,7 +46,7 @@ def test_a_run_is_read_again_without_the_file_and_another_starts_from_it(given, 
     run = Trainer(recipe, tmp_path / "run")
     run.run()
     (tmp_path / "given.pth").unlink()
-    trained = load_saved(tmp_path / "run").classifier
+    trained = load_saved(tmp_path / "run").network
     second = built(tiny(method="dense", weights=str(tmp_path / "run")))
     for name, tensor in trained.state_dict().items():
         assert torch.equal(second.state_dict()[name], tensor)
