@@ -20,6 +20,7 @@ from sttp_riemann.model.measures import spectral_layers
 from sttp_riemann.model.parts import Parts, initial_bound, relative_error, weighed
 from sttp_riemann.model.ranks import Dimensions, Ranks, budget_ranks, given_ranks
 from sttp_riemann.model.reach import warn_of_left
+from sttp_riemann.model.readers import read_layers
 from sttp_riemann.model.selection import select_layers, spectral_names, weight_of, without_zeros
 from sttp_riemann.model.splitting import split, splittings_in
 from sttp_riemann.model.starting import decomposed
@@ -214,7 +215,8 @@ def decompress(model: nn.Module, factored: bool = False) -> nn.Module:
         A reparameterized model; not changed.
     factored : bool
         For inference: where two thin layers in sequence (V^T, then U diag(s)) have fewer numbers than the dense one,
-        use an `nn.Sequential` of them. Calls then build nothing.
+        use an `nn.Sequential` of them. Calls then build nothing. A layer stays one where a module that contains it
+        reads its attributes, such as ``self.proj.weight``.
 
     Returns
     -------
@@ -248,9 +250,7 @@ def decompress(model: nn.Module, factored: bool = False) -> nn.Module:
     factored = check_flag("factored", factored)
     dense = copy.deepcopy(model)
     layers = spectral_layers(dense)
-    # torch's encoders read the weights of these two themselves, in evaluation
-    encoders = [module for module in dense.modules() if isinstance(module, nn.TransformerEncoderLayer)]
-    read = {id(layer) for encoder in encoders for layer in (encoder.linear1, encoder.linear2)}
+    read = read_layers(dense) if factored else set()
     free = {name: layer for name, layer in layers.items() if factored and id(layer) not in read}
     thin = {name: pair for name, layer in free.items() if (pair := layer.thin_layers()) is not None}
     weights: dict[int, nn.Parameter] = {}

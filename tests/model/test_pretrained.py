@@ -101,6 +101,21 @@ def test_the_saved_model_comes_back_by_its_class_and_by_an_automatic_one(
         assert [own.get_submodule(n).options for n in layers] == [model.get_submodule(n).options for n in layers]
 
 
+@pytest.mark.parametrize("name", ["gpt2", "tied head"])
+def test_tied_weights_that_became_cores_are_not_reported_as_a_damaged_file(
+    name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    make, auto = MODELS[name]
+    spectral(make()).save_pretrained(tmp_path)
+    logger = logging.getLogger("transformers.modeling_utils")
+    logger.addHandler(caplog.handler)
+    try:
+        sr.from_pretrained(getattr(transformers, auto), tmp_path)
+    finally:
+        logger.removeHandler(caplog.handler)
+    assert not caplog.text
+
+
 def test_layers_of_gpt2_are_reached() -> None:
     assert spectral(gpt2()).transformer.h[0].attn.c_attn.rank > 0
 
