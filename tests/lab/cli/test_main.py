@@ -77,11 +77,11 @@ def test_compare_sweeps_fields(recipe, tmp_path, capsys):
 def test_ablate_writes_into_the_folder_that_output_says(recipe, tmp_path, capsys):
     path = Path(recipe)
     path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), "study": {"methods": ["sttp"], "seeds": [0]}}))
-    options = ["--ranks", "2", "--rates", "1e-2", "--drift_steps", "2", "--output", "mine", "--sweep", "init=identity"]
-    assert cli.main(["ablate", "--recipe", recipe, *options]) == 0
+    options = ["--ranks", "2", "--rates", "1e-2", "--drift_steps", "2", "--output", "mine"]
+    assert cli.main(["ablate", "--recipe", recipe, *options, "--sweep", "init=orthogonal,identity"]) == 0
     out = capsys.readouterr().out
     assert "report: mine/report.html" in out
-    assert "| STTP riemannian " in out
+    assert "| STTP riemannian identity " in out
     assert (tmp_path / "mine" / "report.html").exists()
     assert not (tmp_path / "runs").exists()
 
