@@ -170,7 +170,7 @@ def load_classifier(
     ValueError
         The file is not of this classifier.
     MetricError
-        The cache has none, and its data are missing.
+        The cache has none, and its data are missing or damaged.
     """
     model, kind = Classifier(KINDS[name]), KINDS[name]
     if path is None:
@@ -189,6 +189,6 @@ def _trained(kind: Kind, root: str | Path | None, download: bool) -> Callable[[]
         try:
             return train_classifier(kind, root, download).state_dict()
         except (FileNotFoundError, ImportError, ValueError) as error:
-            raise MetricError(f"extractor {kind.data!r} is trained on data that are not there: {error}") from error
+            raise MetricError(f"extractor {kind.data!r} is trained on data that cannot be read: {error}") from error
 
     return compute

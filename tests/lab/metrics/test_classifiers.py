@@ -121,5 +121,5 @@ def test_that_of_fashion_mnist_is_trained_on_its_data(tiny_fashion, tmp_path, mo
 def test_without_its_data_it_says_what_is_missing(tmp_path, monkeypatch):
     monkeypatch.setenv("STTP_RIEMANN_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(fashion_mnist, "_folder", lambda request: None)
-    with pytest.raises(MetricError, match=r"extractor 'fashion_mnist' is trained on data that are not there: .*"):
+    with pytest.raises(MetricError, match=r"extractor 'fashion_mnist' is trained on data that cannot be read: .*"):
         load_classifier("fashion_mnist", root=tmp_path)
