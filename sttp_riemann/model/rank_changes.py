@@ -216,9 +216,17 @@ class RankChangeHandle:
         What became of the ranks, one row for each time.
     """
 
-    def __init__(self, model: nn.Module, optimizer: Optimizer, budget: float, times: range, factor: float) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: Optimizer,
+        budget: float,
+        times: range,
+        factor: float,
+        fitting: Mapping[str, int],
+    ) -> None:
         self.changes: list[RankChanges] = []
-        self._model, self._optimizer, self._budget = model, optimizer, budget
+        self._model, self._optimizer, self._budget, self._fitting = model, optimizer, budget, fitting
         self._times, self._factor, self._steps = times, factor, itertools.count(1)
         self._gathering = ExitStack()
         self._gradients: dict[str, Tensor] = {}
@@ -241,8 +249,14 @@ class RankChangeHandle:
             self._gathering.close()
             self.changes.append(shrink_ranks(self._model, self._optimizer, budget=self._budget))
             if step != self._times[-1]:
-                self.changes.append(grow_ranks(self._model, self._gradients, self._optimizer, factor=self._factor))
+                rank = {name: self._wider(name, twins[0]) for name, twins in grouped_layers(self._model).items()}
+                wanted = {name: own for name, own in rank.items() if name in self._gradients}
+                self.changes.append(grow_ranks(self._model, self._gradients, self._optimizer, rank=wanted))
         self._begin(step + 1)
+
+    def _wider(self, name: str, layer: SpectralLayer) -> int:
+        """Rank to grow to: far below the budget, a factor at a time would take most of the training."""
+        return max(math.ceil(self._factor * widest(layer.shape)), self._fitting[name])
 
 
 def register_rank_change(
@@ -256,7 +270,8 @@ def register_rank_change(
     """Make an optimizer change the ranks of a model at regular intervals, until they fit a budget for good.
 
     After every `every`-th step ranks shrink to the budget, by the energy of all spectra, and then grow by `factor`, in
-    the directions of that step's gradients. The last time they only shrink.
+    the directions of that step's gradients; a rank below the one that an equal share of the budget gives its layer
+    grows to that at once. The last time they only shrink.
 
     Parameters
     ----------
@@ -306,9 +321,10 @@ def register_rank_change(
     layers = {name: twins[0] for name, twins in _checked(model, optimizer)[0].items()}
     for name, layer in layers.items():
         chain_of(name, layer)
-    # Refused now if it is out of range or too small
-    budget_ranks({name: _dimensions(layer) for name, layer in layers.items()}, budget, other_numbers(model))
-    return RankChangeHandle(model, optimizer, budget, range(every, until + 1, every), factor)
+    sizes = {name: _dimensions(layer) for name, layer in layers.items()}
+    # Refused now if the budget is out of range or too small
+    fitting = budget_ranks(sizes, budget, other_numbers(model))
+    return RankChangeHandle(model, optimizer, budget, range(every, until + 1, every), factor, fitting)
 
 
 def _checked(

@@ -279,3 +279,44 @@ def test_the_referee_measures_gauge_orthogonality_and_fit(tmp_path: Path) -> Non
     rates = pd.read_csv(tmp_path / "rates.csv")
     assert (rates.groupby("contestant").rate.nunique() == 4).all()
     assert (tmp_path / "contest.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("best", "tried"), [(0.009, {0.003, 0.009, 0.03, 0.09}), (0.3, {0.003, 0.009, 0.03, 0.09, 0.3, 1.0})]
+)
+def test_rates_of_a_task_go_on_while_the_best_one_is_at_an_end(best: float, tried: set[float], tmp_path: Path) -> None:
+    from contestants import CONTESTANTS
+    from tasks import Task
+
+    class Known(Task):
+        def run(self, own: Any, rate: float, seed: int) -> dict[str, Any]:
+            asked.add(rate)
+            return {"validation": -abs(rate - best)}
+
+    asked: set[float] = set()
+    pogo = next(own for own in CONTESTANTS if own.name == "pogo")
+    assert Known("digits", tmp_path, {}, range(3), range(3, 5)).choose(pogo) == best
+    assert asked == tried
+
+
+@pytest.mark.slow
+def test_contestants_train_on_a_task_in_three_rounds(tmp_path: Path) -> None:
+    options = ["--steps", "10", "--seeds", "2", "--fresh", "2", "--timed", "2", "--only", "spel", "Householder, Adam"]
+    done = subprocess.run(
+        [sys.executable, str(CONTEST / "tasks.py"), "digits", *options],
+        cwd=tmp_path,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(CONTEST.parents[1])},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr
+    names = {"RiemannianAdam, cores", "spel", "Householder, Adam"}
+    runs, table, finals = (pd.read_csv(tmp_path / f"digits{part}.csv") for part in ("", "-summary", "-finals"))
+    assert set(table.contestant) == names
+    assert (runs.groupby("contestant").seed.nunique() == 4).all()
+    assert set(finals.contestant) == names - {"RiemannianAdam, cores"}
+    ours = runs[(runs.contestant == "RiemannianAdam, cores") & (runs.seed >= 2)].test.mean()
+    assert finals.ours.to_numpy() == pytest.approx(100 * ours, abs=0.01)
+    assert (table.ms_a_step > 0).all()
+    assert (tmp_path / "digits.png").read_bytes().startswith(b"\x89PNG")
