@@ -1,4 +1,4 @@
-"""Layers under torch.fx, which traces a model with proxies for its inputs."""
+"""Layers under torch.fx, which traces a model with proxies for its inputs, and under an exporter of ONNX."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch.fx import Proxy
 
 
@@ -32,3 +33,18 @@ def opaque(forward: Callable[..., Any]) -> Callable[..., Any]:
         return forward(self, *args, **kwargs)
 
     return traced
+
+
+def refuse_torchscript_onnx() -> None:
+    """Refuse the exporter of ONNX that traces with TorchScript: it lacks operators which frames are built with.
+
+    Raises
+    ------
+    RuntimeError
+        Such an export is under way.
+    """
+    if torch.jit.is_tracing() and torch.onnx.is_in_onnx_export():
+        raise RuntimeError(
+            "the TorchScript exporter of ONNX lacks operators that build W from its cores: call sr.decompress(model) "
+            "before the export; Riemannian frames also export as they are with torch.onnx.export(..., dynamo=True)"
+        )

@@ -20,6 +20,7 @@ from sttp_riemann.compat import in_transform
 from sttp_riemann.frames.frame import wide_dtype
 from sttp_riemann.layers.application import Application
 from sttp_riemann.layers.state import Parameterized
+from sttp_riemann.layers.tracing import refuse_torchscript_onnx
 from sttp_riemann.layers.weight import SpectralWeight, guarded
 from sttp_riemann.trains.start import LayerCores, draw, from_weight
 
@@ -49,6 +50,7 @@ class Weighted(Parameterized):
     def factors(self) -> tuple[Tensor, Tensor]:
         """``U diag(s)`` (d_out, rank) and ``V`` (d_in, rank)."""
         if in_transform():  # compilers cannot trace results that layers share
+            refuse_torchscript_onnx()
             left, right = self.build_factors()
             return left.to(self.weight_dtype), right.to(self.weight_dtype)
         part, i = part_of(self)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 from collections.abc import Callable
 from functools import partial
 
@@ -77,6 +78,30 @@ def test_a_jit_trace_computes_the_same_or_is_refused_in_one_line(frames: str) ->
         assert "decompress" in line
     else:
         torch.testing.assert_close(traced(inputs(3)), model(inputs(3)), rtol=1e-5, atol=1e-5)
+
+
+def test_onnx_computes_the_same_from_riemannian_frames() -> None:
+    runtime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    pytest.importorskip("onnxscript", reason="onnxscript is not installed")
+    model, file = spectral(Images(), "riemannian", rank=4).eval(), io.BytesIO()
+    torch.onnx.export(model, (IMAGES,), dynamo=True, verbose=False).save(file)
+    session = runtime.InferenceSession(file.getvalue())
+    (found,) = session.run(None, {session.get_inputs()[0].name: IMAGES.numpy()})
+    torch.testing.assert_close(torch.from_numpy(found), model(IMAGES).detach(), rtol=1e-4, atol=1e-5)
+
+
+@PATHS
+def test_the_old_exporter_of_onnx_is_refused_in_one_line(frames: str) -> None:
+    model = spectral(Images(), frames, rank=4).eval()
+    with pytest.raises(RuntimeError, match=r"^the TorchScript exporter of ONNX lacks .*: call sr\.decompress.*$"):
+        torch.onnx.export(model, (IMAGES,), io.BytesIO(), dynamo=False)
+
+
+@PATHS
+def test_dynamic_quantization_leaves_spectral_layers_as_they_are(frames: str) -> None:
+    model = spectral(Net(), frames).eval()
+    quantized = torch.ao.quantization.quantize_dynamic(model, {nn.Linear}, dtype=torch.qint8)
+    torch.testing.assert_close(quantized(inputs()), model(inputs()), rtol=0, atol=0)
 
 
 def twins() -> nn.Sequential:
