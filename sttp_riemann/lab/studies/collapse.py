@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-# Samples have collapsed where they spread less than this share of what real images do, at this many evaluations up to
-# the end. On the shipped digits runs end at 0.8 and more, or else at 0.71 and less
+# Samples have collapsed where they spread less than this share of what real images do, or cover less than this share of
+# the modes that they covered at best, at this many evaluations up to the end. On the shipped digits runs end at a
+# diversity of 0.8 and more, or else of 0.71 and less
 LEAST = 0.75
 LASTING = 2
+FORMS = {"diversity": ".2f", "modes": ",.0f"}
 # A layer's spectrum collapses where its norm has grown by this factor while its stable rank fell to this share
 GROWN = 1.25
 FALLEN = 0.8
@@ -19,14 +21,16 @@ Layers = Mapping[str, Mapping[str, float]]
 
 @dataclass(frozen=True)
 class Collapse:
-    """A loss of diversity that does not come back.
+    """A loss of diversity, or of modes, that does not come back.
 
     Attributes
     ----------
     step : int
-        First evaluation from which diversity is lost for good.
-    diversity, before : float
-        What is left at that step, and the most up to then.
+        First evaluation from which it is lost for good.
+    measure : {"diversity", "modes"}
+        What is lost; where both are, what went first.
+    left, before : float
+        What is left of it at that step, and the most up to then.
     layer : str or None
         The layer whose stable rank fell most while its spectral norm grew; None where there is none: samples have then
         collapsed for a reason other than the spectrum of a layer.
@@ -37,7 +41,8 @@ class Collapse:
     """
 
     step: int
-    diversity: float
+    measure: str
+    left: float
     before: float
     layer: str | None
     layer_step: int = 0
@@ -45,9 +50,10 @@ class Collapse:
     stable_rank: tuple[float, float] = (0.0, 0.0)
 
     def __str__(self) -> str:
-        lost = f"diversity {self.before:.2f} to {self.diversity:.2f}"
-        if self.before == self.diversity:
-            lost = f"diversity {self.diversity:.2f} from the first evaluation on"
+        before, left = (format(value, FORMS[self.measure]) for value in (self.before, self.left))
+        lost = f"{self.measure} {before} to {left}"
+        if self.before == self.left:
+            lost = f"{self.measure} {left} from the first evaluation on"
         if self.layer is None:
             return f"step {self.step}, {lost}, no layer's spectrum collapsed"
         (norm, norm_now), (rank, rank_now) = self.spectral_norm, self.stable_rank
@@ -68,25 +74,39 @@ def detect(records: Sequence[Mapping[str, Any]]) -> Collapse | None:
     Returns
     -------
     Collapse or None
-        None for a run that still has diversity at its end.
+        None for a run that still has diversity, and its modes, at its end.
     """
-    values = [record["figures"]["diversity"] for record in records]
-    # A generator that has just begun makes samples that are alike, too: only what is lost at the end counts
-    if len(values) < LASTING or max(values[-LASTING:]) >= LEAST:
+    measures = {name: [record["figures"][name] for record in records] for name in FORMS if _all_have(records, name)}
+    found = [(index, name) for name, values in measures.items() if (index := _lost(name, values)) is not None]
+    if not found:
         return None
-    index = max((i + 1 for i, value in enumerate(values) if value >= LEAST), default=0)
-    return _with_layer(records, index, values[index], max(values[: index + 1]))
+    index, name = min(found)
+    values = measures[name]
+    return _with_layer(records, index, name, values[index], max(values[: index + 1]))
 
 
-def _with_layer(records: Sequence[Mapping[str, Any]], index: int, diversity: float, before: float) -> Collapse:
+def _all_have(records: Sequence[Mapping[str, Any]], name: str) -> bool:
+    return all(name in record["figures"] for record in records)
+
+
+def _lost(name: str, values: Sequence[float]) -> int | None:
+    """Place of the evaluation from which a measure is lost for good; None where it is not."""
+    least = LEAST * max(values, default=0.0) if name == "modes" else LEAST
+    # A generator that has just begun makes samples that are alike, too: only what is lost at the end counts
+    if len(values) < LASTING or max(values[-LASTING:]) >= least:
+        return None
+    return max((i + 1 for i, value in enumerate(values) if value >= least), default=0)
+
+
+def _with_layer(records: Sequence[Mapping[str, Any]], index: int, measure: str, left: float, before: float) -> Collapse:
     """Name the layer whose spectrum collapsed first, at the collapse or after it."""
     for record in records[index:]:
         layer = _fallen(records[0]["layers"], record["layers"])
         if layer is not None:
             then, now = records[0]["layers"][layer], record["layers"][layer]
             norms, ranks = ((then[k], now[k]) for k in ("trained_norm", "stable_rank"))
-            return Collapse(records[index]["step"], diversity, before, layer, record["step"], norms, ranks)
-    return Collapse(records[index]["step"], diversity, before, None)
+            return Collapse(records[index]["step"], measure, left, before, layer, record["step"], norms, ranks)
+    return Collapse(records[index]["step"], measure, left, before, None)
 
 
 def _fallen(then: Layers, now: Layers) -> str | None:

@@ -24,7 +24,7 @@ def records(diversity, norms=None, ranks=None):
 def test_a_collapse_is_named_with_its_step_and_layer():
     found = detect(records([0.2, 0.7, 0.8, 0.1, 0.0], [1, 2, 4, 8, 9], [8, 7, 5, 2, 1]))
     assert (found.step, found.layer) == (40, "second")
-    assert (found.before, found.diversity) == (0.8, 0.1)
+    assert (found.before, found.left) == (0.8, 0.1)
     assert found.spectral_norm == (1, 8)
     assert found.stable_rank == (8, 2)
     assert "step 40" in str(found)
@@ -53,6 +53,31 @@ def test_no_layer_is_blamed_unless_its_norm_grew_and_its_rank_fell(norms, ranks)
     found = detect(records([0.8, 0.1, 0.0], norms, ranks))
     assert (found.step, found.layer) == (20, None)
     assert "no layer's spectrum collapsed" in str(found)
+
+
+@pytest.mark.parametrize(
+    ("modes", "step"),
+    [
+        ([2, 9, 10, 6, 5], 40),
+        ([2, 9, 10, 6, 9], None),  # comes back
+        ([2, 3, 5, 8, 10], None),
+        ([9, 9, 9, 9, 1], None),  # may yet
+    ],
+)
+def test_lost_modes_are_a_collapse_of_samples_that_still_spread(modes, step):
+    run = records([0.9] * 5)
+    for record, count in zip(run, modes, strict=True):
+        record["figures"]["modes"] = float(count)
+    found = detect(run)
+    assert (None if found is None else found.step) == step
+    assert found is None or str(found).startswith("step 40, modes 10 to 6, ")
+
+
+def test_what_is_lost_first_names_the_collapse():
+    run = records([0.9, 0.9, 0.9, 0.1, 0.1])
+    for record, count in zip(run, [8, 10, 3, 2, 1], strict=True):
+        record["figures"]["modes"] = float(count)
+    assert (detect(run).step, detect(run).measure) == (30, "modes")
 
 
 def test_a_generator_that_never_gets_going_has_collapsed_and_its_layer_is_named_once_it_goes():
