@@ -77,7 +77,17 @@ def _columns(score: Score, further: Sequence[str], result: Result, reading: Read
 
 def _compared(page: Page) -> list[str]:
     # Where rates are not chosen, speed at the one rate says little, and each comparison costs the others power
-    return [*((STEPS.column, "mean_over_rates") if page.tuned else ()), *(measure.column for measure in PROBES)]
+    speed = [STEPS.column] if page.tuned and any(map(len, _reached(page).values())) else []
+    return [*speed, *(["mean_over_rates"] if page.tuned else []), *(measure.column for measure in PROBES)]
+
+
+def _reached(page: Page) -> dict[str, list[int]]:
+    """By variant, the chosen runs that reach the target."""
+    found: dict[str, list[int]] = {title: [] for title in page.variants}
+    for index, row in page.chosen.iterrows():
+        if max(scores(page.results[int(index)], page.kind.score)) >= page.reading.target:
+            found[row.variant].append(int(index))
+    return found
 
 
 def _facts(page: Page) -> list[str]:
@@ -86,13 +96,13 @@ def _facts(page: Page) -> list[str]:
 
 def _late(page: Page) -> list[str]:
     """Name the variants with runs that never reach the target."""
-    rows = page.chosen
-    best = [max(scores(page.results[int(i)], page.kind.score)) for i in rows.index]
-    never = rows[[value < page.reading.target for value in best]].groupby("variant", sort=False).size()
-    if not len(never):
-        return []
-    named = ", ".join(f"{count} of {title}" for title, count in never.items())
-    return [f"Runs that never reach {page.target} count with all their steps: {named}."]
+    counts = page.chosen.groupby("variant", sort=False).size()
+    reached = _reached(page)
+    if not any(map(len, reached.values())):
+        return [f"No run reaches {page.target}."]
+    never = {title: count - len(reached[title]) for title, count in counts.items()}
+    named = ", ".join(f"{count} of {title}" for title, count in never.items() if count)
+    return [f"Runs that never reach {page.target} count with all their steps: {named}."] if named else []
 
 
 def _singular(page: Page) -> list[str]:

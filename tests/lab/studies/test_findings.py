@@ -55,10 +55,10 @@ def test_paths_that_differ_in_a_field_that_both_have_are_not_compared():
     assert ("STTP riemannian identity", "STTP householder orthogonal") not in made
 
 
-def tuned(rates=(0.1, 0.2), gap=0.0):
+def tuned(rates=(0.1, 0.2), gap=0.0, held=0.9):
     """Runs at several rates, of which the last is the best."""
     return [
-        validated(result("sttp", path, seed, 0.9 + rate / 10 + gap * (path == "riemannian"), lr=rate), 0.9 + rate)
+        validated(result("sttp", path, seed, 0.9 + rate / 10 + gap * (path == "riemannian"), lr=rate), held + rate)
         for seed in range(3) for path in PATHS for rate in rates
     ]  # fmt: skip
 
@@ -77,6 +77,14 @@ def test_a_run_that_never_reaches_the_target_counts_with_all_its_steps():
     assert list(found.table.steps_to_target) == [1000, 1000, 10, 10]
     assert "Runs that never reach 95 % count with all their steps: 2 of STTP riemannian." in findings(found)
     assert list(page(runs, Reading(target=0.5)).table.steps_to_target) == [10] * 4
+
+
+def test_steps_to_a_target_that_no_run_reaches_are_not_compared():
+    found = page(tuned(held=0.5))
+    assert "steps to" not in "".join(str(c) for c in comparisons(found))
+    told = findings(found)
+    assert "No run reaches 95 %." in told
+    assert not any("never reach" in line for line in told)
 
 
 def test_curves_are_compared_at_the_same_size():
