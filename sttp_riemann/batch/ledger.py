@@ -1,4 +1,4 @@
-"""Which calls of a model's layers compute V^T x again in the backward, chosen from what a step of it was seen to keep."""
+"""Which calls of layers compute V^T x again in the backward, chosen from what a step of the model was seen to keep."""
 
 from __future__ import annotations
 

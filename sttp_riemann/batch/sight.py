@@ -185,4 +185,3 @@ class Sight(TorchDispatchMode):
 def size_of(tensor: Tensor) -> float:
     """Bytes of a tensor's numbers."""
     return float(tensor.numel() * tensor.element_size())
-

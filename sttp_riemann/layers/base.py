@@ -46,8 +46,8 @@ class SpectralLayer(Weighted):  # type: ignore[override, misc]
     memory : float
         With "auto": largest share of the memory that a training step of the dense network takes.
     room : float
-        Numbers that low rank saves per layer of the model, on average. Until a step has been seen, "auto" keeps no V^T x
-        that is larger.
+        Numbers that low rank saves per layer of the model, on average. Until a step has been seen, "auto" keeps no
+        V^T x that is larger.
     dense_error : float or None
         With ``init="dense"``: relative Frobenius error of W against the original weight, or relative root mean square
         error of the outputs if the moment of the inputs was given.

@@ -61,7 +61,7 @@ def seen(layer: Any, input: Tensor, apply: Callable[[], Tensor]) -> Tensor:
     -------
     Tensor
     """
-    ledger = None if in_transform() else open_ledger()
+    ledger = open_ledger() if torch.is_grad_enabled() and not in_transform() else None
     if ledger is None or ledger.sight is None:
         return apply()
     shape, size = layer.shape, layer.weight_dtype.itemsize
@@ -89,9 +89,9 @@ def keeping(layer: Any, result: Tensor, compute: Callable[[], Tensor]) -> Abstra
     Parameters
     ----------
     layer : SpectralLayer
-        Whose V^T x it is. With ``recompute="auto"`` the ledger of the model decides; until it has seen a step, and where
-        the layer is called on its own, a result is kept if it is no larger than `room`. Other hooks on saved tensors
-        that are active, such as those of activation checkpointing, come first.
+        Whose V^T x it is. With ``recompute="auto"`` the ledger of the model decides; until it has seen a step, and
+        where the layer is called on its own, a result is kept if it is no larger than `room`. Other hooks on saved
+        tensors that are active, such as those of activation checkpointing, come first.
     result : Tensor
         Result of `compute`, possibly reshaped.
     compute : callable

@@ -151,7 +151,13 @@ def adapt(
         bound = float(core.spectrum.abs().max()) if spectrum == "learned" else 1.0
         options = Options(method, spectrum, bound, spectrum == "learned", kernel_modes, init, pivots, adapter=adapter)
         parts = Parts(layers[name], shape, options, frames_kind(frames, pivots), core)
-        about: dict[str, Any] = {"options": options, "shape": shape, "recompute": recompute, "memory": memory, "room": room}
+        about: dict[str, Any] = {
+            "options": options,
+            "shape": shape,
+            "recompute": recompute,
+            "memory": memory,
+            "room": room,
+        }
         rest = _rest(layers[name], shape, core, parts, options) if adapter.residual else None
         made.append((parts, rest, {**about, "dense_error": None}))
     # Nothing can fail from here on

@@ -302,7 +302,7 @@ def of_sealed(where: str, tensors: dict[str, Tensor], values: Mapping[str, Any])
 
 
 def _of_layer(about: Any) -> tuple[Told, Settings]:
-    about = EARLIER | check_mapping("its entry", about, "a mapping of options")
+    about = {**EARLIER, **check_mapping("its entry", about, "a mapping of options")}
     for name in SETTINGS:
         if name not in about:
             raise ValueError(f"{name} is missing")

@@ -39,17 +39,16 @@ def serving(settings: Settings) -> list[Contest]:
     for rows, inputs, outputs, rank in SERVED[settings.quick]:
         d_in, d_out = (torch.Size(sizes).numel() for sizes in (inputs, outputs))
         run = partial(served, rows, d_in, d_out, rank, settings.device)
-        theirs = [
-            Contestant(f"tltorch, {kind}", partial(tltorch_layer, rows, inputs, outputs, kind, settings.device), False, missing)
-            for kind in ("factorized", "reconstructed")
-        ]  # fmt: skip
-        ours = [Contestant(f"ours, {frames}, frozen", partial(run, frames)) for frames in ("riemannian", "householder")]
-        contests.append(
-            Contest(
-                f"{d_out} x {d_in}, rank {rank}, {rows} rows",
-                (Contestant("dense", partial(run, "dense")), Contestant("two thin layers", partial(run, "thin")), *ours, *theirs),
-            )
-        )  # fmt: skip
+        theirs = partial(tltorch_layer, rows, inputs, outputs, settings.device)
+        contestants = [
+            Contestant("dense", partial(run, "dense")),
+            Contestant("two thin layers", partial(run, "thin")),
+            Contestant("ours, riemannian, frozen", partial(run, "riemannian")),
+            Contestant("ours, householder, frozen", partial(run, "householder")),
+            Contestant("tltorch, factorized", partial(theirs, "factorized"), missing=missing),
+            Contestant("tltorch, reconstructed", partial(theirs, "reconstructed"), missing=missing),
+        ]
+        contests.append(Contest(f"{d_out} x {d_in}, rank {rank}, {rows} rows", tuple(contestants)))
     return contests
 
 
@@ -82,9 +81,7 @@ def served(rows: int, d_in: int, d_out: int, rank: int, device: str, kind: str) 
     return _forward(model, noise((rows, d_in), device))
 
 
-def tltorch_layer(
-    rows: int, inputs: Sequence[int], outputs: Sequence[int], implementation: str, device: str
-) -> Run:  # fmt: skip
+def tltorch_layer(rows: int, inputs: Sequence[int], outputs: Sequence[int], device: str, implementation: str) -> Run:
     """Set up the forward of tltorch's layer, as in its issue 35."""
     import tltorch
 
