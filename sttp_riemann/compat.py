@@ -8,7 +8,10 @@ with warnings.catch_warnings():
     # geoopt compiles functions in a way that torch warns about; users cannot act on the warning
     warnings.filterwarnings("ignore", message=".*torch.jit.script.*", category=FutureWarning)
     warnings.filterwarnings("ignore", message=".*torch.jit.script.*", category=DeprecationWarning)
-    import geoopt  # noqa: F401 - re-exported
+    import geoopt
+
+PLAIN = {torch.Tensor, torch.nn.Parameter, geoopt.ManifoldParameter, type(None)}
+"""Tensor classes that are never sharded."""
 
 
 def in_transform() -> bool:

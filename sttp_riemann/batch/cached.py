@@ -17,15 +17,13 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from sttp_riemann.batch.batch import Output, Plan
 from sttp_riemann.batch.layout import Member
+from sttp_riemann.batch.ledger import Ledger, ledger_of
 from sttp_riemann.batch.operators import bound_operators
 from sttp_riemann.batch.owner import Owner
 from sttp_riemann.batch.products import product
 from sttp_riemann.batch.watch import watch
 from sttp_riemann.checks import check_kind
-from sttp_riemann.compat import geoopt, in_transform
-
-PLAIN = {Tensor, nn.Parameter, geoopt.ManifoldParameter, type(None)}
-"""Tensor classes that are never sharded."""
+from sttp_riemann.compat import PLAIN, in_transform
 
 
 class _Built:
@@ -90,10 +88,18 @@ class Scope:
         The call of the model that the results are for; they expire when it returns.
     places : dict, optional
         Where each layer's results are, by its id, where they outlive the call.
+    ledger : Ledger, optional
+        What the call keeps for its backward.
     """
 
-    def __init__(self, root: nn.Module, caller: FrameType | None = None, places: Places | None = None) -> None:
-        self.root, self._caller, self._places = root, caller, places
+    def __init__(
+        self,
+        root: nn.Module,
+        caller: FrameType | None = None,
+        places: Places | None = None,
+        ledger: Ledger | None = None,
+    ) -> None:
+        self.root, self._caller, self._places, self.ledger = root, caller, places, ledger
         self._kept = places is not None
 
     @property
@@ -129,6 +135,12 @@ _SCOPES = _Scopes()
 _PLANS: WeakKeyDictionary[nn.Module, Sequence[tuple[tuple[Member, ...], Plan]]] = WeakKeyDictionary()
 
 
+def _close(scope: Scope) -> None:
+    _SCOPES.open.remove(scope)
+    if scope.ledger is not None:
+        scope.ledger.end()
+
+
 def part_of(layer: Owner) -> tuple[Part, int]:
     """Where to find the results for a layer at this moment.
 
@@ -144,7 +156,7 @@ def part_of(layer: Owner) -> tuple[Part, int]:
     """
     for scope in list(_SCOPES.open):
         if not scope.alive:
-            _SCOPES.open.remove(scope)
+            _close(scope)
         elif (found := scope.place(layer)) is not None:
             return found
     found = Scope(layer).place(layer)
@@ -206,6 +218,15 @@ def _stepped(*_: Any) -> None:
 register_optimizer_step_post_hook(_stepped)
 
 
+def open_ledger() -> Ledger | None:
+    """The ledger of the outermost forward of a model that is running on this thread."""
+    for scope in [scope for scope in _SCOPES.open if scope.ledger is not None]:
+        if scope.alive:
+            return scope.ledger
+        _close(scope)
+    return None
+
+
 class Keeper(Protocol):
     """What keeps the results of a model from one forward to the next."""
 
@@ -222,7 +243,10 @@ def begin(module: nn.Module, args: Any) -> None:
     """Forward pre-hook of a model: start with no results, or with those that are kept."""
     if not in_transform():
         keeper: Keeper | None = module.__dict__.get(KEEPER)
-        _SCOPES.open.append(Scope(module, sys._getframe(1), None if keeper is None else keeper.places()))
+        ledger = ledger_of(module) if torch.is_grad_enabled() and open_ledger() is None else None
+        _SCOPES.open.append(Scope(module, sys._getframe(1), None if keeper is None else keeper.places(), ledger))
+        if ledger is not None:
+            ledger.begin(module)
 
 
 def end(module: nn.Module, args: Any, output: Any) -> None:
@@ -230,8 +254,7 @@ def end(module: nn.Module, args: Any, output: Any) -> None:
     if not in_transform():
         for scope in reversed(_SCOPES.open):
             if scope.root is module and scope._caller is not None:
-                _SCOPES.open.remove(scope)
-                return
+                return _close(scope)
 
 
 def share(model: nn.Module) -> None:

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from sttp_riemann.batch.cached import KEEPER, PLAIN, Places, owners, places_of
+from sttp_riemann.batch.cached import KEEPER, Places, owners, places_of
 from sttp_riemann.checks import check_kind
+from sttp_riemann.compat import PLAIN
 
 
 class Frozen:

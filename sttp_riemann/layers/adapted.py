@@ -88,9 +88,13 @@ class Adapted(SpectralLayer):  # type: ignore[override, misc]
         return self.base if self.kept is None else self.kept
 
     @override
-    def applied(self, sized: Tensor, *inputs: Any) -> Tensor:
+    def choose(self, input: Tensor) -> Application:
+        """As for every spectral layer; the whole weight while it is merged."""
+        return "weight" if self.kept is not None else super().choose(input)
+
+    @override
+    def _applied(self, application: Application, *inputs: Any) -> Tensor:
         bias = getattr(self, "bias", None)
-        application: Application = "weight" if self.kept is not None else self.choose(sized)
         if application == "weight":
             return self.by_weight(self.built_weight(), bias, *inputs)
         out = self.by_weight(self.base, bias, *inputs)

@@ -16,12 +16,12 @@ from typing_extensions import override
 from sttp_riemann.compat import in_transform
 from sttp_riemann.frames import Frames
 from sttp_riemann.layers.application import COSTS, Application, Costs, Workload, choose
-from sttp_riemann.layers.recompute import Recompute, keeping
+from sttp_riemann.layers.recompute import Recompute, keeping, seen
 from sttp_riemann.layers.writing import Weighted
 
 OWN = (
-    *("left", "right", "spectrum", "shape", "options", "weight_dtype", "application", "recompute", "room"),
-    *("dense_error", "dense_class", "weight_hooks"),
+    *("left", "right", "spectrum", "shape", "options", "weight_dtype", "application", "recompute", "memory"),
+    *("room", "dense_error", "dense_class", "weight_hooks"),
 )
 """Attributes that a spectral layer adds to those of the ordinary one."""
 STATIC: tuple[Application, ...] = ("factored", "weight")
@@ -42,10 +42,12 @@ class SpectralLayer(Weighted):  # type: ignore[override, misc]
         each input's size unless set.
     recompute : {"auto", "always", "never"}
         Whether a layer applied as V^T and then U recomputes V^T x in the backward instead of keeping it; "auto" does so
-        where V^T x is larger than `room`.
+        where it costs least per byte, and only as much as `memory` takes.
+    memory : float
+        With "auto": largest share of the memory that a training step of the dense network takes.
     room : float
-        Numbers that low rank saves per layer of the model, on average. If no layer keeps more activations than this
-        beyond those of the dense layer, training takes no more memory than the dense network does.
+        Numbers that low rank saves per layer of the model, on average. Until a step has been seen, "auto" keeps no
+        V^T x that is larger.
     dense_error : float or None
         With ``init="dense"``: relative Frobenius error of W against the original weight, or relative root mean square
         error of the outputs if the moment of the inputs was given.
@@ -55,6 +57,7 @@ class SpectralLayer(Weighted):  # type: ignore[override, misc]
     costs: ClassVar[Costs] = COSTS
     application: Application
     recompute: Recompute
+    memory: float
     dense_error: float | None
     dense_class: type[nn.Module]
     room: float
@@ -116,7 +119,7 @@ class SpectralLayer(Weighted):  # type: ignore[override, misc]
         left, spectrum, right : Frames, Parameter or None, Frames
             Its new parameters.
         **others
-            The attributes `options`, `shape`, `recompute`, `room` and `dense_error`.
+            The attributes `options`, `shape`, `recompute`, `memory`, `room` and `dense_error`.
         """
         dtype = layer._parameters.pop("weight").dtype  # type: ignore[union-attr]
         # Not setattr: in a spectral layer it would read the weight
@@ -185,7 +188,7 @@ class SpectralLayer(Weighted):  # type: ignore[override, misc]
         return f"{super().extra_repr()}, rank={self.rank}, frames={self.frames}"
 
     def _keeping(self, codes: Tensor, encode: Callable[[], Tensor]) -> AbstractContextManager[None]:
-        return keeping(codes, encode, self.recompute, self.room)
+        return keeping(self, codes, encode)
 
     def workload(self, entries: int) -> Workload:
         """The size of one call.
@@ -215,10 +218,17 @@ class SpectralLayer(Weighted):  # type: ignore[override, misc]
         -------
         Tensor
         """
-        application, bias = self.choose(sized), getattr(self, "bias", None)
+        return seen(self, sized, lambda: self._applied(self.choose(sized), *inputs))
+
+    def _applied(self, application: Application, *inputs: Any) -> Tensor:
+        bias = getattr(self, "bias", None)
         if application == "weight":
             return self.by_weight(self.built_weight(), bias, *inputs)
         return self.by_factors(application, bias, *inputs)
+
+    def copies(self, input: Tensor) -> bool:
+        """Whether the kernels of the ordinary layer copy what they read and write into a layout of their own."""
+        return False
 
     def by_weight(self, weight: Tensor, bias: Tensor | None, *inputs: Any, **others: Any) -> Tensor:
         """Apply a weight as the ordinary layer does.

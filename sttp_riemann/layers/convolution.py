@@ -35,6 +35,17 @@ class Convolution(SpectralLayer):
     _output_padding: Callable[..., list[int]]
     _reversed_padding_repeated_twice: list[int]
 
+    @override
+    def copies(self, input: Tensor) -> bool:
+        """On the CPU, unless one matrix is applied at every place."""
+        plain = input.device.type == "cpu" and input.is_contiguous()
+        return plain and not self._everywhere()
+
+    def _everywhere(self) -> bool:
+        """Whether one matrix is applied at every place of the input."""
+        padded = not isinstance(self.padding, str) and any(self.padding)
+        return self.groups == 1 and set(self.kernel_size) | set(self.stride) == {1} and not padded
+
     @staticmethod
     @override
     def places(layer: Any) -> Places | None:
@@ -99,18 +110,23 @@ class _SpectralConv(Convolution):
 
     @override
     def by_weight(self, weight: Tensor, bias: Tensor | None, input: Tensor) -> Tensor:
+        if self._everywhere():
+            return pointwise(input, self.to_matrix(weight), bias, len(self.kernel_size))
         return self._conv_forward(input, weight, bias)
 
     @override
     def by_factors(self, application: Application, bias: Tensor | None, input: Tensor) -> Tensor:
         left, right = self.factors()
+        space = len(self.kernel_size)
         thin = right.mT.reshape(-1, self.in_channels // self.groups, *self.kernel_size)
         if self.groups > 1:
             return self._grouped(input, thin, left, bias)
         encode = partial(self._conv_forward, input, thin, None)
+        if self._everywhere():
+            encode = partial(pointwise, input, right.mT, None, space)
         codes = encode()
         with self._keeping(codes, encode):
-            return pointwise(codes, left, bias, len(self.kernel_size))
+            return pointwise(codes, left, bias, space)
 
     @override
     def _thin_layers(self, left: Tensor, right: Tensor) -> nn.Sequential:

@@ -14,7 +14,7 @@ from sttp_riemann.frames import FRAMES, frames_kind
 from sttp_riemann.layers import LAYERS, Adapted, adapted, kind_of
 from sttp_riemann.layers.adapted import FROZEN, residual
 from sttp_riemann.layers.options import STARTS, Adapter, Options, check_scale
-from sttp_riemann.layers.recompute import RECOMPUTE, Recompute
+from sttp_riemann.layers.recompute import RECOMPUTE, Recompute, check_memory
 from sttp_riemann.model.parts import Parts, frozen_base
 from sttp_riemann.model.ranks import Dimensions, Ranks, given_ranks
 from sttp_riemann.model.reach import warn_of_left
@@ -46,6 +46,7 @@ def adapt(
     trainable: str | Sequence[str] = (),
     kernel_modes: KernelModes = "flat",
     recompute: Recompute = "auto",
+    memory: float = 1.0,
     pivots: bool = True,
 ) -> nn.Module:
     """Freeze a pretrained model, and give its layers weights W0 + scale * U diag(s) V^T to train, in place.
@@ -79,7 +80,7 @@ def adapt(
         in ``.grad`` after a backward.
     trainable : str or sequence of str
         What is not frozen beside the adapters: names of parameters, of modules that contain them, or patterns.
-    kernel_modes, recompute, pivots
+    kernel_modes, recompute, memory, pivots
         As `reparameterize` takes them.
 
     Returns
@@ -122,6 +123,7 @@ def adapt(
     check_choice("spectrum", spectrum, ("free", "learned"))
     check_choice("kernel_modes", kernel_modes, KERNEL_MODES)
     check_choice("recompute", recompute, RECOMPUTE)
+    memory = check_memory(memory, recompute)
     if spectrum == "learned" and start != "pissa":
         raise ValueError(f"start={start!r} begins at s = 0, where a learned spectrum cannot be; use spectrum='free'")
     if gradients is not None and start != "gradient":
@@ -149,7 +151,13 @@ def adapt(
         bound = float(core.spectrum.abs().max()) if spectrum == "learned" else 1.0
         options = Options(method, spectrum, bound, spectrum == "learned", kernel_modes, init, pivots, adapter=adapter)
         parts = Parts(layers[name], shape, options, frames_kind(frames, pivots), core)
-        about: dict[str, Any] = {"options": options, "shape": shape, "recompute": recompute, "room": room}
+        about: dict[str, Any] = {
+            "options": options,
+            "shape": shape,
+            "recompute": recompute,
+            "memory": memory,
+            "room": room,
+        }
         rest = _rest(layers[name], shape, core, parts, options) if adapter.residual else None
         made.append((parts, rest, {**about, "dense_error": None}))
     # Nothing can fail from here on

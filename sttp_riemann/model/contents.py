@@ -58,6 +58,7 @@ def content(model: nn.Module, compact: bool = False) -> tuple[dict[str, Tensor],
             "weight": list(layer.from_matrix(layer._empty_matrix()).shape),
             "application": layer.application,
             "recompute": layer.recompute,
+            "memory": layer.memory,
             "room": layer.room,
             "dense_error": layer.dense_error,
         }

@@ -199,6 +199,7 @@ class Fit:
                     options=self.told(layer).options,
                     shape=change.shape,
                     recompute="auto",
+                    memory=1.0,
                     room=sum(own.shape.saving for own in self.changes) / len(self.changes),
                     dense_error=None,
                     **more,
@@ -210,7 +211,7 @@ class Fit:
             settings = self.stored.settings.get(self._told[id(layer)])
             if settings is not None:
                 layer.application, layer.recompute = settings.application, settings.recompute
-                layer.room, layer.dense_error = settings.room, settings.dense_error
+                layer.memory, layer.room, layer.dense_error = settings.memory, settings.room, settings.dense_error
         share(self.model)
 
     def _check_alike(self, name: str, layer: SpectralLayer) -> None:

@@ -14,7 +14,7 @@ from sttp_riemann.checks import check_choice, check_flag, check_kind, check_mapp
 from sttp_riemann.frames import FRAMES, frames_kind
 from sttp_riemann.layers import LAYERS, Split, kind_of
 from sttp_riemann.layers.options import Options
-from sttp_riemann.layers.recompute import RECOMPUTE, Recompute
+from sttp_riemann.layers.recompute import RECOMPUTE, Recompute, check_memory
 from sttp_riemann.model.compression import other_numbers
 from sttp_riemann.model.measures import spectral_layers
 from sttp_riemann.model.parts import Parts, initial_bound, relative_error, weighed
@@ -48,6 +48,7 @@ def reparameterize(
     bound_of: BoundOf = "matrix",
     moments: Mapping[str, Tensor] | None = None,
     recompute: Recompute = "auto",
+    memory: float = 1.0,
     pivots: bool = True,
 ) -> nn.Module:
     """Write the weights of linear layers, convolutions and embeddings as W = U diag(s) V^T, in place.
@@ -95,8 +96,11 @@ def reparameterize(
         the outputs. Layers without a moment are treated as without `moments`.
     recompute : {"auto", "always", "never"}
         Whether a layer recomputes V^T x in the backward instead of keeping it: less memory, for up to a quarter more
-        time. "auto" does so where V^T x is larger than what low rank saves per layer, which keeps training within the
-        memory of the dense network.
+        time. "auto" does so in the layers where it costs least per byte, and in no more of them than `memory` takes.
+    memory : float
+        With ``recompute="auto"``: share of the memory of the dense network's training step to stay within, as far as
+        computing V^T x again reaches. It is estimated from what the graphs of the first step are seen to keep, without
+        the optimizer's moments.
     pivots : bool
         Whether any rows of Householder frames may lead, chosen at the start and by `gauge_fix`. False as in the paper:
         the first rows lead, and training may get stuck where their block becomes singular. Riemannian frames ignore it
@@ -147,6 +151,7 @@ def reparameterize(
     check_choice("init", init, INITS)
     check_choice("kernel_modes", kernel_modes, KERNEL_MODES)
     check_choice("recompute", recompute, RECOMPUTE)
+    memory = check_memory(memory, recompute)
     pivots = check_flag("pivots", pivots)
     seed = check_whole("seed", seed, "a whole number of 64 bits", least=-(2**63), most=2**64 - 1)
     if spectral_bound is None:
@@ -194,7 +199,8 @@ def reparameterize(
         error = None
         if init == "dense":
             error = relative_error(shape, core, options, layers[name], _matrix(layers[name]), roots.get(name))
-        about: dict[str, Any] = {"options": options, "recompute": recompute, "room": room, "dense_error": error}
+        about: dict[str, Any] = {"options": options, "recompute": recompute, "memory": memory, "room": room}
+        about["dense_error"] = error
         made.append({**about, "shape": shape, "left": own.left, "spectrum": own.spectrum, "right": own.right})
     # Nothing can fail from here on
     for twins, new in zip(found.values(), made, strict=True):

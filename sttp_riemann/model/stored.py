@@ -16,7 +16,7 @@ from sttp_riemann.frames import FRAMES
 from sttp_riemann.layers.adapted import FROZEN
 from sttp_riemann.layers.application import Application
 from sttp_riemann.layers.options import decode, encode
-from sttp_riemann.layers.recompute import RECOMPUTE, Recompute
+from sttp_riemann.layers.recompute import RECOMPUTE, Recompute, check_memory
 from sttp_riemann.layers.told import Told, read_told
 from sttp_riemann.sealed import LARGEST_HEADER, SealError, is_sealed, plain_tensors, unseal
 
@@ -27,7 +27,9 @@ WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 PICKLED = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
 LONGEST_EXTRA = 2**20
-SETTINGS = ("weight", "application", "recompute", "room", "dense_error")
+SETTINGS = ("weight", "application", "recompute", "memory", "room", "dense_error")
+EARLIER = {"memory": 1.0}
+"""What files that do not tell it mean."""
 
 
 @dataclass(frozen=True)
@@ -38,13 +40,14 @@ class Settings:
     ----------
     weight : tuple of int
         Shape of the weight.
-    application, recompute, room, dense_error
+    application, recompute, memory, room, dense_error
         As `SpectralLayer` has them.
     """
 
     weight: tuple[int, ...]
     application: Application
     recompute: Recompute
+    memory: float
     room: float
     dense_error: float | None
 
@@ -299,7 +302,7 @@ def of_sealed(where: str, tensors: dict[str, Tensor], values: Mapping[str, Any])
 
 
 def _of_layer(about: Any) -> tuple[Told, Settings]:
-    check_mapping("its entry", about, "a mapping of options")
+    about = {**EARLIER, **check_mapping("its entry", about, "a mapping of options")}
     for name in SETTINGS:
         if name not in about:
             raise ValueError(f"{name} is missing")
@@ -313,6 +316,7 @@ def _of_layer(about: Any) -> tuple[Told, Settings]:
         weight=tuple(check_whole("weight", size, "a list of sizes") for size in weight),
         application=about["application"],
         recompute=about["recompute"],
+        memory=check_memory(about["memory"], about["recompute"]),
         room=check_number("room", room, "a number"),
         dense_error=None if error is None else check_number("dense_error", error, "a number from 0", least=0),
     )

@@ -100,7 +100,8 @@ def leading_svd(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:
     -----
     Of a large matrix and a low rank by subspace iteration from a random start (Halko, Martinsson and Tropp 2011,
     Algorithm 4.4), until a further round takes off less than `SETTLED` of the squared error that is left; where that
-    is not so after `ROUNDS` rounds, and for all other matrices, by a full decomposition. The start is always the same.
+    is not so after `ROUNDS` rounds, and for all other matrices, by a decomposition of the triangular factor. The start
+    is always the same.
     """
     smaller, width = min(matrix.shape), rank + max(16, rank // 2)
     if smaller >= LARGE and 4 * width <= smaller:
@@ -114,8 +115,12 @@ def leading_svd(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:
             if kept - before <= SETTLED * (total - kept) + torch.finfo(s.dtype).eps * total:
                 return columns @ u[:, :rank], s[:rank], rows @ vh[:rank].mT
             before, rows = kept, torch.linalg.qr(matrix.mT @ columns)[0]
-    u, s, vh = torch.linalg.svd(matrix, full_matrices=False)
-    return u[:, :rank], s[:rank], vh[:rank].mT
+    # Several times faster than the decomposition of the whole, of whose other vectors nothing is wanted
+    wide = matrix.shape[0] < matrix.shape[1]
+    q, r = torch.linalg.qr(matrix.mT if wide else matrix)
+    u, s, vh = torch.linalg.svd(r, full_matrices=False)
+    left, right = q @ u[:, :rank], vh[:rank].mT
+    return (right, s[:rank], left) if wide else (left, s[:rank], right)
 
 
 def moment_root(moment: Tensor) -> Tensor:
@@ -184,7 +189,9 @@ def _inner_cores(train: Train, matrix: Tensor) -> list[Tensor]:
     cores, columns = [], matrix.shape[-1]
     for core in train.cores[:-1]:
         unfolded = unfold(train, core, matrix)
-        u = torch.linalg.svd(unfolded, full_matrices=False)[0]
+        # Only the left vectors are wanted, which those of a triangular factor are
+        small = torch.linalg.qr(unfolded.mT, mode="r")[1].mT if unfolded.shape[0] < unfolded.shape[1] else unfolded
+        u = torch.linalg.svd(small, full_matrices=False)[0]
         if u.shape[1] < core.inner:  # the matrix has lower rank than asked for: complete its basis
             u = torch.linalg.qr(torch.cat([u, torch.eye(core.rows, core.inner, dtype=u.dtype)], 1))[0]
         frame = u[:, : core.inner]

@@ -227,6 +227,10 @@ FRESH = Kind(
     },
 )
 EVERY = Kind(same(1, 100, np.int64(3)), {**NO_NUMBERS, **same(0, -1, 0.5, 2.0)})
+MEMORY = Kind(
+    same(1.0, 1, 0.9, np.float32(0.5), 3.0),
+    {**NO_NUMBERS, **same(0, -1, float("inf")), "tensor": TENSORS["tensor of two"]},
+)
 DECAY = Kind(
     same(0.999, 0, 0.5, np.float32(0.5)), {**NO_NUMBERS, **same(1, 1.0, -0.1, 2), "tensor": TENSORS["tensor of two"]}
 )

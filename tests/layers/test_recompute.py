@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import copy
+import gc
 import weakref
 
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 from torch.utils.checkpoint import checkpoint
 
 import sttp_riemann as sr
+from sttp_riemann.batch.ledger import ledger_of
+from sttp_riemann.batch.sight import Sight
 from sttp_riemann.model.measures import spectral_layers
 from tests.strategies import LAYER_KINDS
 
@@ -105,6 +110,183 @@ def test_left_to_itself_a_layer_leaves_it_to_a_checkpoint(monkeypatch) -> None:
     out = checkpoint(lambda x: layer(x * 2), x, use_reentrant=False)
     assert inputs[0]() is None
     out.sum().backward()
+
+
+def _maps(memory: float = 1.0, wide: int = 16) -> nn.Module:
+    """Four convolutions whose codes are as large as half of their inputs."""
+    torch.manual_seed(0)
+    model = nn.Sequential(*(nn.Sequential(nn.Conv2d(wide, wide, 3, padding=1), nn.ReLU()) for _ in range(4)))
+    sr.reparameterize(model, wide // 2, "svdp", recompute="auto", memory=memory)
+    for layer in spectral_layers(model).values():
+        layer.application = "factored"
+    return model
+
+
+IMAGES = torch.randn(2, 16, 12, 12, generator=torch.Generator().manual_seed(0))
+
+
+def _computed(model: nn.Module, losses, steps: int = 1) -> list[int]:
+    """How often each layer computed its codes in the last of several steps."""
+    count: dict[str, int] = {}
+
+    def watch(name: str, layer: nn.Module):
+        convolve = type(layer)._conv_forward
+
+        def watched(*arguments):
+            count[name] = count.get(name, 0) + 1
+            return convolve(layer, *arguments)
+
+        return watched
+
+    for name, layer in spectral_layers(model).items():
+        layer.__dict__["_conv_forward"] = watch(name, layer)
+    for _ in range(steps):
+        count.clear()
+        losses(model)
+    return [count[name] for name in spectral_layers(model)]
+
+
+def _once(model: nn.Module) -> None:
+    model(IMAGES).square().sum().backward()
+
+
+def _twice(model: nn.Module) -> None:
+    (model(IMAGES).square().sum() + model(-IMAGES).square().sum()).backward()
+
+
+def test_without_knowledge_large_codes_are_computed_again() -> None:
+    assert _computed(_maps(memory=10.0), _once) == [2] * 4
+
+
+@pytest.mark.parametrize(("memory", "expected"), [(10.0, [1, 1, 1, 1]), (1e-6, [2, 2, 2, 1])])
+def test_from_the_second_step_on_no_more_is_computed_again_than_the_share_needs(memory, expected) -> None:
+    """The peak is where the backward comes to the last layer, whose own codes are needed there anyway."""
+    assert _computed(_maps(memory), _once, 2) == expected
+
+
+def test_the_smaller_the_share_the_more_is_computed_again() -> None:
+    found = [sum(_computed(_maps(memory), _twice, 2)) for memory in (1.3, 1.15, 1.0, 0.8)]
+    assert found == sorted(found)
+    assert found[0] == 8
+    assert 8 < found[1] < found[-1] <= 16
+
+
+def test_two_forwards_before_a_backward_count_together() -> None:
+    """What suffices for one forward does not for two, whose codes are alive together."""
+    shares = [1 + k / 50 for k in range(20)]
+    one, two = ([sum(_computed(_maps(share), losses, 2)) for share in shares] for losses in (_once, _twice))
+    assert any(2 * a < b for a, b in zip(one, two, strict=True))
+
+
+def _accumulated(model: nn.Module) -> None:
+    for images in (IMAGES, -IMAGES):
+        model(images).square().sum().backward()
+
+
+def test_forwards_with_a_backward_each_count_apart() -> None:
+    for share in (1.0, 1.1):
+        assert sum(_computed(_maps(share), _accumulated, 2)) == 2 * sum(_computed(_maps(share), _once, 2))
+
+
+def test_what_was_seen_is_that_of_the_largest_batch() -> None:
+    """A small batch in between changes nothing, a larger one has its step seen again."""
+    model = _maps(1e-6)
+    _computed(model, _once, 2)
+    ledger = ledger_of(model)
+    _computed(model, lambda own: own(IMAGES[:1]).sum().backward(), 2)
+    model(IMAGES)
+    assert ledger.sight is None
+    assert sum(_computed(model, lambda own: own(IMAGES.repeat(2, 1, 1, 1)).sum().backward(), 3)) == 7
+    assert not ledger._missing
+
+
+@pytest.mark.parametrize("steps", [0, 1, 2])
+def test_in_no_step_the_gradients_depend_on_it(steps: int) -> None:
+    models = [_maps(memory) for memory in (10.0, 1.0, 1e-6)]
+    for model in models:
+        for _ in range(steps):
+            _twice(model)
+        model.zero_grad()
+        _twice(model)
+    first, *others = ([p.grad for p in model.parameters()] for model in models)
+    assert all(torch.equal(a, b) for other in others for a, b in zip(first, other, strict=True))
+
+
+def _looking() -> bool:
+    return any(isinstance(mode, Sight) for mode in _get_current_dispatch_mode_stack())
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_who_looks_on_is_gone_after_a_forward_that_fails(inside: bool) -> None:
+    model, looked = _maps(), []
+
+    def fail(*_):
+        looked.append(_looking())
+        raise ValueError
+
+    handle = (model[1][0] if inside else model[3]).register_forward_pre_hook(fail)
+    with pytest.raises(ValueError):
+        model(IMAGES)
+    assert looked == [True]
+    assert not _looking()
+    handle.remove()
+    _once(model)
+    assert not _looking()
+
+
+def test_who_looks_on_when_a_forward_is_interrupted_is_gone_after_the_next() -> None:
+    """No hook of the model is called then."""
+    model = _maps()
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    handle = model[3].register_forward_pre_hook(interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        model(IMAGES)
+    handle.remove()
+    _once(model)
+    assert not _looking()
+
+
+class _Meta(nn.Module):
+    """Calls what looks into its own graph, or refuses to be looked at."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + torch.func.grad(lambda y: y.square().sum())(x)
+
+
+def test_a_model_that_transforms_inside_is_seen_as_well() -> None:
+    model = _maps(1e-6)
+    model.append(_Meta())
+    assert _computed(model, _once, 2) == [2, 2, 2, 1]
+
+
+def test_a_model_can_be_forgotten_with_what_was_seen() -> None:
+    model = _maps()
+    _twice(model)
+    gone = weakref.ref(model)
+    del model
+    gc.collect()
+    assert gone() is None
+
+
+def test_a_copy_sees_a_step_of_its_own() -> None:
+    model = _maps(1e-6)
+    _computed(model, _once, 2)
+    assert not ledger_of(copy.deepcopy(model))._known
+
+
+@pytest.mark.parametrize("memory", [0, -1.0, float("nan"), "0.9", None])
+def test_a_share_that_is_none_is_told(memory) -> None:
+    with pytest.raises((TypeError, ValueError), match="memory"):
+        sr.reparameterize(nn.Linear(6, 5), 2, memory=memory)
+
+
+@pytest.mark.parametrize("recompute", ["always", "never"])
+def test_a_share_that_nothing_would_follow_is_told(recompute) -> None:
+    with pytest.raises(ValueError, match="does not depend on memory"):
+        sr.reparameterize(nn.Linear(6, 5), 2, recompute=recompute, memory=0.9)
 
 
 @pytest.mark.parametrize("changed", ["input", "frame"])

@@ -45,7 +45,17 @@ def assert_same(found: nn.Module, saved: nn.Module) -> None:
     ]
     for name in sr.singular_values(saved):
         own, other = found.get_submodule(name), saved.get_submodule(name)
-        for fact in ("options", "shape", "frames", "application", "recompute", "room", "dense_error", "weight_dtype"):
+        for fact in (
+            "options",
+            "shape",
+            "frames",
+            "application",
+            "recompute",
+            "memory",
+            "room",
+            "dense_error",
+            "weight_dtype",
+        ):
             assert getattr(own, fact) == getattr(other, fact), fact
 
 

@@ -163,6 +163,7 @@ WRONG_SETTINGS = {
     "weight": ["18", [18, "12"], [18], None],
     "application": ["fast", None],
     "recompute": [True],
+    "memory": [0, -1.0, "1", None, float("nan")],
     "room": ["big", float("nan"), 10**400],
     "dense_error": [-1, "0"],
 }

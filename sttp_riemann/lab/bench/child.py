@@ -159,9 +159,12 @@ def now() -> float:
 
 
 def held(device: str = "cpu") -> int:
-    """Bytes that this process holds: resident ones, or those that torch's CUDA allocator has handed out."""
+    """Bytes that this process holds: resident ones, or those that torch's CUDA allocator has handed out.
+
+    Code that libraries have loaded from their files is no network's, and not counted where the system tells it.
+    """
     gc.collect()
-    return int(torch.cuda.memory_allocated()) if device == "cuda" else _bytes(_STATUS, "VmRSS") or _largest()
+    return int(torch.cuda.memory_allocated()) if device == "cuda" else _resident("VmRSS")
 
 
 def forget_peak(device: str = "cpu") -> None:
@@ -175,7 +178,13 @@ def forget_peak(device: str = "cpu") -> None:
 
 def peak(device: str = "cpu") -> int:
     """Most bytes held since `forget_peak`, or since the process began where the system cannot forget."""
-    return int(torch.cuda.max_memory_allocated()) if device == "cuda" else _bytes(_STATUS, "VmHWM") or _largest()
+    return int(torch.cuda.max_memory_allocated()) if device == "cuda" else _resident("VmHWM")
+
+
+def _resident(key: str) -> int:
+    whole = _bytes(_STATUS, key)
+    # Pages of files come and stay, so that there were no more of them at the peak
+    return whole - _bytes(_STATUS, "RssFile") if whole else _largest()
 
 
 def available_memory() -> int:

@@ -13,7 +13,7 @@ import pandas as pd
 import yaml
 from tqdm import tqdm
 
-from sttp_riemann.lab.bench import cores, frames, networks
+from sttp_riemann.lab.bench import cores, frames, layers, networks
 from sttp_riemann.lab.bench.contest import Contest, Row
 from sttp_riemann.lab.bench.race import operator_calls, peak_memory, race
 from sttp_riemann.lab.bench.settings import Settings
@@ -54,6 +54,9 @@ PARTS = {
     "training": Part(networks.training, race, bars),
     "memory": Part(networks.training, peak_memory, bars),
     "growth": Part(networks.growth, race, curves),
+    "serving": Part(layers.serving),
+    "language": Part(layers.language),
+    "stack": Part(layers.stack, peak_memory),
     "calls": Part(cores.calls, operator_calls),
 }
 """Parts by the name that the command line takes, in the order of the report; what they are called is in parts.yaml."""

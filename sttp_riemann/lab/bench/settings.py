@@ -9,7 +9,7 @@ import torch
 
 from sttp_riemann.errors import ReportedError
 
-ROWS = ("frames", "optimizer", "weights", "training", "memory", "growth", "calls")
+ROWS = ("frames", "optimizer", "weights", "training", "memory", "growth", "serving", "language", "stack", "calls")
 DEVICES = ("cpu", "cuda")
 
 

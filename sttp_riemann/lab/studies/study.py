@@ -28,7 +28,7 @@ KINDS: dict[str, Kind] = {"classify": CLASSIFY, "regress": REGRESS, "gan": GAN}
 """What studies of each task measure, draw and report."""
 # Of one machine, or said by the rows of the table
 HIDDEN = {"name", "summary", "output", "data_root", "extractor_weights", "method", "frames", "seed", "paper"}
-HIDDEN |= {"methods", "paths", "spectra", "ranks", "seeds", "recompute", "download", "keep", "tensorboard"}
+HIDDEN |= {"methods", "paths", "spectra", "ranks", "seeds", "recompute", "memory", "download", "keep", "tensorboard"}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,7 +34,8 @@ BUDGET = "largest share of the network's dense numbers; ranks of layers follow f
 DATA = "digits, cifar10, fashion_mnist, stl10, fake, folder:PATH, arrays:FILE, or module:attribute of your own"
 WEIGHTS = "start from these dense weights: .pth or .safetensors, or a run; with low rank and init 'dense', decomposed"
 NETWORK = "a network of the package, torchvision:NAME, timm:NAME, or module:attribute of your own"
-RECOMPUTE = "compute V^T x again in the backward, for memory: where it is large, always or never"
+RECOMPUTE = "compute V^T x again in the backward: as far as memory needs it, always or never"
+MEMORY = "share of the dense network's memory that recompute 'auto' keeps a training step within"
 SPECTRA = "which spectra are compared: identity, learned, learned with D-optimal penalty"
 PLAYER = "GAN: whose methods, spectra, ranks and paths are compared; the other network stays as it is"
 GRADIENT_PENALTY = (
@@ -88,6 +89,7 @@ class Network:
         True, "any rows may lead Householder frames, not only the first", "low_rank chart", follows=True
     )
     recompute: Recompute = option("auto", RECOMPUTE, matters=False, follows=True)
+    memory: kinds.Positive = option(1.0, MEMORY, matters=False, follows=True)
     penalty: Penalty = option("none", "spectral penalty of low-rank methods", "low_rank", follows=True)
     penalty_weight: kinds.Weight = option(1.0, "weight of the spectral penalty", "low_rank")
 
@@ -116,6 +118,10 @@ class Network:
         require(
             self.bound_of == "matrix" or self.spectrum != "free",
             f"{whose}bound_of 'operator' bounds nothing with a free spectrum: set {whose}spectrum to 'learned'",
+        )
+        require(
+            self.memory == 1.0 or self.recompute == "auto",
+            f"{whose}recompute {self.recompute!r} does not depend on memory: set {whose}recompute to 'auto'",
         )
         require(
             self.weights is None or not self.low_rank or self.init == "dense",
