@@ -34,6 +34,8 @@ class Workload:
         Places at which W as a whole is applied.
     channels_in, channels_out : int
         Numbers read and written at each of these places.
+    again : bool
+        Whether V^T x is too large to be kept, so that a backward computes it again.
     """
 
     positions_in: int
@@ -41,6 +43,7 @@ class Workload:
     dense_positions: int
     channels_in: int
     channels_out: int
+    again: bool = False
 
     def outside(self) -> int:
         """Numbers read as input and written as output."""
@@ -82,8 +85,9 @@ def weight_cost(shape: LayerShape, work: Workload) -> float:
 
 
 def factored_cost(shape: LayerShape, work: Workload) -> float:
-    """Build both frames, apply V, then U diag(s)."""
-    thin = shape.rank * (work.positions_in * shape.d_in + work.positions_out * shape.d_out)
+    """Build both frames, apply V, a third more often where a backward does so again, then U diag(s)."""
+    inner, outer = work.positions_in * shape.d_in, work.positions_out * shape.d_out
+    thin = shape.rank * (inner + outer + (inner / 3 if work.again else 0))
     return shape.contraction_cost + thin + BALANCE * (work.outside() + 2 * shape.rank * work.positions_out)
 
 

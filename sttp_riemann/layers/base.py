@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -21,7 +22,7 @@ from sttp_riemann.layers.writing import Weighted
 
 OWN = (
     *("left", "right", "spectrum", "shape", "options", "weight_dtype", "application", "recompute", "room"),
-    *("dense_error", "dense_class", "weight_hooks"),
+    *("dense_error", "dense_class", "weight_hooks", "chosen"),
 )
 """Attributes that a spectral layer adds to those of the ordinary one."""
 STATIC: tuple[Application, ...] = ("factored", "weight")
@@ -278,12 +279,26 @@ class SpectralLayer(Weighted):  # type: ignore[override, misc]
             article = "an" if name[0] in "AEIOU" else "a"
             raise ValueError(f"{article} {name} cannot be applied as {self.application!r}; choose one of {kinds}")
         # For compilers, sizes may be symbols, and the search for a contraction order cannot be followed
-        traced = in_transform()
-        choices = [kind for kind in self.applications if kind in STATIC or not traced]
-        entries = MANY if traced else input.numel()
-        if self.application in choices:
+        if in_transform():
+            choices: Sequence[Application] = [kind for kind in self.applications if kind in STATIC]
+            if self.application in choices:
+                return self.application
+            return choose(self.shape, self.workload(MANY), choices, self.costs)
+        if self.application != "auto":
             return self.application
-        return choose(self.shape, self.workload(entries), choices, self.costs)
+        # Most calls are like the one before
+        own = self.__dict__
+        looks = input.numel(), own["room"]
+        known = own.get("chosen")
+        if known is None or known[0] is not own["shape"] or known[1] != looks:
+            work = self.workload(looks[0])
+            # By `room` alone: outputs depend neither on whether a backward follows nor on `recompute`. A lookup, which
+            # has no places after V^T, is not worth counting.
+            if work.positions_out * self.shape.rank > max(self.room, 0):
+                work = replace(work, again=True)
+            known = own["chosen"] = own["shape"], looks, choose(self.shape, work, self.applications, self.costs)
+        found: Application = known[2]
+        return found
 
 
 def filled(layer: Any, weight: Tensor, bias: Tensor | None = None) -> nn.Module:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given
@@ -40,6 +42,17 @@ def test_the_cheapest_application_depends_on_the_size_of_the_input() -> None:
     assert choose(shape, Workload(10**4, 10**4, 10**4, 4096, 4096), kinds) == "factored"
     full = layer_shape(64, (64,), 64)
     assert choose(full, Workload(10**4, 10**4, 10**4, 64, 64), kinds) == "weight"
+
+
+def test_what_a_backward_computes_again_counts() -> None:
+    shape, kinds = layer_shape(64, (64,), 32), ("factored", "weight", "train")
+    work = Workload(256, 256, 256, 64, 64)
+    assert choose(shape, work, kinds) == "factored"
+    assert choose(shape, replace(work, again=True), kinds) == "weight"
+    layer = sr.reparameterize(nn.Linear(64, 64), 32)
+    for room, chosen in ((1e6, "factored"), (0.0, "weight"), (1e6, "factored")):
+        layer.room = room
+        assert layer.choose(torch.randn(256, 64)) == chosen
 
 
 def test_the_plan_costs_what_the_cheapest_order_costs() -> None:
