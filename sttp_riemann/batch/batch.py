@@ -14,6 +14,8 @@ from sttp_riemann.batch.owner import Owner
 from sttp_riemann.batch.tape import Tape, scaled
 from sttp_riemann.frames.frame import full_precision
 from sttp_riemann.trains.contraction import contract
+from sttp_riemann.trains.memory import side_by_side
+from sttp_riemann.trains.shape import Train
 from sttp_riemann.trains.spectrum import spectrum_values
 
 Output = Literal["pairs", "cores"]
@@ -31,6 +33,11 @@ class Plan:
 
     def __init__(self, members: Sequence[Member]) -> None:
         self.layout = Layout(members)
+        # Of each layer, those whose weights have its shapes
+        alike: dict[tuple[Train, Train], list[int]] = {}
+        for i, member in enumerate(members):
+            alike.setdefault((member.shape.left, member.shape.right), []).append(i)
+        self.equals = [alike[member.shape.left, member.shape.right] for member in members]
         self._dtype, self._weight_dtype = members[0].dtype, members[0].weight_dtype
         components = [self.layout.kind.components(bank.core) for bank in self.layout.banks]
         self._banks = list(zip(self.layout.banks, components, strict=True))
@@ -209,9 +216,14 @@ class _Build(torch.autograd.Function):
             g if wanted and owner in used else None
             for g, wanted, owner in zip(by_tensor, ctx.wanted, plan.owners, strict=True)
         )
-        # Contiguous, as DistributedDataParallel requires of gradients
-        given = (None if g is None else g.contiguous().to(t.dtype) for g, t in zip(kept, ctx.inputs, strict=True))
-        return None, None, *given
+        return None, None, *map(_given, kept, ctx.inputs)
+
+
+def _given(grad: Tensor | None, like: Tensor) -> Tensor | None:
+    """Contiguous, as DistributedDataParallel requires of gradients."""
+    if grad is None or (grad.dtype == like.dtype and grad.is_contiguous()):
+        return grad
+    return grad.contiguous().to(like.dtype)
 
 
 def _differentiably(
@@ -230,7 +242,11 @@ def _differentiably(
 def _joined(grads: Sequence[Tensor | None]) -> Tensor | None:
     """Gradient of a stack from those of its rows; None if all rows are unused."""
     given = next((g for g in grads if g is not None), None)
-    return None if given is None else _stack([torch.zeros_like(given) if g is None else g for g in grads])
+    if given is None:
+        return None
+    full = [torch.zeros_like(given) if g is None else g for g in grads]
+    whole = None if len(full) == 1 or torch.is_grad_enabled() else side_by_side(full)
+    return _stack(full) if whole is None else whole
 
 
 def _contracted(group: Group, cores: Sequence[Tensor], factors: Tensor | float, like: Tensor) -> Tensor:

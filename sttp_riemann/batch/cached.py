@@ -20,10 +20,14 @@ from sttp_riemann.batch.layout import Member
 from sttp_riemann.batch.ledger import Ledger, ledger_of
 from sttp_riemann.batch.operators import bound_operators
 from sttp_riemann.batch.owner import Owner
-from sttp_riemann.batch.products import product
+from sttp_riemann.batch.products import products
 from sttp_riemann.batch.watch import watch
 from sttp_riemann.checks import check_kind
 from sttp_riemann.compat import PLAIN, in_transform
+
+
+SMALL = 2**14
+"""Numbers of a weight that is multiplied out together with those of equal layers."""
 
 
 class _Built:
@@ -56,7 +60,8 @@ class Part:
     def __init__(self, plan: Plan, layers: Sequence[Owner]) -> None:
         self.plan, self.layers = plan, layers
         self.built: dict[Output, _Built] = {}
-        self.weights: dict[int, tuple[Tensor, Tensor]] = {}
+        # With U diag(s), and whether it was built with a graph
+        self.weights: dict[int, tuple[Tensor, bool, Tensor]] = {}
 
     def get(self, i: int, output: Output) -> list[Tensor]:
         """The result for one layer; builds all layers if necessary."""
@@ -68,10 +73,14 @@ class Part:
     def weight(self, i: int) -> Tensor:
         """W of one layer, in its own shape; the same tensor as long as its factors are the same."""
         left, right = self.get(i, "pairs")
-        known = self.weights.get(i)
-        if known is None or known[0] is not left:
-            known = self.weights[i] = left, self.layers[i].from_matrix(product(left, right))
-        return known[1]
+        known, differentiable = self.weights.get(i), torch.is_grad_enabled()
+        if known is None or known[0] is not left or (differentiable and not known[1]):
+            # Those of equal small layers together: a call costs more than its arithmetic
+            together = self.plan.equals[i] if left.shape[0] * right.shape[0] <= SMALL else [i]
+            pairs = [self.built["pairs"].results[j] for j in together]
+            for j, (own, _), matrix in zip(together, pairs, products(*zip(*pairs, strict=True)), strict=True):
+                self.weights[j] = own, differentiable, self.layers[j].from_matrix(matrix)
+        return self.weights[i][2]
 
 
 Places = dict[int, tuple[Part, int]]
@@ -287,27 +296,31 @@ def unshare(model: nn.Module) -> None:
 
 def places_of(root: nn.Module) -> Places:
     """Group the layers of a model into parts that are built together, and say where each of them is."""
-    groups: dict[Any, list[Owner]] = {}
+    groups: dict[Any, list[tuple[Owner, Member]]] = {}
     tied: dict[int, list[Owner]] = {}
     for layer in owners(root):
-        sample = layer.sample()
         # A sharded layer is whole only while it is itself being called
         if layer is not root and not PLAIN.issuperset(map(type, layer.factor_tensors())):
             continue
         same = tied.setdefault(id(layer.left), [])
         same.append(layer)
         if len(same) == 1:
-            key = type(layer.left), sample.device, sample.dtype, layer.weight_dtype
-            groups.setdefault(key, []).append(layer)
+            sample = layer.sample()
+            member = layer.member_like(sample)
+            groups.setdefault((member.kind, sample.device, sample.dtype, member.weight_dtype), []).append(
+                (layer, member)
+            )
     known, plans = _PLANS.get(root, ()), []
     places: Places = {}
-    for layers in groups.values():
-        members = tuple(layer.member() for layer in layers)
+    alike: list[list[Owner]] = []
+    for found in groups.values():
+        layers, members = [layer for layer, _ in found], tuple(member for _, member in found)
+        alike.append(layers)
         plan = next((plan for before, plan in known if before == members), None) or Plan(members)
         plans.append((members, plan))
         part = Part(plan, layers)
         places.update({id(twin): (part, i) for i, layer in enumerate(layers) for twin in tied[id(layer.left)]})
-    watch(root, groups.values())
+    watch(root, alike)
     if plans != known:
         _PLANS[root] = plans
     return places

@@ -56,13 +56,19 @@ class Owner(nn.Module):
 
     def member(self) -> Member:
         """What a batch needs to know about this layer."""
-        sample = self.sample()
+        return self.member_like(self.sample())
+
+    def member_like(self, sample: Tensor) -> Member:
+        """As `member`, from what `sample` returned."""
         dtypes = wide_dtype(sample.dtype), self.weight_dtype
         return Member(self.shape, type(self.left), self.spectrum_kind, self.bound, *dtypes, sample.device)
 
     def factor_tensors(self) -> tuple[Tensor | None, ...]:
         """Parameters and buffers that W is computed from; None stands for a missing one."""
-        return *self.left.held(), *self.right.held(), self.spectrum
+        # Asked for several times a forward: looked up past `nn.Module.__getattr__`
+        modules, own = self._modules, self._parameters
+        spectrum = own["spectrum"] if "spectrum" in own else self.spectrum  # noqa: SIM401 - which is what costs time
+        return *modules["left"].held(), *modules["right"].held(), spectrum  # type: ignore[union-attr, operator]
 
     def factor_parameters(self) -> list[nn.Parameter]:
         """Parameters that W is computed from."""

@@ -63,15 +63,11 @@ def _forward(h: Tensor, signs: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     # An error in |h|^2 is one in the frame: summed in float64, it leaves float32 frames orthonormal to 2e-7, not 1e-6.
     half_squared_norm = (h * h).sum(-2, dtype=torch.float64).mul_(0.5)
     t_inverse.diagonal(0, 1, 2).copy_(half_squared_norm)
-    top = h[:, : h.shape[-1]]
-    m = _signed(torch.linalg.solve_triangular(t_inverse, top.mT, upper=True), signs).neg()
+    m = torch.linalg.solve_triangular(t_inverse, h[:, : h.shape[-1]].mT, upper=True)
+    m = m.neg() if signs is None else m * signs.neg().unsqueeze(-2)
     q = torch.bmm(h, m)
     q.diagonal(0, 1, 2).add_(1 if signs is None else signs)
     return q, t_inverse, m
-
-
-def _signed(matrix: Tensor, signs: Tensor | None) -> Tensor:
-    return matrix if signs is None else matrix * signs.unsqueeze(-2)
 
 
 class _CompactWY(torch.autograd.Function):
@@ -92,13 +88,16 @@ class _CompactWY(torch.autograd.Function):
 def _backward(h: Tensor, t_inverse: Tensor, m: Tensor, signs: Tensor | None, grad: Tensor) -> Tensor:
     """Gradient of the reflectors from that of the frames."""
     # Q = E D + H M, T^{-1} M = -H_top^T D, T^{-1} = striu(S) + diag(S) / 2, S = H^T H, D the signs.
-    grad_m = _signed(torch.bmm(h.mT, grad), signs)
-    grad_top = torch.linalg.solve_triangular(t_inverse.mT, grad_m, upper=False)  # minus that of H_top^T
-    grad_gram = torch.bmm(grad_top, _signed(m, signs).mT).triu_()
+    grad_m = torch.linalg.solve_triangular(t_inverse.mT, torch.bmm(h.mT, grad), upper=False)
+    grad_gram = torch.bmm(grad_m, m.mT).triu_()
     # The diagonal of S counts half in T^{-1} and twice in S + S^T, so it enters once.
     grad_gram.diagonal(0, 1, 2).mul_(0.5)
     out = torch.bmm(grad, m.mT).baddbmm_(h, grad_gram + grad_gram.mT, alpha=-1)
-    out[:, : h.shape[-1]].sub_(grad_top.mT)
+    top = out[:, : h.shape[-1]]
+    if signs is None:
+        top.sub_(grad_m.mT)
+    else:
+        top.addcmul_(grad_m.mT, signs.unsqueeze(-1), value=-1)
     return out
 
 
@@ -229,8 +228,9 @@ class HouseholderFrames(Frames):
             below = of_reflectors[:, core.inner :]
             if core.reduced:
                 return None, below
-            row, column = torch.tril_indices(core.inner, core.inner, -1, device=grad.device)
-            return None, torch.cat([below.flatten(1), of_reflectors[:, row, column]], 1)
+            # The leading block comes first in memory
+            triangle = of_reflectors.flatten(1).index_select(1, _constants(core.inner, grad)[1])
+            return None, torch.cat([below.flatten(1), triangle], 1)
 
         return frames, pull
 
@@ -251,7 +251,8 @@ class HouseholderFrames(Frames):
 
 def _reflectors(core: Core, sign: Tensor, *entries: Tensor) -> Tensor:
     """(B, rows, rank), unit lower triangular, from the free entries."""
-    block = torch.eye(core.inner, dtype=sign.dtype, device=sign.device).expand(len(sign), -1, -1)
+    eye, places = _constants(core.inner, sign)
+    block = eye.expand(len(sign), -1, -1)
     if not entries:
         return block
     (below,) = entries
@@ -259,12 +260,26 @@ def _reflectors(core: Core, sign: Tensor, *entries: Tensor) -> Tensor:
         free = (core.rows - core.inner) * core.inner
         below, triangle = below[:, :free].unflatten(1, (-1, core.inner)), below[:, free:]
         if core.inner > 1:
-            block = _with_lower_triangle(block, triangle)
+            block = block.flatten(1).index_copy(1, places, triangle).view_as(block)
     return torch.cat([block, below], 1) if core.rows > core.inner else block
 
 
-def _with_lower_triangle(block: Tensor, entries: Tensor) -> Tensor:
-    rank = block.shape[-1]
-    row, column = torch.tril_indices(rank, rank, -1, device=entries.device)
-    flat = block.reshape(block.shape[0], -1).index_copy(1, row * rank + column, entries)
-    return flat.view_as(block)
+_CONSTANTS: dict[tuple[int, torch.dtype, torch.device], tuple[Tensor, Tensor]] = {}
+
+
+def _constants(rank: int, like: Tensor) -> tuple[Tensor, Tensor]:
+    """I, and where the entries below the diagonal lie in such a matrix, row by row."""
+    # A tracer's tensors, and those without numbers, must not outlive it
+    if type(like) is not Tensor or like.is_meta or in_transform():
+        return _new_constants(rank, like)
+    key = rank, like.dtype, like.device
+    if key not in _CONSTANTS:
+        # Training uses what was made in inference mode, too
+        with torch.inference_mode(False):
+            _CONSTANTS[key] = _new_constants(rank, like)
+    return _CONSTANTS[key]
+
+
+def _new_constants(rank: int, like: Tensor) -> tuple[Tensor, Tensor]:
+    row, column = torch.tril_indices(rank, rank, -1, device=like.device)
+    return torch.eye(rank, dtype=like.dtype, device=like.device), row * rank + column

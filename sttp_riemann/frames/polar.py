@@ -18,20 +18,23 @@ _SHORT = 2.5
 _NOT_FINITE = "a frame or its step holds NaN or infinite values; lower the learning rate"
 
 
-def short_root(x: Tensor) -> Tensor | None:
-    """The matrix (X^T X)^{-1/2}, if X is close enough to a frame.
+def short_polar(x: Tensor, out: Tensor | None = None) -> Tensor | None:
+    """Polar factor of X, if X is close enough to a frame.
 
     Parameters
     ----------
     x : Tensor
         (..., n, r), n >= r.
+    out : Tensor, optional
+        (B, n, r), gets the result of an X of that shape; not X itself.
 
     Returns
     -------
     Tensor or None
-        (..., r, r); None where X^T X is too far from I or not finite: use `long_polar` then.
+        (..., n, r); None where X^T X is too far from I or not finite: use `long_polar` then.
     """
-    return _inverse_root(x, max(_UNSCALED, _SHORT * min(1.0, 64 / max(x.shape[-1], 1))))
+    rest = _inverse_root(x, max(_UNSCALED, _SHORT * min(1.0, 64 / max(x.shape[-1], 1))))
+    return None if rest is None else _add_product(x, x, rest, out=out)
 
 
 def long_polar(x: Tensor, dtype: torch.dtype) -> Tensor:
@@ -60,12 +63,12 @@ def long_polar(x: Tensor, dtype: torch.dtype) -> Tensor:
     a float32 result; where they run out, `nearest_frame` takes over and loses none.
     """
     spare = 0.01 * torch.finfo(dtype).eps / torch.finfo(x.dtype).eps
-    root = _inverse_root(x, spare)
-    return (nearest_frame(x) if root is None else x @ root).to(dtype)
+    rest = _inverse_root(x, spare)
+    return (nearest_frame(x) if rest is None else _add_product(x, x, rest)).to(dtype)
 
 
 def _inverse_root(x: Tensor, farthest: float) -> Tensor | None:
-    """(X^T X)^{-1/2} for X^T X within `farthest` of I; None beyond.
+    """(X^T X)^{-1/2} - I for X^T X within `farthest` of I; None beyond.
 
     Coupled Newton-Schulz (Higham, Functions of Matrices, Section 6.7, problem 6.26): with Z -> G^{-1/2} and
     M = I - 2 E -> I, both are multiplied by I + E + 3 E^2 / 2. A matrix far from I is first scaled into (0, 2), so
@@ -85,11 +88,11 @@ def _inverse_root(x: Tensor, farthest: float) -> Tensor | None:
     if largest is not None and not largest <= farthest:
         return None
     if largest is not None and largest <= _UNSCALED:
-        return _iterate(half, _orders(1 - largest, x.dtype)) + eye
+        return _iterate(half, _orders(1 - largest, x.dtype))
     scale = 1 + bound[..., None, None]
     compiled = [3] * _COMPILED_STEPS
     orders = compiled if largest is None else _orders(max(1 - largest, 0.5) / (1 + largest / 2), x.dtype)
-    return (_iterate(torch.lerp(0.5 * eye, half, 1 / scale), orders) + eye) / scale.sqrt()
+    return (_iterate(torch.lerp(0.5 * eye, half, 1 / scale), orders) + eye) / scale.sqrt() - eye
 
 
 def _iterate(half: Tensor, orders: Sequence[int]) -> Tensor:
@@ -111,10 +114,12 @@ def _iterate(half: Tensor, orders: Sequence[int]) -> Tensor:
     return total
 
 
-def _add_product(c: Tensor, a: Tensor, b: Tensor, alpha: float = 1.0, beta: float = 1.0) -> Tensor:
+def _add_product(
+    c: Tensor, a: Tensor, b: Tensor, alpha: float = 1.0, beta: float = 1.0, out: Tensor | None = None
+) -> Tensor:
     """Compute beta C + alpha A B."""
     if c.ndim == 3:
-        return torch.baddbmm(c, a, b, alpha=alpha, beta=beta)
+        return torch.baddbmm(c, a, b, alpha=alpha, beta=beta, out=out)
     return beta * c + alpha * (a @ b)
 
 
@@ -166,8 +171,8 @@ def polar(x: Tensor) -> Tensor:
     >>> torch.allclose(moved.mT @ moved, torch.eye(2, dtype=torch.float64))
     True
     """
-    root = short_root(x)
-    return long_polar(x.double(), x.dtype) if root is None else x @ root
+    found = short_polar(x)
+    return long_polar(x.double(), x.dtype) if found is None else found
 
 
 def nearest_frame(x: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from sttp_riemann.checks import check_flag, check_whole, shown
 from sttp_riemann.frames.frame import Frames
-from sttp_riemann.frames.polar import long_polar, nearest_frame, short_root
+from sttp_riemann.frames.polar import long_polar, nearest_frame, short_polar
 from sttp_riemann.trains.contraction import Pull
 from sttp_riemann.trains.shape import Core
 
@@ -119,11 +119,8 @@ class PolarStiefel(EuclideanStiefel):
             An entry is NaN or infinite; `x` is then unchanged.
         """
         moved = torch.addcmul(x, direction, scale, out=room)
-        root = short_root(moved)
-        if root is None:
+        if short_polar(moved, out=x) is None:
             x.copy_(long_polar(x.double().addcmul(direction.double(), scale.double()), x.dtype))
-        else:
-            torch.bmm(moved, root, out=x)
         if carried is not None:
             xtv = torch.bmm(x.mT, carried)
             carried.baddbmm_(x, xtv + xtv.mT, alpha=-0.5)
@@ -188,8 +185,8 @@ def _fits(own: torch.Size, other: torch.Size) -> bool:
 
 def _retracted(x: Tensor, u: Tensor) -> Tensor:
     moved = x + u
-    root = short_root(moved)
-    return long_polar(x.double() + u.double(), moved.dtype) if root is None else moved @ root
+    found = short_polar(moved)
+    return long_polar(x.double() + u.double(), moved.dtype) if found is None else found
 
 
 def _projected(x: Tensor, u: Tensor) -> Tensor:

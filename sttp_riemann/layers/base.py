@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, ClassVar
 
@@ -21,7 +21,7 @@ from sttp_riemann.layers.writing import Weighted
 
 OWN = (
     *("left", "right", "spectrum", "shape", "options", "weight_dtype", "application", "recompute", "memory"),
-    *("room", "dense_error", "dense_class", "weight_hooks"),
+    *("room", "dense_error", "dense_class", "weight_hooks", "chosen"),
 )
 """Attributes that a spectral layer adds to those of the ordinary one."""
 STATIC: tuple[Application, ...] = ("factored", "weight")
@@ -288,12 +288,20 @@ class SpectralLayer(Weighted):  # type: ignore[override, misc]
             article = "an" if name[0] in "AEIOU" else "a"
             raise ValueError(f"{article} {name} cannot be applied as {self.application!r}; choose one of {kinds}")
         # For compilers, sizes may be symbols, and the search for a contraction order cannot be followed
-        traced = in_transform()
-        choices = [kind for kind in self.applications if kind in STATIC or not traced]
-        entries = MANY if traced else input.numel()
-        if self.application in choices:
+        if in_transform():
+            choices: Sequence[Application] = [kind for kind in self.applications if kind in STATIC]
+            if self.application in choices:
+                return self.application
+            return choose(self.shape, self.workload(MANY), choices, self.costs)
+        if self.application != "auto":
             return self.application
-        return choose(self.shape, self.workload(entries), choices, self.costs)
+        # Most calls are like the one before
+        own, entries = self.__dict__, input.numel()
+        known = own.get("chosen")
+        if known is None or known[0] is not own["shape"] or known[1] != entries:
+            found = choose(self.shape, self.workload(entries), self.applications, self.costs)
+            known = own["chosen"] = own["shape"], entries, found
+        return known[2]  # type: ignore[no-any-return]
 
 
 def filled(layer: Any, weight: Tensor, bias: Tensor | None = None) -> nn.Module:

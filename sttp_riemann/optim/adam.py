@@ -38,8 +38,8 @@ class RiemannianAdam(FrameStepper, CheckedGroups, geoopt.optim.RiemannianAdam):
         Divide by the running maximum of the second moment.
     maximize : bool
         Ascend instead of descend.
-    foreach : bool, optional
-        Passed on to torch for plain parameters.
+    foreach, fused : bool, optional
+        Passed on to torch for plain parameters; at most one of them may be set.
     match_adam : bool
         Scale a frame's step so that its root mean square entry is about `lr`, as in Adam. Otherwise the Frobenius norm
         of a step is about `lr`, as in geoopt: a step sqrt(n r) times shorter.
@@ -98,15 +98,19 @@ class RiemannianAdam(FrameStepper, CheckedGroups, geoopt.optim.RiemannianAdam):
         *,
         maximize: bool = False,
         foreach: bool | None = None,
+        fused: bool | None = None,
         match_adam: bool = True,
         moment: str | None = None,
         decoupled_weight_decay: bool = False,
         max_angle: float | None = None,
     ) -> None:
         options = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "amsgrad": amsgrad}
-        options = checked_options({**options, "maximize": maximize, "foreach": foreach})
+        options = checked_options({**options, "maximize": maximize, "foreach": foreach, "fused": fused})
         ours = {"match_adam": match_adam, "moment": moment, "max_angle": max_angle}
-        ours = checked_options({**ours, "decoupled_weight_decay": decoupled_weight_decay})
+        # Not given to torch's class: to a scaler of gradients it would promise that the step itself undoes the scale
+        ours = checked_options(
+            {**ours, "fused": options.pop("fused"), "decoupled_weight_decay": decoupled_weight_decay}
+        )
         # torch gives every group that option where it knows it
         if ours["decoupled_weight_decay"]:
             options["decoupled_weight_decay"] = True
@@ -120,7 +124,7 @@ class RiemannianAdam(FrameStepper, CheckedGroups, geoopt.optim.RiemannianAdam):
     @override
     def _apart(self, manifold: Any, group: dict[str, Any]) -> tuple[Any, ...]:
         by_core = moment_of(group, manifold).by_core
-        return (manifold.outer, manifold.outer_first) if by_core else ()
+        return (manifold.outer,) if by_core else ()
 
     @override
     def _check(self, stacks: Sequence[Any]) -> None:
@@ -143,8 +147,9 @@ class RiemannianAdam(FrameStepper, CheckedGroups, geoopt.optim.RiemannianAdam):
         step: int,
         group: dict[str, Any],
         room: Tensor | None,
+        leading: int,
     ) -> None:
         tangent = projected(manifold, x, gradient, room)
         moment = moment_of(group, manifold)
-        direction, scale, carried = moment.direct(manifold, x, tangent, kept, step, group)
+        direction, scale, carried = moment.direct(manifold, x, tangent, kept, step, group, leading)
         move(manifold, x, direction, shortened(direction, scale, group["max_angle"]), carried, room=tangent)

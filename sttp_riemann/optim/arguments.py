@@ -18,7 +18,7 @@ from sttp_riemann.optim.moments import MOMENTS
 
 NUMBERS = ("lr", "eps", "weight_decay", "momentum")
 FLAGS = ("amsgrad", "maximize", "nesterov", "match_adam", "decoupled_weight_decay")
-OURS = (*FLAGS, "stabilize", "foreach", "moment", "max_angle")
+OURS = (*FLAGS, "stabilize", "foreach", "fused", "moment", "max_angle")
 """Options that the groups of older releases, or of torch, may lack."""
 PER_ENTRY = ("exp_avg", "momentum_buffer")
 PER_MATRIX = ("exp_avg_sq", "max_exp_avg_sq")
@@ -72,6 +72,9 @@ class CheckedGroups:
         """Add options that torch's class does not know to the defaults and to all groups without them."""
         self.defaults.update(options)
         for group in self.param_groups:
+            # Torch's class knows this one, was not given it, and has put None
+            if group.get("fused") is None:
+                group.pop("fused", None)
             group.update({**options, **group})
             check_points(group)
 
@@ -214,7 +217,7 @@ def checked_options(given: Mapping[str, Any]) -> dict[str, Any]:
             found[name] = _betas(value)
         elif name in FLAGS:
             found[name] = check_flag(name, value)
-        elif name == "foreach":
+        elif name in ("foreach", "fused"):
             found[name] = None if value is None else check_flag(name, value)
         elif name == "max_angle":
             found[name] = None if value is None else check_number(name, value, _ANGLE, math.ulp(0), below=math.pi / 2)
@@ -222,6 +225,8 @@ def checked_options(given: Mapping[str, Any]) -> dict[str, Any]:
             if value is not None:
                 check_choice(name, value, tuple(MOMENTS))
             found[name] = value
+    if found.get("foreach") and found.get("fused"):
+        raise ValueError("foreach and fused are two ways to do one thing: set at most one of them")
     if found.get("decoupled_weight_decay") and not _DECOUPLES:
         raise ValueError("decoupled_weight_decay needs a newer torch, whose Adam has that option")
     return found

@@ -32,8 +32,8 @@ class RiemannianSGD(FrameStepper, CheckedGroups, geoopt.optim.RiemannianSGD):
         Nesterov's momentum.
     maximize : bool
         Ascend instead of descend.
-    foreach : bool, optional
-        Passed on to torch for plain parameters.
+    foreach, fused : bool, optional
+        Passed on to torch for plain parameters; at most one of them may be set.
     max_angle : float, optional
         Largest angle of a step, as in `RiemannianAdam`.
 
@@ -75,13 +75,15 @@ class RiemannianSGD(FrameStepper, CheckedGroups, geoopt.optim.RiemannianSGD):
         *,
         maximize: bool = False,
         foreach: bool | None = None,
+        fused: bool | None = None,
         max_angle: float | None = None,
     ) -> None:
         given = {"lr": lr, "momentum": momentum, "dampening": dampening, "weight_decay": weight_decay}
         given = checked_options({**given, "nesterov": nesterov})
         if given["nesterov"] and (given["momentum"] == 0 or given["dampening"] != 0):
             raise ValueError("nesterov needs a momentum above 0 and no dampening")
-        options = checked_options({"maximize": maximize, "foreach": foreach, "max_angle": max_angle})
+        options = {"maximize": maximize, "foreach": foreach, "fused": fused, "max_angle": max_angle}
+        options = checked_options(options)
         super().__init__(as_list(params), **given)
         self._complete(options)
 
@@ -95,6 +97,7 @@ class RiemannianSGD(FrameStepper, CheckedGroups, geoopt.optim.RiemannianSGD):
         step: int,
         group: dict[str, Any],
         room: Tensor | None,
+        leading: int,
     ) -> None:
         momentum, rate = group["momentum"], torch.full((), -group["lr"], dtype=x.dtype, device=x.device)
         tangent = projected(manifold, x, gradient, room)

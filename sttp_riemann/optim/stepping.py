@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 from sttp_riemann.checks import check_kind
 from sttp_riemann.frames import PolarStiefel
 from sttp_riemann.optim.gradients import all_small, check_gradients
+from sttp_riemann.trains.memory import side_by_side
 
 LARGE = 2**18
 """Size from which a frame is stepped alone and in place: stacking would copy it."""
@@ -44,8 +45,12 @@ class FrameStepper:
         step: int,
         group: dict[str, Any],
         room: Tensor | None,
+        leading: int,
     ) -> None:
-        """Take step number `step` on frames (B, n, r) and their state, by name, in place."""
+        """Take step number `step` on frames (B, n, r) and their state, by name, in place.
+
+        Rows of the `leading` first frames run through their outer rank first.
+        """
         raise NotImplementedError
 
     def _apart(self, manifold: Any, group: dict[str, Any]) -> tuple[Any, ...]:
@@ -125,7 +130,9 @@ class FrameStepper:
         # Of parameters that the groups have no more, as after a change of ranks, nothing is kept
         held = {id(parameter) for own in self.param_groups for parameter in own["params"]}
         self._wholes = {key: whole for key, whole in self._wholes.items() if key[1] in held}
-        self._known[id(group)] = _Sorted(looks, options, plain, list(equal.values()))
+        # Those whose rows run through their outer rank first precede
+        ordered = [sorted(points, key=_outer_last) for points in equal.values()]
+        self._known[id(group)] = _Sorted(looks, options, plain, ordered)
         return self._known[id(group)]
 
     def _equal(self, group: dict[str, Any]) -> list[_Stack]:
@@ -161,7 +168,7 @@ class FrameStepper:
             gradient, own = -gradient, True
         # Gradients must not change; a copy of them may be overwritten
         spare = gradient if own else rooms[1] and rooms[1].whole
-        self._step_frames(points[0].manifold, x, gradient, kept, stack.step, stack.group, spare)
+        self._step_frames(points[0].manifold, x, gradient, kept, stack.step, stack.group, spare, stack.leading)
         if copied:
             torch._foreach_copy_(list(points), rooms[0].rows if rooms[0] else list(_rows(x, points)))
         for name, whole in kept.items():
@@ -223,13 +230,16 @@ class FrameStepper:
                 rate_is_number = not isinstance(group["lr"], Tensor)
                 if (
                     groups[-1]["foreach"] is None
+                    and not groups[-1].get("fused")
                     and rate_is_number
                     and all(p.device.type == "cpu" and p.numel() < LARGE for p in plain)
                 ):
                     groups[-1]["foreach"] = True  # fewer calls for small parameters, bitwise the same result
         self._plain.state, self._plain.param_groups = self.state, groups
         if groups:
-            self._plain.step()
+            # Hooks on steps are called for the whole step
+            step = type(self._plain).step
+            (step.__wrapped__ if getattr(step, "hooked", False) else step)(self._plain)  # type: ignore[attr-defined]
 
 
 def _is_frame(parameter: Tensor) -> bool:
@@ -278,13 +288,17 @@ class _Sorted(NamedTuple):
 
 
 class _Stack:
-    """Frames of a group that are stepped together; `together` holds their gradients where these are one tensor."""
+    """Frames of a group that are stepped together; `together` holds their gradients where these are one tensor.
+
+    Rows of the `leading` first frames run through their outer rank first.
+    """
 
     def __init__(self, own: Sequence[_Own], together: Tensor | None, step: int, group: dict[str, Any]) -> None:
         self.points, self.gradients, self.states = zip(*own, strict=True)
         self.step, self.group, self.together = step, group, together
+        self.leading = len(own) - sum(map(_outer_last, self.points))
         if together is None and isinstance(self.points[0].manifold, PolarStiefel):
-            together = _side_by_side(self.gradients)
+            together = side_by_side(self.gradients)
         if together is not None:
             self.together = together.view(-1, *self.points[0].shape[-2:])
 
@@ -296,8 +310,14 @@ def _as_gradients_lie(own: list[_Own]) -> tuple[list[_Own], Tensor | None]:
     parameters: an order that depends on free memory could not be reproduced by a resumed run.
     """
     ordered = sorted(own, key=_place)
-    whole = _side_by_side([gradient for _, gradient, _ in ordered])
+    lasts = [_outer_last(point) for point, _, _ in ordered]
+    whole = side_by_side([gradient for _, gradient, _ in ordered]) if lasts == sorted(lasts) else None
     return (own, None) if whole is None else (ordered, whole)
+
+
+def _outer_last(point: geoopt.ManifoldParameter) -> bool:
+    """Whether the rows of a frame run through the mode first."""
+    return not getattr(point.manifold, "outer_first", True)
 
 
 def _place(own: _Own) -> int:
@@ -309,26 +329,12 @@ def _gather(tensors: Sequence[Tensor], kind: type, room: _Room | None = None) ->
     first = tensors[0].detach()
     if not issubclass(kind, PolarStiefel):
         return first, False
-    whole = _side_by_side(tensors)
+    whole = side_by_side(tensors)
     copied = whole is None
     if whole is None:
         # Concatenated along the first dimension: `stack` would first make a view of each
         whole = torch.cat(tensors, out=room and room.flat)  # type: ignore[arg-type]
     return whole.view(-1, *first.shape[-2:]), copied
-
-
-def _side_by_side(tensors: Sequence[Tensor]) -> Tensor | None:
-    """The tensor whose consecutive rows these are; None if there is none."""
-    first = tensors[0].detach()
-    begin, size = first.data_ptr(), first.numel() * first.element_size()
-    storage = first.untyped_storage()
-    if begin + len(tensors) * size > storage.data_ptr() + storage.nbytes():
-        return None
-    # An address inside a storage belongs to that storage
-    places = range(begin, begin + len(tensors) * size, max(size, 1))
-    if any(t.data_ptr() != place or not t.is_contiguous() for t, place in zip(tensors, places, strict=True)):
-        return None
-    return first.as_strided((len(tensors), *first.shape), (first.numel(), *first.stride()))
 
 
 def _rows(whole: Tensor, points: Sequence[geoopt.ManifoldParameter]) -> Sequence[Tensor]:

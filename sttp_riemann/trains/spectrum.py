@@ -100,18 +100,18 @@ def trace_values(kind: SpectrumKind, stored: Tensor, bounds: Tensor | float) -> 
     """
     if kind == "free":
         return stored, lambda grad: (grad,)
-    sizes = stored.abs()
-    largest = _floored(sizes.amax(1, keepdim=True))
-    tied = sizes >= (1 - TIED) * largest
-    share = _not_zero((sizes * tied).sum(1, keepdim=True))  # of the tied values in their mean, times their number
+    largest = _floored(torch.linalg.vector_norm(stored, math.inf, 1, keepdim=True))
     # Bitwise equal to `spectrum_values`, so that a network gives the same outputs with and without gradients
-    values = stored / largest
-    values = values if isinstance(bounds, float) and bounds == 1 else values * bounds
-    scale = bounds / largest
+    relative = stored / largest
+    values = relative if isinstance(bounds, float) and bounds == 1 else relative * bounds
 
     def pull(grad: Tensor) -> tuple[Tensor]:
-        along = (grad * values).sum(1, keepdim=True) / share
-        return (grad * scale - along * tied * stored.sign(),)
+        tied = torch.nn.functional.hardshrink(relative, 1 - TIED)
+        # Of the tied values in their mean, times their number
+        share = _not_zero(torch.linalg.vector_norm(tied, 1, 1, keepdim=True))
+        along = (grad * relative).sum(1, keepdim=True).div_(share)
+        of_stored = torch.addcmul(grad, along, tied.sign_(), value=-1).div_(largest)
+        return (of_stored if values is relative else of_stored.mul_(bounds),)
 
     return values, pull
 
@@ -131,7 +131,7 @@ def _largest(sizes: Tensor) -> Tensor:
 
 def _floored(largest: Tensor) -> Tensor:
     tiny = torch.finfo(largest.dtype).tiny
-    return largest.where(largest >= tiny, max(OF_ZEROS, tiny))
+    return largest.masked_fill(largest < tiny, max(OF_ZEROS, tiny))
 
 
 def _not_zero(sizes: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 import sttp_riemann as sr
 from sttp_riemann.batch import cached
 from sttp_riemann.batch.batch import Plan
+from sttp_riemann.lab.bench.race import count_calls
 
 
 def _discriminator(frames: str) -> nn.Module:
@@ -125,6 +126,27 @@ def test_gradients_are_there_after_no_grad_and_inference_mode_inside_one_context
         assert not out.is_inference()
         with torch.no_grad():
             assert model[0].factors()[0] is out
+
+
+def test_a_weight_read_without_gradients_has_them_later_in_one_context() -> None:
+    model = _discriminator("householder")
+    with sr.cached(model):
+        model[0].factors()
+        with torch.no_grad():
+            assert not model[0].weight.grad_fn
+        assert model[0].weight.grad_fn
+
+
+@FRAMES
+def test_equal_small_weights_are_multiplied_out_in_one_call(frames: str) -> None:
+    torch.manual_seed(0)
+    model = sr.reparameterize(nn.Sequential(*(nn.Linear(8, 8) for _ in range(4))), 4, frames=frames)
+    with sr.cached(model):
+        first = count_calls(lambda: model[0].built_weight())
+        assert count_calls(lambda: [layer.built_weight() for layer in model[1:]]) == 0 < first
+        model[0].built_weight().sum().backward()
+    assert all(p.grad is None for p in model[1:].parameters())
+    assert any(p.grad is not None for p in model[0].parameters())
 
 
 def test_freezing_inside_a_context_stops_the_gradient() -> None:

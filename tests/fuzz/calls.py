@@ -57,6 +57,7 @@ _OPTIMIZER_ROWS = {
     "weight_decay": o.NUMBER,
     "maximize": v.FLAG,
     "foreach": v.OPTIONAL_FLAG,
+    "fused": v.OPTIONAL_FLAG,
     "max_angle": v.ANGLE,
 }
 FUNCTIONS: dict[str, dict[str, Kind]] = {

@@ -63,5 +63,6 @@ def test_frames_are_shortened_one_by_one() -> None:
         point.grad = gradient.clone()
         sr.RiemannianSGD([point], lr=1.0, max_angle=angle).step()
         ends.append(point.detach())
-    assert torch.equal(ends[0][0], ends[1][0])
+    # To rounding: how many iterations a retraction takes is common to a batch
+    torch.testing.assert_close(ends[0][0], ends[1][0], rtol=0, atol=1e-15)
     assert not torch.allclose(ends[0][1], ends[1][1])

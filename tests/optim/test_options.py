@@ -28,6 +28,8 @@ def _model() -> nn.Module:
         ({"max_angle": float("nan")}, "max_angle must be an angle in radians"),
         ({"max_angle": "0.1"}, "max_angle must be an angle in radians"),
         ({"decoupled_weight_decay": 1}, "decoupled_weight_decay must be True or False"),
+        ({"fused": 1}, "fused must be True or False"),
+        ({"foreach": True, "fused": True}, "foreach and fused are two ways to do one thing"),
     ],
 )
 def test_options_out_of_range_are_refused_for_all_and_for_one_group(options: dict[str, Any], message: str) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import geoopt
 import pytest
 import torch
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 import sttp_riemann as sr
 from tests.strategies import random_frame
@@ -86,7 +87,7 @@ def test_frames_that_change_their_dtype_or_their_class_between_steps_are_sorted_
         torch.testing.assert_close(point.mT @ point, torch.eye(3, dtype=point.dtype), rtol=0, atol=1e-5)
 
 
-def test_cores_of_other_trains_are_stepped_together_until_the_moment_depends_on_the_train():
+def test_cores_of_other_trains_are_stepped_together_until_the_moment_depends_on_the_outer_rank():
     points = frames(2)
     points[1].manifold = sr.PolarStiefel(outer=2)
     rows_of_one(points, (0, 1))
@@ -96,3 +97,27 @@ def test_cores_of_other_trains_are_stepped_together_until_the_moment_depends_on_
     assert [len(stack.points) for stack in optimizer._equal(group)] == [2]
     group["moment"] = None
     assert [len(stack.points) for stack in optimizer._equal(group)] == [1, 1]
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (1, 3, 0, 2)])
+def test_cores_of_both_sides_are_stepped_together_those_of_the_left_first(order):
+    points = frames(4)
+    for point, left in zip(points, (False, True, False, True), strict=True):
+        point.manifold = sr.PolarStiefel(outer=2, outer_first=left)
+    whole = rows_of_one(points, order)
+    (stack,) = stacks_of(points)
+    assert [id(p) for p in stack.points] == [id(points[i]) for i in (1, 3, 0, 2)]
+    assert stack.leading == 2
+    assert (stack.together is not None and stack.together.data_ptr() == whole.data_ptr()) == (order == (1, 3, 0, 2))
+
+
+@pytest.mark.parametrize("optimizer", [sr.RiemannianAdam, sr.RiemannianSGD])
+def test_hooks_on_steps_are_called_once_a_step(optimizer):
+    (point,), plain, calls = frames(1), torch.nn.Parameter(torch.ones(3)), []
+    handle = register_optimizer_step_post_hook(lambda *_: calls.append(1))
+    step = optimizer([point, plain], lr=0.1)
+    for _ in range(3):
+        point.grad, plain.grad = torch.ones(6, 3), torch.ones(3)
+        step.step()
+    handle.remove()
+    assert calls == [1, 1, 1]

@@ -32,6 +32,7 @@ PLAIN_ADAM = [
     {"amsgrad": True},
     {"maximize": True},
     {"foreach": True},
+    {"fused": True},
     {"moment": "polar"},
     {"moment": "cores", "amsgrad": True},
     {"max_angle": 0.1},
@@ -43,6 +44,7 @@ PLAIN_SGD = [
     {"momentum": 0.9, "nesterov": True},
     {"momentum": 0.5, "dampening": 0.2, "weight_decay": 0.1},
     {"maximize": True, "foreach": False},
+    {"momentum": 0.9, "fused": True},
 ]
 
 
@@ -169,7 +171,7 @@ def test_maximize_ascends_along_frames() -> None:
     assert values[-1] > values[0] + 1
 
 
-@pytest.mark.parametrize("option", ["fused", "capturable", "differentiable", "stabilize"])
+@pytest.mark.parametrize("option", ["capturable", "differentiable", "stabilize"])
 def test_options_that_are_not_honoured_are_refused(option: str) -> None:
     model = sr.reparameterize(nn.Linear(8, 8), 4)
     with pytest.raises(TypeError, match=option):

@@ -43,7 +43,7 @@ class Form:
     def optimizer(self, model: nn.Module) -> Optimizer:
         """Adam, on the manifold where there are frames on it."""
         if self.method is not None and self.frames == "riemannian":
-            return RiemannianAdam(model.parameters(), lr=LR)
+            return RiemannianAdam(model.parameters(), lr=LR, fused=True)
         return torch.optim.Adam(model.parameters(), lr=LR, fused=True)
 
 

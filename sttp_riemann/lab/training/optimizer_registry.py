@@ -51,11 +51,11 @@ def _adam(settings: Any) -> dict[str, Any]:
 
 
 def _adam_on_frames(settings: Any) -> dict[str, Any]:
-    return {"moment": settings.moment, "max_angle": settings.max_angle}
+    return {"moment": settings.moment, "max_angle": settings.max_angle, "fused": True}
 
 
 def _sgd_on_frames(settings: Any) -> dict[str, Any]:
-    return {"max_angle": settings.max_angle}
+    return {"max_angle": settings.max_angle, "fused": True}
 
 
 def _sgd(settings: Any) -> dict[str, Any]:

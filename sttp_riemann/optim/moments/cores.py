@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,7 +12,6 @@ from typing_extensions import override
 
 from sttp_riemann.optim.moments.moment import Moment, averaged, averaged_square, entries_in
 from sttp_riemann.optim.stepping import projected
-from sttp_riemann.trains.shape import absorb
 
 SAMPLE = 5
 """Steps between gradients that the Gram moments take in: more cost as much as the rest of the step."""
@@ -22,7 +22,10 @@ TIE = 500
 FLOOR = 1e-4
 """Added to denominators, as a part of a frame's largest: rounding errors would move a frame as far as gradients do."""
 _MEANS = WeakTensorKeyDictionary()
-"""What `_means` found for values: to look costs as much as a product, and on other devices waits for them."""
+"""By the values of inner indices: those of the outer ones, and what `_shared` applies for both; None: all differ.
+
+To look costs as much as a product, and on other devices waits for the values.
+"""
 
 
 class CoresMoment(Moment):
@@ -56,55 +59,98 @@ class CoresMoment(Moment):
     @staticmethod
     @override
     def direct(
-        manifold: Any, x: Tensor, tangent: Tensor, kept: dict[str, Tensor], step: int, group: dict[str, Any]
+        manifold: Any,
+        x: Tensor,
+        tangent: Tensor,
+        kept: dict[str, Tensor],
+        step: int,
+        group: dict[str, Any],
+        leading: int,
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         indices = ("outer", "inner") if manifold.outer > 1 else ("inner",)
         beta1, beta2 = group["betas"]
         if step % SAMPLE == 1:
             for index in indices:
-                _take_in(kept, f"{index}_gram", _unfolded(tangent, manifold, index), 1 - beta2**SAMPLE)
+                _take_in(kept, f"{index}_gram", _unfolded(tangent, index, manifold.outer, leading), 1 - beta2**SAMPLE)
         if step % REFRESH == 1:
-            _refresh(kept, indices, manifold)
-        bases = {index: kept[f"{index}_basis"] for index in indices}
-        turned = _turned(tangent, bases, manifold)
+            _refresh(kept, indices, x, leading)
+        turn = _Turn.of({index: kept[f"{index}_basis"] for index in indices}, x, leading)
+        turned = turn.there(tangent)
         first = averaged(kept, turned, group)
-        square = _shared(turned.square_(), kept, indices, manifold)
+        square = _shared(turned.square_(), kept, indices, leading)
         root = averaged_square(kept, square, group).sqrt()
         # Adam's denominator is the root over that of this, plus eps
         unbiased = (1 - beta2**step) ** 0.5
         floor = root.amax((-2, -1), keepdim=True).mul_(FLOOR).add_(group["eps"] * unbiased)
-        turned = torch.div(first, root.add_(floor), out=root)
-        back = {index: basis.mT for index, basis in bases.items()}
-        direction = projected(manifold, x, _turned(turned, back, manifold), None)
+        back = turn.back(torch.div(first, root.add_(floor), out=root))
+        direction = projected(manifold, x, back, back)
         length = (entries_in(manifold, x, group) / (x.shape[-2] * x.shape[-1])) ** 0.5
         rate = -group["lr"] * length * unbiased / (1 - beta1**step)
         return direction, torch.full((), rate, dtype=x.dtype, device=x.device), None
 
 
-def _take_in(kept: dict[str, Tensor], name: str, rows: Tensor, weight: float) -> None:
-    """Average the Gram matrix of rows into a moment."""
+class _Turn(NamedTuple):
+    """Matrices for the rank indices of cores, the outer one first of the `leading` cores and second of the others.
+
+    Those of the others are repeated for every index of the mode, (B * mode, rank, rank), so that one product does.
+    """
+
+    first: Tensor | None
+    second: Tensor | None
+    inner: Tensor | None
+
+    @classmethod
+    def of(cls, moves: Mapping[str, Tensor], x: Tensor, leading: int) -> _Turn:
+        """Those of (B, rank, rank) by index, for cores like `x`; none for an index that is left alone."""
+        outer, inner = moves.get("outer"), moves.get("inner")
+        if outer is None or leading == outer.shape[0]:
+            return cls(outer, None, inner)
+        rank = outer.shape[-1]
+        others = outer[leading:].unsqueeze(1).expand(-1, x.shape[-2] // rank, -1, -1)
+        return cls(outer[:leading] if leading else None, others.reshape(-1, rank, rank), inner)
+
+    def there(self, x: Tensor) -> Tensor:
+        """Cores with the transposes applied."""
+        first, second = (None if move is None else move.mT for move in (self.first, self.second))
+        x = self._outer(x, first, second)
+        return x if self.inner is None else torch.bmm(x, self.inner)
+
+    def back(self, x: Tensor) -> Tensor:
+        """Cores with the matrices applied."""
+        x = self._outer(x, self.first, self.second)
+        return x if self.inner is None else torch.bmm(x, self.inner.mT)
+
+    def _outer(self, x: Tensor, first: Tensor | None, second: Tensor | None) -> Tensor:
+        moves = [move for move in (first, second) if move is not None]
+        if len(moves) < 2:
+            return torch.bmm(moves[0], x.view(*moves[0].shape[:2], -1)).view(x.shape) if moves else x
+        found, leading = torch.empty_like(x), moves[0].shape[0]
+        for move, own, out in zip(moves, x.tensor_split((leading,)), found.tensor_split((leading,)), strict=True):
+            shape = *move.shape[:2], -1
+            torch.bmm(move, own.view(shape), out=out.view(shape))
+        return found
+
+
+def _take_in(kept: dict[str, Tensor], name: str, parts: Sequence[Tensor], weight: float) -> None:
+    """Average the Gram matrices of rows (B, rank, others), in parts of the batch, into a moment."""
     if name not in kept:
-        kept[name] = rows.new_zeros(*rows.shape[:-1], rows.shape[-2])
-    kept[name].baddbmm_(rows, rows.mT, beta=1 - weight, alpha=weight)
+        rank = parts[0].shape[1]
+        kept[name] = parts[0].new_zeros(sum(map(len, parts)), rank, rank)
+    for gram, rows in zip(kept[name].split([len(rows) for rows in parts]), parts, strict=True):
+        gram.baddbmm_(rows, rows.mT, beta=1 - weight, alpha=weight)
 
 
-def _unfolded(x: Tensor, manifold: Any, index: str) -> Tensor:
-    """Cores as matrices (B, rank, others) over one rank index."""
+def _unfolded(x: Tensor, index: str, outer: int, leading: int) -> Sequence[Tensor]:
+    """Cores as matrices (B, rank, others) over one rank index, in parts of the batch."""
     if index == "inner":
-        return x.mT
-    batch, outer = x.shape[0], manifold.outer
-    if manifold.outer_first:
-        return x.reshape(batch, outer, -1)
-    return x.reshape(batch, -1, outer, x.shape[-1]).transpose(1, 2).reshape(batch, outer, -1)
+        return (x.mT,)
+    rows, columns = x.shape[1:]
+    first = x[:leading].view(-1, outer, rows // outer, columns)
+    second = x[leading:].view(-1, rows // outer, outer, columns).transpose(1, 2)
+    return [part.flatten(2) for part in (first, second) if len(part)]
 
 
-def _turned(x: Tensor, moves: dict[str, Tensor], manifold: Any) -> Tensor:
-    """Cores with the transpose of a matrix applied to rank indices."""
-    x = absorb(moves["outer"], x, manifold.outer_first) if "outer" in moves else x
-    return x @ moves["inner"] if "inner" in moves else x
-
-
-def _refresh(kept: dict[str, Tensor], indices: tuple[str, ...], manifold: Any) -> None:
+def _refresh(kept: dict[str, Tensor], indices: tuple[str, ...], x: Tensor, leading: int) -> None:
     """Find the bases anew, and let moments follow."""
     moves: dict[str, Tensor] = {}
     for index in indices:
@@ -113,26 +159,29 @@ def _refresh(kept: dict[str, Tensor], indices: tuple[str, ...], manifold: Any) -
             moves[index] = kept[f"{index}_basis"].mT @ basis
         kept[f"{index}_basis"], kept[f"{index}_values"] = basis.contiguous(), values.unsqueeze(-2).contiguous()
     if moves:
-        kept["exp_avg"].copy_(_turned(kept["exp_avg"], moves, manifold))
-        squares = {index: move.square() for index, move in moves.items()}
+        kept["exp_avg"].copy_(_Turn.of(moves, x, leading).there(kept["exp_avg"]))
+        squares = _Turn.of({index: move.square() for index, move in moves.items()}, x, leading)
         for name in {"exp_avg_sq", "max_exp_avg_sq"} & kept.keys():
-            kept[name].copy_(_shared(_turned(kept[name], squares, manifold), kept, indices, manifold))
+            kept[name].copy_(_shared(squares.there(kept[name]), kept, indices, leading))
 
 
-def _shared(square: Tensor, kept: dict[str, Tensor], indices: tuple[str, ...], manifold: Any) -> Tensor:
+def _shared(square: Tensor, kept: dict[str, Tensor], indices: tuple[str, ...], leading: int) -> Tensor:
     """Squares of entries, those of equal eigenvalues replaced by their mean."""
-    found = {index: _means(kept[f"{index}_values"]) for index in indices}
-    return _turned(square, {index: mean for index, mean in found.items() if mean is not None}, manifold)
+    # None of a core without an outer rank
+    inner, outer = kept["inner_values"], kept.get("outer_values")
+    known = _MEANS.get(inner)
+    if known is None or known[0] is not outer:
+        found = {index: _means(kept[f"{index}_values"]) for index in indices}
+        moves = {index: mean for index, mean in found.items() if mean is not None}
+        known = _MEANS[inner] = outer, _Turn.of(moves, square, leading) if moves else None
+    return square if known[1] is None else known[1].there(square)
 
 
 def _means(values: Tensor) -> Tensor | None:
     """Matrices (B, r, r) that average over equal ones among ascending values (B, 1, r); None: all differ."""
-    if values not in _MEANS:
-        ties = values.diff(dim=-1) <= TIE * torch.finfo(values.dtype).eps * values[..., -1:]
-        found = None
-        if bool(ties.any()):
-            labels = torch.nn.functional.pad((~ties).cumsum(-1), (1, 0))
-            same = (labels.mT == labels).to(values.dtype)
-            found = same / same.sum(-1, keepdim=True)
-        _MEANS[values] = found
-    return _MEANS[values]
+    ties = values.diff(dim=-1) <= TIE * torch.finfo(values.dtype).eps * values[..., -1:]
+    if not bool(ties.any()):
+        return None
+    labels = torch.nn.functional.pad((~ties).cumsum(-1), (1, 0))
+    same = (labels.mT == labels).to(values.dtype)
+    return same / same.sum(-1, keepdim=True)

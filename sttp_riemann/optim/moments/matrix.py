@@ -29,7 +29,13 @@ class MatrixMoment(Moment):
     @staticmethod
     @override
     def direct(
-        manifold: Any, x: Tensor, tangent: Tensor, kept: dict[str, Tensor], step: int, group: dict[str, Any]
+        manifold: Any,
+        x: Tensor,
+        tangent: Tensor,
+        kept: dict[str, Tensor],
+        step: int,
+        group: dict[str, Any],
+        leading: int,
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         first = averaged(kept, tangent, group)
         denominator = matrix_denominator(manifold, x, tangent, kept, step, group)

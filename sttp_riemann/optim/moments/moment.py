@@ -49,7 +49,13 @@ class Moment(ABC):
     @staticmethod
     @abstractmethod
     def direct(
-        manifold: Any, x: Tensor, tangent: Tensor, kept: dict[str, Tensor], step: int, group: dict[str, Any]
+        manifold: Any,
+        x: Tensor,
+        tangent: Tensor,
+        kept: dict[str, Tensor],
+        step: int,
+        group: dict[str, Any],
+        leading: int,
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Take in a gradient, and tell where to go.
 
@@ -67,6 +73,8 @@ class Moment(ABC):
             Number of this step, from 1.
         group : dict
             Options.
+        leading : int
+            How many of the points have rows that run through their outer rank first; the others follow.
 
         Returns
         -------

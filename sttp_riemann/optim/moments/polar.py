@@ -43,7 +43,13 @@ class PolarMoment(Moment):
     @staticmethod
     @override
     def direct(
-        manifold: Any, x: Tensor, tangent: Tensor, kept: dict[str, Tensor], step: int, group: dict[str, Any]
+        manifold: Any,
+        x: Tensor,
+        tangent: Tensor,
+        kept: dict[str, Tensor],
+        step: int,
+        group: dict[str, Any],
+        leading: int,
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         first = averaged(kept, tangent, group)
         denominator = matrix_denominator(manifold, x, tangent, kept, step, group)
