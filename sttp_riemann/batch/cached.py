@@ -25,7 +25,6 @@ from sttp_riemann.batch.watch import watch
 from sttp_riemann.checks import check_kind
 from sttp_riemann.compat import PLAIN, in_transform
 
-
 SMALL = 2**14
 """Numbers of a weight that is multiplied out together with those of equal layers."""
 
