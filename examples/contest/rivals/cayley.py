@@ -35,6 +35,7 @@ class CayleySGD(sr.RiemannianSGD):
         step: int,
         group: dict[str, Any],
         room: Tensor | None,
+        leading: int,
     ) -> None:
         before = kept.get("momentum_buffer", torch.zeros_like(x))
         skew = _skew(x, group["momentum"] * before - gradient)
@@ -66,6 +67,7 @@ class CayleyAdam(sr.RiemannianAdam):
         step: int,
         group: dict[str, Any],
         room: Tensor | None,
+        leading: int,
     ) -> None:
         beta1, beta2 = group["betas"]
         first = kept.get("exp_avg", torch.zeros_like(x)).lerp(gradient, 1 - beta1)

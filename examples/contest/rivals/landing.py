@@ -48,6 +48,7 @@ class Landing(sr.RiemannianSGD):
         step: int,
         group: dict[str, Any],
         room: Tensor | None,
+        leading: int,
     ) -> None:
         gram = x.mT @ x
         off = gram - torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)

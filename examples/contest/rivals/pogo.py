@@ -35,6 +35,7 @@ class Pogo(sr.RiemannianAdam):
         step: int,
         group: dict[str, Any],
         room: Tensor | None,
+        leading: int,
     ) -> None:
         beta1, beta2 = group["betas"]
         first = kept.get("exp_avg", torch.zeros_like(x)).lerp(gradient, 1 - beta1)
@@ -57,8 +58,9 @@ class PogoTangent(Pogo):
         step: int,
         group: dict[str, Any],
         room: Tensor | None,
+        leading: int,
     ) -> None:
-        super()._step_frames(manifold, x, manifold.proju(x, gradient), kept, step, group, room)
+        super()._step_frames(manifold, x, manifold.proju(x, gradient), kept, step, group, room, leading)
 
 
 class PogoSGD(sr.RiemannianSGD):
@@ -73,6 +75,7 @@ class PogoSGD(sr.RiemannianSGD):
         step: int,
         group: dict[str, Any],
         room: Tensor | None,
+        leading: int,
     ) -> None:
         if group["momentum"]:
             before = kept.get("momentum_buffer", torch.zeros_like(x))

@@ -45,6 +45,7 @@ class Spel(sr.RiemannianAdam):
         step: int,
         group: dict[str, Any],
         room: Tensor | None,
+        leading: int,
     ) -> None:
         kept["exp_avg"] = kept.get("exp_avg", torch.zeros_like(x)).lerp(gradient, 1 - group["betas"][0])
         x.copy_(nearest_frame(x - group["lr"] * nearest_frame(manifold.proju(x, kept["exp_avg"]))))
