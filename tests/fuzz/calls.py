@@ -23,7 +23,7 @@ INTERNAL = {
     *("matrix_shape", "columns"),
     *("member", "sample", "stored_spectrum", "workload", "get_extra_state", "set_extra_state", "move_"),
     *("thin_layers", "extra_repr", "reset_parameters", "told", "difference", "dense_weight", "completed"),
-    *("applied", "by_weight", "by_factors", "copies"),
+    *("applied", "by_weight", "by_factors", "copies", "member_like"),
 }
 """Methods of layers and manifolds that are no business of users, or take nothing."""
 
