@@ -290,9 +290,8 @@ class SpectralLayer(Weighted):  # type: ignore[override, misc]
         # For compilers, sizes may be symbols, and the search for a contraction order cannot be followed
         if in_transform():
             choices: Sequence[Application] = [kind for kind in self.applications if kind in STATIC]
-            if self.application in choices:
-                return self.application
-            return choose(self.shape, self.workload(MANY), choices, self.costs)
+            own_choice = self.application in choices
+            return self.application if own_choice else choose(self.shape, self.workload(MANY), choices, self.costs)
         if self.application != "auto":
             return self.application
         # Most calls are like the one before

@@ -221,9 +221,9 @@ class RankChangeHandle:
         model: nn.Module,
         optimizer: Optimizer,
         budget: float,
+        fitting: Mapping[str, int],
         times: range,
         factor: float,
-        fitting: Mapping[str, int],
     ) -> None:
         self.changes: list[RankChanges] = []
         self._model, self._optimizer, self._budget, self._fitting = model, optimizer, budget, fitting
@@ -249,14 +249,13 @@ class RankChangeHandle:
             self._gathering.close()
             self.changes.append(shrink_ranks(self._model, self._optimizer, budget=self._budget))
             if step != self._times[-1]:
-                rank = {name: self._wider(name, twins[0]) for name, twins in grouped_layers(self._model).items()}
-                wanted = {name: own for name, own in rank.items() if name in self._gradients}
-                self.changes.append(grow_ranks(self._model, self._gradients, self._optimizer, rank=wanted))
+                layers = {n: twins[0] for n, twins in grouped_layers(self._model).items() if n in self._gradients}
+                # Far below the budget, a factor at a time would take most of the training
+                rank = {
+                    n: max(math.ceil(self._factor * widest(la.shape)), self._fitting[n]) for n, la in layers.items()
+                }
+                self.changes.append(grow_ranks(self._model, self._gradients, self._optimizer, rank=rank))
         self._begin(step + 1)
-
-    def _wider(self, name: str, layer: SpectralLayer) -> int:
-        """Rank to grow to: far below the budget, a factor at a time would take most of the training."""
-        return max(math.ceil(self._factor * widest(layer.shape)), self._fitting[name])
 
 
 def register_rank_change(
@@ -324,7 +323,7 @@ def register_rank_change(
     sizes = {name: _dimensions(layer) for name, layer in layers.items()}
     # Refused now if the budget is out of range or too small
     fitting = budget_ranks(sizes, budget, other_numbers(model))
-    return RankChangeHandle(model, optimizer, budget, range(every, until + 1, every), factor, fitting)
+    return RankChangeHandle(model, optimizer, budget, fitting, range(every, until + 1, every), factor)
 
 
 def _checked(
