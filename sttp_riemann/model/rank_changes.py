@@ -216,17 +216,9 @@ class RankChangeHandle:
         What became of the ranks, one row for each time.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        optimizer: Optimizer,
-        budget: float,
-        fitting: Mapping[str, int],
-        times: range,
-        factor: float,
-    ) -> None:
+    def __init__(self, model: nn.Module, optimizer: Optimizer, budget: float, times: range, factor: float) -> None:
         self.changes: list[RankChanges] = []
-        self._model, self._optimizer, self._budget, self._fitting = model, optimizer, budget, fitting
+        self._model, self._optimizer, self._budget = model, optimizer, budget
         self._times, self._factor, self._steps = times, factor, itertools.count(1)
         self._gathering = ExitStack()
         self._gradients: dict[str, Tensor] = {}
@@ -249,22 +241,16 @@ class RankChangeHandle:
             self._gathering.close()
             self.changes.append(shrink_ranks(self._model, self._optimizer, budget=self._budget))
             if step != self._times[-1]:
-                layers = {n: twins[0] for n, twins in grouped_layers(self._model).items() if n in self._gradients}
+                layers = {n: twins[0] for n, twins in grouped_layers(self._model).items()}
                 # Far below the budget, a factor at a time would take most of the training
-                rank = {
-                    n: max(math.ceil(self._factor * widest(la.shape)), self._fitting[n]) for n, la in layers.items()
-                }
+                rank = _fitting(self._model, layers, self._budget)
+                rank = {n: max(rank[n], math.ceil(self._factor * widest(layers[n].shape))) for n in self._gradients}
                 self.changes.append(grow_ranks(self._model, self._gradients, self._optimizer, rank=rank))
         self._begin(step + 1)
 
 
 def register_rank_change(
-    model: nn.Module,
-    optimizer: Optimizer,
-    budget: float,
-    until: int,
-    every: int = 100,
-    factor: float = 1.5,
+    model: nn.Module, optimizer: Optimizer, budget: float, until: int, every: int = 100, factor: float = 1.5
 ) -> RankChangeHandle:
     """Make an optimizer change the ranks of a model at regular intervals, until they fit a budget for good.
 
@@ -320,10 +306,14 @@ def register_rank_change(
     layers = {name: twins[0] for name, twins in _checked(model, optimizer)[0].items()}
     for name, layer in layers.items():
         chain_of(name, layer)
-    sizes = {name: _dimensions(layer) for name, layer in layers.items()}
     # Refused now if the budget is out of range or too small
-    fitting = budget_ranks(sizes, budget, other_numbers(model))
-    return RankChangeHandle(model, optimizer, budget, fitting, range(every, until + 1, every), factor)
+    _fitting(model, layers, budget)
+    return RankChangeHandle(model, optimizer, budget, range(every, until + 1, every), factor)
+
+
+def _fitting(model: nn.Module, layers: Mapping[str, SpectralLayer], budget: float) -> dict[str, int]:
+    """Ranks at which all layers have about the same share of a budget."""
+    return budget_ranks({name: _dimensions(la) for name, la in layers.items()}, budget, other_numbers(model))
 
 
 def _checked(
