@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import statistics
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -213,12 +214,18 @@ def summary(task: Task, rates: dict[str, float], times: dict[str, float]) -> pd.
                 "test": 100 * column.test.mean(),
                 "least_test": 100 * column.test.min(),
                 "largest_test": 100 * column.test.max(),
-                "steps": column.get("steps", pd.Series(dtype=float)).median(),
+                "steps": _median([row.get("steps", math.nan) for row in own]),
                 "orthogonality_error": column.get("orthogonality_error", pd.Series(dtype=float)).max(),
                 "ms_a_step": times.get(name, math.nan),
             }
         )
     return pd.DataFrame(rows)
+
+
+def _median(steps: Sequence[float]) -> float:
+    """Median of steps to a target, NaN where at least half of the runs never reach it."""
+    found = statistics.median(math.inf if math.isnan(step) else step for step in steps)
+    return found if math.isfinite(found) else math.nan
 
 
 def ready(own: Contestant, task: Task) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import os
 import subprocess
 import sys
@@ -297,6 +298,15 @@ def test_rates_of_a_task_go_on_while_the_best_one_is_at_an_end(best: float, trie
     pogo = next(own for own in CONTESTANTS if own.name == "pogo")
     assert Known("digits", tmp_path, {}, range(3), range(3, 5)).choose(pogo) == best
     assert asked == tried
+
+
+@pytest.mark.parametrize(
+    ("steps", "median"), [([70, 90, 80], 80), ([70, math.nan, 80], 80), ([70, math.nan, math.nan], math.nan)]
+)
+def test_a_run_that_never_reaches_the_target_counts_in_the_median(steps: list[float], median: float) -> None:
+    from tasks import _median
+
+    assert _median(steps) == pytest.approx(median, nan_ok=True)
 
 
 @pytest.mark.slow
