@@ -49,6 +49,8 @@ class Gan(Task):
         self.players = {"discriminator": self.discriminator, "generator": self.generator}
         self.latent_dim = _latent_dim(self.generator, recipe)
         self.loss = LOSSES[recipe.gan.loss]
+        # Both rates fall together
+        self.lr_ratio = (recipe.gan.discriminator_lr or recipe.optimizer.lr) / recipe.optimizer.lr
         self.size = len(self.data.train_images)
         self.evaluator = Evaluator(recipe, self.data, self.latent_dim, self.classes, accelerator)
         self._check_size()
@@ -65,7 +67,7 @@ class Gan(Task):
         for _ in range(self.recipe.gan.discriminator_steps):
             indices = draw()
             with self._told("discriminator"):
-                loss = self._step_discriminator(indices, lr)
+                loss = self._step_discriminator(indices, lr * self.lr_ratio)
         with self._told("generator"):
             self._step_generator(lr, self._parts(draw()) if self.loss.paired else None)
         return loss

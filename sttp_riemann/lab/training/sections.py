@@ -28,10 +28,12 @@ Penalty = Literal["none"] | Annotated[str, Row("a penalty", PENALTIES)]
 GanLoss = Annotated[str, Row("a loss of a GAN", LOSSES)]
 Metric = Literal["is", "fid", "kid", "prc", "ppl", "modes"]
 Extractor = Literal["inception-v3-compat", "digits", "stacked_digits", "fashion_mnist"]
-DATA = "digits, stacked_digits:N, cifar10, fashion_mnist, stl10, fake or folder:PATH"
 RANK = "largest rank of a layer and of a tensor train bond, a fraction of the full one, or either by layer name"
 BUDGET = "largest share of the network's dense numbers; ranks of layers follow from it, and rank is not used"
-DATA = "digits, cifar10, fashion_mnist, stl10, fake, folder:PATH, arrays:FILE, or module:attribute of your own"
+DATA = (
+    "digits, stacked_digits:N, cifar10, fashion_mnist, stl10, fake, folder:PATH, arrays:FILE, or module:attribute of "
+    "your own"
+)
 WEIGHTS = "start from these dense weights: .pth or .safetensors, or a run; with low rank and init 'dense', decomposed"
 NETWORK = "a network of the package, torchvision:NAME, timm:NAME, or module:attribute of your own"
 RECOMPUTE = "compute V^T x again in the backward: as far as memory needs it, always or never"
@@ -141,6 +143,9 @@ class Adversary:
 
     loss: GanLoss = option("hinge", "what both networks minimize", "gan", qualified=True)
     discriminator_steps: kinds.Few = option(5, "steps of the discriminator per step of the generator", "gan")
+    discriminator_lr: kinds.LearningRate | None = option(
+        None, "learning rate of the discriminator (default: lr)", "gan"
+    )
     conditional: bool = option(False, "both networks know the class of an image", "gan page")
     gradient_penalty: dict[str, kinds.Positive] = option({}, GRADIENT_PENALTY, "gan")
 

@@ -49,6 +49,14 @@ def test_the_discriminator_steps_as_often_as_asked_on_batches_of_its_own(tiny_ga
     assert {int(state["step"]) for state in gan.generator.optimizer.state.values()} == {1}
 
 
+def test_the_discriminator_may_have_a_rate_of_its_own_which_falls_with_the_other(tiny_gan):
+    recipe = tiny_gan(lr=1e-3, discriminator_lr=4e-3)
+    gan = task(recipe)
+    gan.step(draws(recipe, gan), 5e-4)
+    rates = {name: {group["lr"] for group in player.optimizer.param_groups} for name, player in gan.players.items()}
+    assert rates == {"discriminator": {2e-3}, "generator": {5e-4}}
+
+
 def test_the_generators_step_leaves_the_discriminator_alone(tiny_gan):
     gan = task(tiny_gan(method="dense"))
     before = [p.detach().clone() for p in gan.discriminator.model.parameters()]
