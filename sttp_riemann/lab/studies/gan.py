@@ -23,7 +23,9 @@ from sttp_riemann.lab.studies.page import Kind, Page
 from sttp_riemann.lab.studies.reading import Reading
 from sttp_riemann.lab.studies.report import render
 from sttp_riemann.lab.studies.runs import Result
+from sttp_riemann.lab.studies.statistics import LEVEL, holm, share_interval, share_test
 from sttp_riemann.lab.studies.supervised import common_columns
+from sttp_riemann.lab.studies.variant import Variant
 
 METRICS = (
     Measure("fid", "FID", more=False),
@@ -40,10 +42,11 @@ ERRORS = (Measure("kid_error", "standard error of KID x100", pool="median", scal
 BESIDE = (
     GENERATOR_SIZE,
     Measure("spectral_norm", "largest spectral norm", pool="max"),
+    Measure("collapsed", "collapsed", more=False, pool="count"),
 )
 SHEETS = 4
 """Moments of training whose samples are shown."""
-# More than these are counted and not named
+# More than these are counted only
 NAMED = 12
 
 Record = dict[str, Any]
@@ -89,21 +92,48 @@ def _columns(result: Result, reading: Reading) -> dict[str, Any]:
         **common_columns(result),
         "generator_ratio": result["generator_ratio"],
         "spectral_norm": max(row["largest_spectral_norm"] for row in result["history"]),
+        "collapsed": float(found is not None),
         "collapse_step": None if found is None else found.step,
         "collapse_layer": None if found is None else found.layer,
     }
 
 
+def _collapses(page: Page) -> list[str]:
+    """Count the runs of each variant that collapsed, and test which variants differ in that from the first method."""
+    flags = {title: page.rows(title).collapsed for title in page.variants}
+    counts = {title: (int(flag.sum()), len(flag)) for title, flag in flags.items()}
+    if not any(count for count, _ in counts.values()):
+        return ["The detector finds no collapse in any run."]
+    alike: dict[tuple[int, int], list[str]] = {}
+    for title, found in counts.items():
+        alike.setdefault(found, []).append(title)
+    shares = []
+    for (count, runs), titles in sorted(alike.items(), reverse=True):
+        low, high = share_interval(count, runs)
+        shares.append(f"{count} of {runs} ({100 * low:.0f} to {100 * high:.0f} %) of {', '.join(titles)}")
+    told = [f"Runs that collapsed, with the exact 95 % interval of their share: {'; '.join(shares)}."]
+    pairs = {title: base for title, v in page.variants.items() if (base := _baseline(page, v)) not in (None, title)}
+    ps = holm([share_test(counts[title], counts[base]) for title, base in pairs.items()])
+    differ = [f"{title} from {pairs[title]} (p = {p:.2g})" for title, p in zip(pairs, ps, strict=True) if p <= LEVEL]
+    if pairs:
+        told.append(
+            f"In how many runs collapse, {len(differ)} of {len(pairs)} comparisons show a difference (Fisher's exact "
+            f"test, Holm's correction){': ' if differ else ''}{', '.join(differ)}."
+        )
+    return told
+
+
+def _baseline(page: Page, variant: Variant) -> str | None:
+    """Title of the first method's variant with the same swept fields, if that method has no frames."""
+    first = next(iter(page.variants.values()))
+    same = (title for title, v in page.variants.items() if (v.method, v.swept) == (first.method, variant.swept))
+    return None if first.path else next(same, None)
+
+
 def _facts(page: Page) -> list[str]:
     collapsed = page.chosen[page.chosen.collapse_step.notna()]
-    told = []
-    if not len(collapsed):
-        told.append("The detector finds no collapse in any run.")
-    elif len(collapsed) > NAMED:
-        counts = collapsed.groupby("variant", sort=False).size()
-        rows = ", ".join(f"{title} {count} of {len(page.rows(title))}" for title, count in counts.items())
-        told.append(f"{len(collapsed)} of {len(page.chosen)} runs collapsed: {rows}.")
-    for index, row in collapsed.iterrows() if 0 < len(collapsed) <= NAMED else ():
+    told = _collapses(page)
+    for index, row in collapsed.iterrows() if len(collapsed) <= NAMED else ():
         told.append(f"{row.variant}, seed {row.seed}, collapsed: {detect(read_records(page.results[int(index)]))}.")
     recipe = page.results[0]["recipe"]
     count = recipe["metric_samples"]

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-Pool = Literal["mean", "median", "first", "max"]
+Pool = Literal["mean", "median", "first", "max", "count"]
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,8 @@ class Measure:
         Unit after a value, with its space.
     more : bool or None
         Whether more is better; None where that is no question.
-    pool : {"mean", "median", "first", "max"}
-        How a variant's row sums up its seeds; a mean has its interval.
+    pool : {"mean", "median", "first", "max", "count"}
+        How a variant's row sums up its seeds: a mean with its interval; a count of those whose value is 1, not 0.
     scale : float
         Factor between the values in files and those for readers.
     log : bool

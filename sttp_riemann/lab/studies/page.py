@@ -189,6 +189,8 @@ def _cell(measure: Measure, values: pd.Series) -> str:
     values = values.dropna()
     if not len(values):
         return "–"
+    if measure.pool == "count":
+        return f"{values.sum():.0f} of {len(values)}"
     if measure.pool != "mean":
         return measure(float(values.iloc[0] if measure.pool == "first" else values.agg(measure.pool)))
     low, high = interval(list(values))

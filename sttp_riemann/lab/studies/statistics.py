@@ -199,6 +199,33 @@ def holm(ps: Sequence[float]) -> list[float]:
     return [float(p) for p in corrected[np.argsort(order)]]
 
 
+def share_interval(count: int, runs: int) -> tuple[float, float]:
+    """Give the exact 95 % interval (Clopper and Pearson) of a share of which `count` of so many runs were seen.
+
+    Examples
+    --------
+    >>> from sttp_riemann.lab.studies.statistics import share_interval
+    >>> [round(bound, 2) for bound in share_interval(0, 6)]
+    [0.0, 0.46]
+    """
+    found = stats.binomtest(count, runs).proportion_ci(1 - LEVEL)
+    return float(found.low), float(found.high)
+
+
+def share_test(ours: tuple[int, int], other: tuple[int, int]) -> float:
+    """Test that two shares, each as (count, runs), are the same: Fisher's exact test.
+
+    It takes runs of one seed for independent, and does not use that they are paired.
+
+    Examples
+    --------
+    >>> from sttp_riemann.lab.studies.statistics import share_test
+    >>> round(share_test((0, 6), (6, 6)), 5)
+    0.00216
+    """
+    return float(stats.fisher_exact([[count, runs - count] for count, runs in (ours, other)]).pvalue)
+
+
 def judge(family: Sequence[Difference]) -> list[Difference]:
     """Correct a family of comparisons, differences and equivalences each by Holm's method.
 

@@ -3,7 +3,9 @@ from __future__ import annotations
 import csv
 import io
 import re
+from dataclasses import replace
 
+import pandas as pd
 import pytest
 
 from sttp_riemann.errors import CheckpointError, RecipeError
@@ -178,9 +180,37 @@ def test_finished_runs_of_a_gan_make_the_same_report(ranked, tmp_path):
     assert (tmp_path / "results.csv").read_text() == (ranked.folder / "results.csv").read_text()
 
 
-def test_many_collapses_are_counted(study, monkeypatch):
+def with_collapses(study, counts):
+    """The page of a study, with so many of its runs collapsed by title."""
+    table = study.page.table.copy()
+    table["collapsed"] = [
+        float(list(rows.index).index(index) < counts[title])
+        for title, rows in table.groupby("variant", sort=False)
+        for index in rows.index
+    ]
+    return replace(study.page, table=table)
+
+
+def test_collapses_are_counted_with_the_interval_of_their_share(study, monkeypatch):
     monkeypatch.setattr("sttp_riemann.lab.studies.gan.NAMED", 0)
-    collapsed = study.table.collapse_step.notna().sum()
-    told = " ".join(study.page.kind.facts(study.page))
-    assert f"{collapsed} of 8 runs collapsed: " in told
+    page = with_collapses(study, dict(zip(TITLES, (2, 1, 0, 0), strict=True)))
+    told = " ".join(page.kind.facts(page))
+    assert "2 of 2 (16 to 100 %) of dense; 1 of 2 (1 to 99 %) of SN; 0 of 2 (0 to 84 %) of STTP-R riemannian, " in told
+    assert "0 of 3 comparisons show a difference" in told
     assert "collapsed: step" not in told
+    assert list(page.summary().collapsed) == ["2 of 2", "1 of 2", "0 of 2", "0 of 2"]
+
+
+def test_a_difference_in_how_many_collapse_is_named_with_its_corrected_p(study):
+    # As of 6 seeds: 12 rows, of which those of dense collapse
+    table = pd.concat([study.page.table] * 3, ignore_index=True)
+    table["collapsed"] = (table.variant == "dense").astype(float)
+    page = replace(study.page, table=table, results=[*study.results] * 3)
+    told = page.kind.facts(page)
+    assert any("3 of 3 comparisons show a difference" in s and "SN from dense (p = 0.0065)" in s for s in told)
+
+
+def test_no_collapse_is_said_to_be_none(study):
+    assert "The detector finds no collapse in any run." in study.page.kind.facts(
+        with_collapses(study, dict.fromkeys(TITLES, 0))
+    )

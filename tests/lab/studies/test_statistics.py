@@ -18,6 +18,8 @@ from sttp_riemann.lab.studies.statistics import (
     matched,
     mean_test,
     pair,
+    share_interval,
+    share_test,
 )
 
 NUMBERS = st.floats(-100, 100).map(lambda x: round(x, 3))
@@ -126,6 +128,21 @@ def test_a_difference_beyond_the_margin_is_never_equivalent():
 
 # Studies that are simulated: runs of a seed share what the seed does to both methods
 STUDIES = 400
+
+
+@given(st.integers(1, 20).flatmap(lambda runs: st.tuples(st.integers(0, runs), st.just(runs))))
+def test_beyond_the_interval_of_a_share_lie_2_and_a_half_percent_at_either_side(found):
+    count, runs = found
+    low, high = share_interval(count, runs)
+    assert low == 0 if count == 0 else stats.binom.sf(count - 1, runs, low) == pytest.approx(0.025, rel=1e-6)
+    assert high == 1 if count == runs else stats.binom.cdf(count, runs, high) == pytest.approx(0.025, rel=1e-6)
+
+
+@given(st.integers(0, 7), st.integers(0, 6))
+def test_shares_are_compared_by_all_tables_of_the_same_margins(ours, other):
+    chances = [stats.hypergeom.pmf(k, 13, ours + other, 7) for k in range(8)]
+    extreme = sum(p for p in chances if p <= chances[ours] * (1 + 1e-7))
+    assert share_test((ours, 7), (other, 6)) == pytest.approx(extreme)
 
 
 def _studies(gap, counts, methods=2):
