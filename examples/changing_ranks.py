@@ -38,6 +38,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--frames", choices=("riemannian", "householder"), default="riemannian")
     parser.add_argument("--method", choices=("sttp", "svdp"), default="sttp")
     parser.add_argument("--lr", type=float, default=5e-3)
+    parser.add_argument("--spectra", type=float, default=10.0, help="learning rate of singular values, in lr")
     parser.add_argument("--fixed", action="store_true", help="ranks of the budget from the start, too")
     return parser.parse_args()
 
@@ -49,7 +50,12 @@ def train(options: argparse.Namespace, data: ImageData, first: int | None, seed:
     model = build_model(name, num_classes=data.num_classes, in_channels=data.channels, **settings)
     size = {"budget": options.budget} if first is None else {"rank": first}
     sr.reparameterize(model, method=options.method, frames=options.frames, seed=seed, **size)
-    optimizer = sr.RiemannianAdam(model.parameters(), lr=options.lr)
+    groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
+    for parameter_name, parameter in model.named_parameters():
+        groups[parameter_name.endswith("spectrum")].append(parameter)
+    # A new singular value begins at 0, and Adam moves it by about the learning rate
+    spectra = {"params": groups[True], "lr": options.spectra * options.lr}
+    optimizer = sr.RiemannianAdam([{"params": groups[False]}, spectra], lr=options.lr)
     if first is not None:
         until = 2 * options.steps // 3
         sr.register_rank_change(model, optimizer, options.budget, until, every=max(1, until // options.changes))

@@ -216,7 +216,7 @@ class RankChangeHandle:
         What became of the ranks, one row for each time.
     """
 
-    def __init__(self, model: nn.Module, optimizer: Optimizer, budget: float, times: range, factor: float) -> None:
+    def __init__(self, model: nn.Module, optimizer: Optimizer, budget: float, times: list[int], factor: float) -> None:
         self.changes: list[RankChanges] = []
         self._model, self._optimizer, self._budget = model, optimizer, budget
         self._times, self._factor, self._steps = times, factor, itertools.count(1)
@@ -255,8 +255,8 @@ def register_rank_change(
     """Make an optimizer change the ranks of a model at regular intervals, until they fit a budget for good.
 
     After every `every`-th step ranks shrink to the budget, by the energy of all spectra, and then grow by `factor`, in
-    the directions of that step's gradients; a rank below the one that an equal share of the budget gives its layer
-    grows to that at once. The last time they only shrink.
+    the directions of that step's gradients. A rank below the one that an equal share of the budget gives its layer
+    grows to that after the first step. The last time they only shrink.
 
     Parameters
     ----------
@@ -307,8 +307,12 @@ def register_rank_change(
     for name, layer in layers.items():
         chain_of(name, layer)
     # Refused now if the budget is out of range or too small
-    _fitting(model, layers, budget)
-    return RankChangeHandle(model, optimizer, budget, range(every, until + 1, every), factor)
+    share = _fitting(model, layers, budget)
+    times = [*range(every, until + 1, every)]
+    # A network that has learned with few directions keeps to them
+    if every > 1 and any(widest(layer.shape) < share[name] for name, layer in layers.items()):
+        times.insert(0, 1)
+    return RankChangeHandle(model, optimizer, budget, times, factor)
 
 
 def _fitting(model: nn.Module, layers: Mapping[str, SpectralLayer], budget: float) -> dict[str, int]:
