@@ -307,3 +307,16 @@ def test_gray_images_have_three_equal_channels():
     image = Images(torch.from_numpy(np.arange(4, dtype=np.uint8).reshape(1, 1, 2, 2)))[0]
     assert image.shape == (3, 2, 2)
     assert (image[0] == image[2]).all()
+
+
+def test_images_that_no_network_made_measure_as_the_guide_says(digits_cache):
+    data = load_dataset("digits")
+    real, held = (
+        ((data.batch(torch.arange(count), train=train)[0] + 1) * 127.5).round().to(torch.uint8)
+        for count, train in ((len(data.train_labels), True), (len(data.test_labels), False))
+    )
+    found = measure(held, real, ["fid", "is", "prc"], MetricOptions("digits", is_splits=5))
+    assert found["fid"] < 1
+    assert found["is"] > 8
+    assert found["precision"] > 0.7
+    assert found["recall"] > 0.8
