@@ -22,8 +22,8 @@ def half(rank: int) -> DataLoader:
     return DataLoader(own, batch_size=ROWS, sampler=DistributedSampler(own, 2, rank, shuffle=False))
 
 
-def fit(module: Any, strategy: str, rank: int, folder: Path) -> dict[str, Tensor]:
-    options = {"devices": 2, "strategy": strategy, "plugins": [TorchElasticEnvironment()]}
+def fit(module: Any, strategy: str, rank: int, folder: Path, **options: Any) -> dict[str, Tensor]:
+    options |= {"devices": 2, "strategy": strategy, "plugins": [TorchElasticEnvironment()]}
     trainer(folder, callbacks=[SpectralCallback(gauge_fix_every=2)], **options).fit(module, half(rank))
     return module.state_dict()
 
@@ -33,6 +33,7 @@ def work(rank: int, port: str, folder: Path) -> None:
     torch.set_num_threads(1)
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
     found = {frames: fit(Lit(frames), "ddp", rank, folder) for frames in FRAMES}
+    found |= {f"{frames} in float64": fit(Lit(frames), "ddp", rank, folder, precision="64-true") for frames in FRAMES}
     unused = "ddp_find_unused_parameters_true"
     found |= {f"{frames} by hand": fit(Adversaries(frames), unused, rank, folder) for frames in FRAMES}
     torch.save(found, folder / f"{rank}.pt")
