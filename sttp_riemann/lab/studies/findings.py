@@ -109,11 +109,19 @@ def _of_variants(page: Page, measure: Measure) -> list[Comparison]:
     titles = {variant: title for title, variant in page.variants.items()}
     values = {variant: page.values(title, measure) for variant, title in titles.items()}
     pairs = [*_paths([v for v in titles if v.path]), *_sweeps(list(titles))]
-    baseline = next((v for v in titles if not v.path), None)
-    if baseline is not None and measure.column == page.primary.column:
-        pairs += [(v, baseline) for v in titles if v.method != baseline.method]
+    if measure.column == page.primary.column:
+        pairs += [(v, base) for v in titles if (base := baseline(page, v)) is not None]
     made = {(a, b): difference(pair(values[a], values[b]), measure.margin) for a, b in pairs}
     return [Comparison(titles[a], titles[b], measure, found) for (a, b), found in made.items()]
+
+
+def baseline(page: Page, variant: Variant) -> Variant | None:
+    """Give the variant without frames that another method's is compared with: at the same swept fields, and rate."""
+    first = next((v for v in page.variants.values() if not v.path), None)
+    if first is None or variant.method == first.method:
+        return None
+    same = [v for v in page.variants.values() if v.method == first.method]
+    return max(same, key=lambda v: (_agree(variant, v), v.rate == variant.rate))
 
 
 def _of_curves(page: Page, measure: Measure) -> list[Comparison]:
@@ -214,6 +222,9 @@ def _times(page: Page) -> list[str]:
 def _remarks(page: Page) -> list[str]:
     """Name what differs between methods and is in no title, and rows with fewer seeds."""
     told = []
+    for name, other in page.followers.items():
+        pairs = page.table[[other, name]].dropna().astype(str).drop_duplicates().itertuples(index=False)
+        told.append(f"With {other} goes {name}: {'; '.join(f'{b} with {a}' for a, b in pairs)}.")
     for attribute, name in {
         "optimizer": "optimizer",
         **({} if "rate" in page.choices else {"rate": "learning rate"}),

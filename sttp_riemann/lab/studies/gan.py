@@ -17,6 +17,7 @@ from sttp_riemann.files import parse_json
 from sttp_riemann.lab.forms import Each, check_form
 from sttp_riemann.lab.studies import figures
 from sttp_riemann.lab.studies.collapse import LASTING, LEAST, detect
+from sttp_riemann.lab.studies.findings import baseline
 from sttp_riemann.lab.studies.looks import Drawing, panels
 from sttp_riemann.lab.studies.measures import COMMON, GENERATOR_SIZE, Measure
 from sttp_riemann.lab.studies.page import Kind, Page
@@ -25,7 +26,6 @@ from sttp_riemann.lab.studies.report import render
 from sttp_riemann.lab.studies.runs import Result
 from sttp_riemann.lab.studies.statistics import LEVEL, holm, share_interval, share_test
 from sttp_riemann.lab.studies.supervised import common_columns
-from sttp_riemann.lab.studies.variant import Variant
 
 METRICS = (
     Measure("fid", "FID", more=False),
@@ -112,7 +112,8 @@ def _collapses(page: Page) -> list[str]:
         low, high = share_interval(count, runs)
         shares.append(f"{count} of {runs} ({100 * low:.0f} to {100 * high:.0f} %) of {', '.join(titles)}")
     told = [f"Runs that collapsed, with the exact 95 % interval of their share: {'; '.join(shares)}."]
-    pairs = {title: base for title, v in page.variants.items() if (base := _baseline(page, v)) not in (None, title)}
+    named = {variant: title for title, variant in page.variants.items()}
+    pairs = {title: named[base] for v, title in named.items() if (base := baseline(page, v)) is not None}
     ps = holm([share_test(counts[title], counts[base]) for title, base in pairs.items()])
     differ = [f"{title} from {pairs[title]} (p = {p:.2g})" for title, p in zip(pairs, ps, strict=True) if p <= LEVEL]
     if pairs:
@@ -121,13 +122,6 @@ def _collapses(page: Page) -> list[str]:
             f"test, Holm's correction){': ' if differ else ''}{', '.join(differ)}."
         )
     return told
-
-
-def _baseline(page: Page, variant: Variant) -> str | None:
-    """Title of the first method's variant with the same swept fields, if that method has no frames."""
-    first = next(iter(page.variants.values()))
-    same = (title for title, v in page.variants.items() if (v.method, v.swept) == (first.method, variant.swept))
-    return None if first.path else next(same, None)
 
 
 def _facts(page: Page) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,6 +79,8 @@ class Page:
         Attributes that titles show; see `Variant.title`.
     reading : Reading
         How the runs are read.
+    followers : mapping
+        Swept fields whose value goes with that of another one in all runs, which titles show instead.
     """
 
     kind: Kind
@@ -88,6 +90,7 @@ class Page:
     choices: tuple[str, ...] = ()
     told: frozenset[str] = frozenset()
     reading: Reading = DEFAULT
+    followers: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def chosen(self) -> pd.DataFrame:
@@ -239,10 +242,12 @@ def build_page(results: Sequence[Result], kind: Kind, reading: Reading = DEFAULT
     require(not of_generators or reading.size == "ratio", f"size {reading.size} is of discriminators: leave it out")
     choices = (*(["rate"] if "rate" in shown and measured_apart else []), *reading.choose)
     shown -= {*choices}
+    followers = _followers([name for name in swept if name not in choices], variants)
     titles: dict[str, Variant] = {}
     rows: list[dict[str, Any]] = []
     for result, full, measured in zip(results, variants, columns, strict=True):
-        variant = replace(full, swept=tuple((name, value) for name, value in full.swept if name not in choices))
+        hidden = {*choices, *followers}
+        variant = replace(full, swept=tuple((name, value) for name, value in full.swept if name not in hidden))
         title = variant.title(shown)
         titles.setdefault(title, replace(variant, seed=0, rate=0.0 if "rate" in choices else variant.rate))
         place = "/".join(Path(result["folder"]).parts[-2:])
@@ -252,7 +257,19 @@ def build_page(results: Sequence[Result], kind: Kind, reading: Reading = DEFAULT
     table = pd.DataFrame(rows)
     if choices:
         _choose(table, [*choices], kind.score)
-    return Page(kind, table, list(results), titles, choices, frozenset(shown), reading)
+    return Page(kind, table, list(results), titles, choices, frozenset(shown), reading, followers)
+
+
+def _followers(names: Sequence[str], variants: Sequence[Variant]) -> dict[str, str]:
+    """Give the fields whose value is that of an earlier one under another name, in all runs, with the earlier one."""
+    values = {name: [dict(variant.swept).get(name) for variant in variants] for name in names}
+    found: dict[str, str] = {}
+    for i, name in enumerate(names):
+        for other in names[:i]:
+            pairs = {*zip(values[other], values[name], strict=True)}
+            if other not in found and len(pairs) == len({*values[other]}) == len({*values[name]}):
+                found.setdefault(name, other)
+    return found
 
 
 def _scaled(kind: Kind, figures: Mapping[Any, Any], power: int) -> dict[Any, Any]:

@@ -39,6 +39,33 @@ def test_values_of_a_swept_field_are_compared_with_the_first():
     ]
 
 
+def losses(*fields):
+    """Runs of two methods at two values of some fields that change together."""
+    values = {"label_smoothing": (0.0, 0.1), "mixup": (0.0, 0.2), "lr": (0.1, 0.2)}
+    return [
+        result(method, label_smoothing=values["label_smoothing"][i], **{name: values[name][i] for name in fields})
+        for i in (0, 1) for method in ("dense", "sttp")
+    ]  # fmt: skip
+
+
+def test_a_field_that_goes_with_another_is_in_no_title_and_told_once():
+    found = page(losses("mixup"))
+    assert list(found.variants) == [f"{m} mixup={v}" for m in ("dense", "STTP riemannian") for v in (0.0, 0.2)]
+    assert "With mixup goes label_smoothing: 0.0 with 0.0; 0.1 with 0.2." in findings(found)
+    mixed = [*losses("mixup"), result("dense", label_smoothing=0.1, mixup=0.0)]
+    assert "dense mixup=0.0 label_smoothing=0.1" in page(mixed).variants
+
+
+@pytest.mark.parametrize("fields", [(), ("lr",)])
+def test_the_baseline_of_a_variant_has_the_same_swept_fields_and_rate(fields):
+    rates = [f" lr={rate}" if fields else "" for rate in (0.1, 0.2)]
+    made = pairs(comparisons(page(losses(*fields))))
+    assert made[-2:] == [
+        (f"STTP riemannian{rate} label_smoothing={value}", f"dense{rate} label_smoothing={value}")
+        for rate, value in zip(rates, (0.0, 0.1), strict=True)
+    ]
+
+
 def test_paths_are_compared_whatever_fields_only_one_of_them_has():
     runs = [result("sttp", moment=moment) for moment in ("matrix", "cores")]
     runs += [result("sttp", "householder", pivots=pivots) for pivots in (True, False)]
