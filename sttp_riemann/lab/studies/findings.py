@@ -224,7 +224,7 @@ def _remarks(page: Page) -> list[str]:
     told = []
     for name, other in page.followers.items():
         pairs = page.table[[other, name]].dropna().astype(str).drop_duplicates().itertuples(index=False)
-        told.append(f"With {other} goes {name}: {'; '.join(f'{b} with {a}' for a, b in pairs)}.")
+        told.append(f"{name} changes together with {other}: {'; '.join(f'{b} for {a}' for a, b in pairs)}.")
     for attribute, name in {
         "optimizer": "optimizer",
         **({} if "rate" in page.choices else {"rate": "learning rate"}),

@@ -118,8 +118,8 @@ def _collapses(page: Page) -> list[str]:
     differ = [f"{title} from {pairs[title]} (p = {p:.2g})" for title, p in zip(pairs, ps, strict=True) if p <= LEVEL]
     if pairs:
         told.append(
-            f"In how many runs collapse, {len(differ)} of {len(pairs)} comparisons show a difference (Fisher's exact "
-            f"test, Holm's correction){': ' if differ else ''}{', '.join(differ)}."
+            f"{len(differ)} of {len(pairs)} comparisons show a difference in the number of collapsed runs (Fisher's "
+            f"exact test, Holm's correction){': ' if differ else ''}{', '.join(differ)}."
         )
     return told
 

@@ -51,7 +51,7 @@ def losses(*fields):
 def test_a_field_that_goes_with_another_is_in_no_title_and_told_once():
     found = page(losses("mixup"))
     assert list(found.variants) == [f"{m} mixup={v}" for m in ("dense", "STTP riemannian") for v in (0.0, 0.2)]
-    assert "With mixup goes label_smoothing: 0.0 with 0.0; 0.1 with 0.2." in findings(found)
+    assert "label_smoothing changes together with mixup: 0.0 for 0.0; 0.1 for 0.2." in findings(found)
     mixed = [*losses("mixup"), result("dense", label_smoothing=0.1, mixup=0.0)]
     assert "dense mixup=0.0 label_smoothing=0.1" in page(mixed).variants
 
