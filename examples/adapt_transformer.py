@@ -3,14 +3,15 @@
 A small transformer learns the English of Python's own documentation (`pydoc_data.topics`). Then it is frozen, and
 adapters of its linear layers learn Python code, modules of the standard library: both texts come with Python. The size
 of each comparison is what LoRA trains at one of `--ranks`; every method gets the largest rank that trains at most 5 %
-more.
-`--methods`, `--paths` and `--starts` choose among the adapters of this package, `--peers` among those of peft, where
-that is installed. Of several `--rates`, each method gets the one with the lowest loss on held-out code; what is told is
-measured on other code.
+more. `--methods`, `--paths` and `--starts` choose among the adapters of this package, `--peers` among those of peft,
+where that is installed.
 
-Prints a line for each run, and a table: mean loss (nats a character) and accuracy over seeds with 95 % intervals of
-Student's t, trained numbers, time of a step, and bytes that gradients and the optimizer take. With `--output`, all runs
-go into a CSV file.
+Of several `--rates`, each method gets the one with the lowest loss on held-out code with seed 0; what is told is
+measured on other code, over `--seeds` further seeds. With `--output`, every run is a line of `runs.csv` in that folder
+as soon as it ends, and a command that is repeated trains what is missing; the folder also gets `report.md` and a
+figure. `--read` adds the runs of further folders.
+
+Prints a line for each run, and the table of the report.
 """
 
 from __future__ import annotations
@@ -26,11 +27,13 @@ from typing import Any
 
 import pandas as pd
 import torch
-from scipy import stats
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 import sttp_riemann as sr
+from sttp_riemann.lab.studies.report import markdown_table
+from sttp_riemann.lab.studies.statistics import difference, interval, judge
 
 CODE = ("argparse", "ast", "dataclasses", "datetime", "difflib", "inspect", "pathlib", "subprocess", "typing")
 CHARACTERS = 128
@@ -202,47 +205,113 @@ def run(make: Make, model: nn.Module, rank: int, rate: float, seed: int, options
     }
 
 
+SETTINGS = ("width", "depth", "length", "batch", "pretrain_steps", "steps", "evaluation", "scale")
+"""Options that runs which share a table have to share."""
+REFERENCE = "peft lora"
+
+
+def fresh(runs: pd.DataFrame) -> pd.DataFrame:
+    """Runs that are told: each method at its chosen rate, without the seed that chose it."""
+    return runs[(runs.seed > 0) & (runs.rate == runs.groupby(["size", "name"]).chosen.transform("first"))]
+
+
 def table(runs: pd.DataFrame) -> pd.DataFrame:
-    """Each method at the rate of its lowest held-out loss, mean and interval over seeds."""
-    rows = []
+    """Means and intervals over seeds, and the paired difference from LoRA, with Holm's correction over all of them."""
+    rows, differences = [], []
     for (size, name), own in runs.groupby(["size", "name"], sort=False):
-        best = own[own.rate == own.groupby("rate").held_out.mean().idxmin()]
-        count = len(best)
-        width = stats.t.ppf(0.975, count - 1) / count**0.5 if count > 1 else float("nan")
+        base = runs[(runs["size"] == size) & (runs.name == REFERENCE)].set_index("seed").loss
+        gaps = [loss - base[seed] for seed, loss in zip(own.seed, own.loss, strict=True) if seed in base]
+        if name != REFERENCE and gaps:
+            differences.append((len(rows), difference(gaps)))
+        halves = {what: (high - low) / 2 for what in ("loss", "accuracy") for low, high in [interval([*own[what]])]}
         rows.append(
             {
-                "size": size,
-                "name": name,
-                "rank": best["rank"].iloc[0],
-                "trained": best.trained.iloc[0],
-                "rate": best.rate.iloc[0],
-                "loss": best.loss.mean(),
-                "loss ±": width * best.loss.std(),
-                "accuracy": best.accuracy.mean(),
-                "accuracy ±": width * best.accuracy.std(),
-                "ms": best.ms.median(),
-                "bytes": best.bytes.iloc[0],
+                "adapter": name,
+                "LoRA trains": f"{size:,}",
+                "rank": f"{own['rank'].iloc[0]}",
+                "trained": f"{own.trained.iloc[0]:,}",
+                "rate": f"{own.rate.iloc[0]:g}",
+                "seeds": f"{len(own)}",
+                "loss": f"{own.loss.mean():.4f} ± {halves['loss']:.4f}",
+                "accuracy (%)": f"{own.accuracy.mean():.2f} ± {halves['accuracy']:.2f}",
+                "loss less LoRA's": "–",
+                "p": "–",
+                "ms a step": f"{own.ms.median():.1f}",
+                "KiB of gradients and moments": f"{own.bytes.iloc[0] / 1024:.0f}",
             }
         )
+    for (row, _), found in zip(differences, judge([d for _, d in differences]), strict=True):
+        rows[row]["loss less LoRA's"] = f"{found.mean:+.4f} ({found.low:+.4f} to {found.high:+.4f})"
+        rows[row]["p"] = f"{found.p:.2g}"
     return pd.DataFrame(rows)
+
+
+def drawn(runs: pd.DataFrame) -> Figure:
+    """Loss of every seed, method by method, a panel for each size."""
+    sizes = [*runs["size"].unique()]
+    figure = Figure(figsize=(5 * len(sizes) + 2, 0.32 * runs.name.nunique() + 1.2), layout="constrained")
+    for axes, size in zip(figure.subplots(1, len(sizes), sharey=True, squeeze=False)[0], sizes, strict=True):
+        own = runs[runs["size"] == size]
+        names = [*runs.name.unique()][::-1]
+        axes.axvline(own[own.name == REFERENCE].loss.mean(), color="0.8", linewidth=1)
+        for name, group in own.groupby("name"):
+            color = "tab:gray" if name.startswith("peft") else "tab:orange" if "sttp" in name else "tab:blue"
+            axes.plot(group.loss, [names.index(name)] * len(group), "o", ms=3, alpha=0.6, color=color)
+            axes.plot(group.loss.mean(), names.index(name), "|", ms=14, color=color)
+        axes.set(title=f"LoRA trains {size:,} numbers", xlabel="loss on code (nats a character)")
+        axes.set_yticks(range(len(names)), names)
+    return figure
+
+
+def write(runs: pd.DataFrame, heads: list[str], options: argparse.Namespace) -> None:
+    """Report and figure."""
+    found = fresh(runs)
+    shared = ", ".join(f"{name.replace('_', ' ')} {getattr(options, name)}" for name in SETTINGS)
+    text = [
+        "# Adapters of a character transformer",
+        *heads,
+        markdown_table(table(found)),
+        "![loss of every seed](loss.png)",
+        f"`python examples/adapt_transformer.py` writes this page ({shared}). ± is half the 95 % interval of the mean. "
+        "p is of paired seeds, by an exact sign-flip test up to 12 of them, with Holm's correction over all rows. "
+        "Rates are chosen with seed 0 on code that is not measured on. Times compare only what ran side by side.",
+    ]
+    (options.output / "report.md").write_text("\n\n".join(text) + "\n", encoding="utf-8")
+    drawn(found).savefig(options.output / "loss.png", dpi=110)
+
+
+def read(options: argparse.Namespace) -> pd.DataFrame:
+    """Runs of earlier commands."""
+    folders = [*options.read, *([options.output] if options.output else [])]
+    files = [file for folder in folders if (file := folder / "runs.csv").is_file()]
+    runs = pd.concat([pd.read_csv(file) for file in files]) if files else pd.DataFrame()
+    for name in SETTINGS if len(runs) else ():
+        if (runs[name] != getattr(options, name)).any():
+            raise SystemExit(f"runs that are there have another {name}: give --{name.replace('_', '-')} as they had it")
+    return runs
 
 
 def main() -> None:
     """Pretrain, adapt in every way, print."""
     options = _options()
+    there = read(options)
     torch.manual_seed(0)
     model = Transformer(options.width, options.depth, options.length)
     train(model, prose(), options, options.pretrain_steps, 3e-3, 0)
+    heads = []
     for what, text in (("English", prose()), ("code", code()[2])):
         loss, accuracy = measured(model, text, options)
-        print(f"pretrained on English, {what}: loss {loss:.4f}, accuracy {100 * accuracy:.2f} %")
+        heads.append(f"Pretrained on English, {what}: loss {loss:.4f}, accuracy {100 * accuracy:.2f} %")
+        print(heads[-1])
     ways = {
         f"{m} {p} {s}": ours(m, p, s, options) for m in options.methods for p in options.paths for s in options.starts
     }
     if importlib.util.find_spec("peft") is not None:
         ways |= {f"peft {name}": peer(name) for name in options.peers}
     linear = [m for m in model.blocks.modules() if isinstance(m, nn.Linear)]
-    runs = []
+    settings = {name: getattr(options, name) for name in SETTINGS}
+    runs = there.to_dict("records")
+    done = {(r["size"], r["name"], r["rate"], r["seed"]): r for r in runs}
     for size in options.ranks:
         budget = sum(size * (m.in_features + m.out_features) for m in linear)
         for name, make in ways.items():
@@ -250,16 +319,35 @@ def main() -> None:
             if not rank:
                 print(f"{name}: no rank trains about {budget:,} numbers")
                 continue
-            for rate in options.rates:
-                for seed in range(options.seeds):
-                    found = {"size": budget, "name": name, **run(make, model, rank, rate, seed, options)}
+
+            def at(rate: float, seed: int, budget=budget, name=name, make=make, rank=rank) -> dict[str, Any]:
+                found = done.get((budget, name, rate, seed))
+                if found is None:
+                    found = {"size": budget, "name": name, **run(make, model, rank, rate, seed, options), **settings}
                     runs.append(found)
-                    print(f"{name}, rank {rank}, rate {rate:g}, seed {seed}: loss {found['loss']:.4f}", flush=True)
-    frame = pd.DataFrame(runs)
+                    if options.output is not None:
+                        options.output.mkdir(parents=True, exist_ok=True)
+                        file = options.output / "runs.csv"
+                        pd.DataFrame([found]).to_csv(file, mode="a", index=False, header=not file.exists())
+                print(f"{name}, rank {rank}, rate {rate:g}, seed {seed}: loss {found['loss']:.4f}", flush=True)
+                return found
+
+            rates = options.rates if len(options.rates) > 1 else []
+            best = min(rates, key=lambda rate: at(rate, 0)["held_out"], default=options.rates[0])
+            for seed in range(1, options.seeds + 1):
+                at(best, seed)
+    told = with_choices(pd.DataFrame(runs))
+    print(table(fresh(told)).to_string(index=False))
     if options.output is not None:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        frame.to_csv(options.output, index=False)
-    print(table(frame).to_string(index=False, float_format=lambda value: f"{value:.4g}"))
+        write(told, heads, options)
+
+
+def with_choices(runs: pd.DataFrame) -> pd.DataFrame:
+    """The same runs with the rate that each method was given."""
+    trials = runs[runs.seed == 0]
+    best = trials.loc[trials.groupby(["size", "name"]).held_out.idxmin()] if len(trials) else runs
+    rates = {(r["size"], r["name"]): r["rate"] for r in best.to_dict("records")}
+    return runs.assign(chosen=[rates.get(key) for key in zip(runs["size"], runs.name, strict=True)])
 
 
 def _options() -> argparse.Namespace:
@@ -271,7 +359,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--peers", nargs="*", default=["lora"], choices=PEERS)
     parser.add_argument("--rates", type=float, nargs="+", default=[1e-2])
     parser.add_argument("--scale", type=float, default=1.0)
-    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--seeds", type=int, default=1, help="number of seeds, besides the one that chooses rates")
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--depth", type=int, default=2)
     parser.add_argument("--length", type=int, default=64)
@@ -279,7 +367,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--pretrain-steps", type=int, default=400)
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--evaluation", type=int, default=8, help="batches that a measure takes")
-    parser.add_argument("--output", type=Path, help="CSV file of all runs")
+    parser.add_argument("--output", type=Path, help="folder of runs, report and figure")
+    parser.add_argument("--read", type=Path, nargs="*", default=[], help="folders of further runs")
     return parser.parse_args()
 
 

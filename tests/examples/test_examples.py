@@ -135,14 +135,21 @@ def test_a_compiled_attention_block_learns_and_agrees_with_the_eager_one(tmp_pat
 @pytest.mark.slow
 def test_adapters_of_a_transformer_learn_code_within_the_numbers_of_lora(tmp_path: Path) -> None:
     small = ["--width", "16", "--depth", "1", "--length", "32", "--pretrain-steps", "30", "--steps", "15"]
-    ways = ["--starts", "gradient", "--ranks", "2", "--evaluation", "2", "--output", "runs.csv"]
+    ways = ["--starts", "gradient", "--ranks", "2", "--evaluation", "2", "--output", "found", "--seeds", "2"]
+    ways += ["--rates", "0.01", "0.003"]
+    _run("adapt_transformer", tmp_path, *small, *ways, "--methods", "svdp")
     printed = _run("adapt_transformer", tmp_path, *small, *ways)
-    before = _figure(printed, "pretrained on English, code: loss")
-    found = pd.read_csv(tmp_path / "runs.csv")
+    before = _figure(printed, "Pretrained on English, code: loss")
+    found = pd.read_csv(tmp_path / "found" / "runs.csv")
+    # Two rates with seed 0, then two seeds; what the first command ran is not run again
+    assert (found.groupby("name").size() == 4).all()
+    report = (tmp_path / "found" / "report.md").read_text()
+    assert all(f"| {name} " in report for name in found.name)
     assert {"svdp riemannian gradient", "sttp riemannian gradient"} <= set(found.name)
     assert (found.trained <= 1.05 * found["size"]).all()
     assert (found[found.name.str.startswith("svdp")].trained >= found["size"].iloc[0]).all()
     assert (found.loss < before).all()
+    assert (tmp_path / "found" / "loss.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_every_example_is_in_the_list_and_tested() -> None:
