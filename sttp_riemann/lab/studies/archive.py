@@ -11,6 +11,7 @@ from typing import Any
 
 from sttp_riemann.errors import CheckpointError
 from sttp_riemann.files import parse_json
+from sttp_riemann.lab.studies.records import RECORDS, read_records, slim
 from sttp_riemann.lab.training.recipe import FIELDS, nest
 
 ARCHIVE = "runs.jsonl.gz"
@@ -39,6 +40,8 @@ def pack(results: Sequence[Mapping[str, Any]]) -> bytes:
     for result in results:
         fields = {name: FIELDS[name].default if name in PLACES else v for name, v in result["recipe"].items()}
         content = {**result, "recipe": nest(fields), "folder": "/".join(Path(result["folder"]).parts[-2:])}
+        if fields["task"] == "gan":
+            content[RECORDS] = slim(read_records(result))
         lines.append(json.dumps(_rounded(content)))
     return gzip.compress("\n".join(lines).encode(), mtime=0)
 

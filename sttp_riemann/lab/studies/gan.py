@@ -12,9 +12,6 @@ from typing import Any
 import matplotlib.image
 import numpy as np
 
-from sttp_riemann.errors import CheckpointError
-from sttp_riemann.files import parse_json
-from sttp_riemann.lab.forms import Each, check_form
 from sttp_riemann.lab.studies import figures
 from sttp_riemann.lab.studies.collapse import LASTING, LEAST, detect
 from sttp_riemann.lab.studies.findings import baseline
@@ -22,6 +19,7 @@ from sttp_riemann.lab.studies.looks import Drawing, panels
 from sttp_riemann.lab.studies.measures import COMMON, GENERATOR_SIZE, Measure
 from sttp_riemann.lab.studies.page import Kind, Page
 from sttp_riemann.lab.studies.reading import Reading
+from sttp_riemann.lab.studies.records import read_records
 from sttp_riemann.lab.studies.report import render
 from sttp_riemann.lab.studies.runs import Result
 from sttp_riemann.lab.studies.statistics import LEVEL, holm, share_interval, share_test
@@ -48,41 +46,6 @@ SHEETS = 4
 """Moments of training whose samples are shown."""
 # More than these are counted only
 NAMED = 12
-
-Record = dict[str, Any]
-_RECORD = {
-    "step": int,
-    "figures": {"diversity": float},
-    "layers": Each(
-        {**dict.fromkeys(("spectral_norm", "trained_norm", "stable_rank", "gradient_norm"), float), "top": [float]}
-    ),
-    "outputs": Each([float]),
-}
-
-
-def read_records(result: Result) -> list[Record]:
-    """Read what a run recorded at its evaluations, in order.
-
-    Raises
-    ------
-    CheckpointError
-        A record cannot be read.
-    """
-    records: list[Record] = []
-    for path in sorted((Path(result["folder"]) / "stability").glob("*.json")):
-        try:
-            record = parse_json(path.read_text(encoding="utf-8"))
-            check_form(record, _RECORD)
-            if record["layers"].keys() != (records or [record])[0]["layers"].keys():
-                raise ValueError("its layers are not those of the first")
-        except (ValueError, OSError) as error:
-            raise CheckpointError(
-                f"{path} cannot be read: delete the run's folder to have it anew ({error})"
-            ) from error
-        # A folder may hold records of a longer run that was there before
-        if record["step"] <= result["final"]["step"]:
-            records.append(record)
-    return records
 
 
 def _columns(result: Result, reading: Reading) -> dict[str, Any]:
@@ -180,19 +143,22 @@ def _spectra(page: Page) -> Drawing:
     return figures.draw_spectra(page, top, "discriminator's layers")
 
 
-def _samples(page: Page) -> Drawing:
+def _samples(page: Page) -> Drawing | None:
     steps = [row["step"] for row in page.results[0]["history"]]
     chosen = [steps[i] for i in sorted({round(x) for x in np.linspace(0, len(steps) - 1, SHEETS)})]
     return _gallery(page, "samples", "Samples of the same noise over training, first seed.", chosen)
 
 
-def _interpolations(page: Page) -> Drawing:
+def _interpolations(page: Page) -> Drawing | None:
     caption = "Spherical interpolation between six pairs of latent points after training, first seed."
     return _gallery(page, "interpolations", caption, [page.results[0]["history"][-1]["step"]])
 
 
-def _gallery(page: Page, name: str, caption: str, steps: Sequence[int]) -> Drawing:
+def _gallery(page: Page, name: str, caption: str, steps: Sequence[int]) -> Drawing | None:
+    """Draw sheets of images; None where no run has them: an archive of runs has not."""
     titles = figures.shown(page)
+    if not any((Path(page.first(title)["folder"]) / name).is_dir() for title in titles):
+        return None
     columns = len(titles) if len(steps) > 1 else min(3, len(titles))
     figure, grid = panels(len(titles) * len(steps), columns, (2.3, 2.45) if len(steps) > 1 else (4.2, 3.0))
     for axes, (step, title) in zip(grid, product(steps, titles), strict=True):

@@ -9,9 +9,10 @@ import pandas as pd
 import pytest
 
 from sttp_riemann.errors import CheckpointError, RecipeError
+from sttp_riemann.lab import verbs
 from sttp_riemann.lab.studies.compare import compare
-from sttp_riemann.lab.studies.gan import read_records
 from sttp_riemann.lab.studies.plan import plan
+from sttp_riemann.lab.studies.records import read_records
 from sttp_riemann.lab.studies.study import collect
 from sttp_riemann.lab.training.recipe import Recipe
 
@@ -137,6 +138,22 @@ def test_a_damaged_record_is_refused_by_name(tmp_path):
     path.write_text("{")
     with pytest.raises(CheckpointError, match=r"000000001\.json cannot be read: delete"):
         read_records({"folder": tmp_path, "final": {"step": 1}})
+
+
+def test_an_archive_has_the_records_of_its_runs_but_no_images(study, tmp_path):
+    verbs.report([study.folder], output=tmp_path / "kept")
+    again = verbs.report([tmp_path / "kept"], output=tmp_path / "again")
+    tables = [found.page.table.drop(columns="run") for found in (again, study)]
+    pd.testing.assert_frame_equal(*tables, rtol=1e-5)
+    assert list(again.figures) == ["points", "metrics", "stability", "singular_values"]
+    assert len(again.figures["stability"].axes[0].lines) == len(study.figures["stability"].axes[0].lines) > 0
+
+
+def test_a_run_whose_records_are_gone_is_not_said_to_be_without_collapse(tmp_path):
+    with pytest.raises(CheckpointError, match="has no record of its evaluations: delete"):
+        read_records({"folder": tmp_path, "final": {"step": 1}})
+    with pytest.raises(CheckpointError, match=r"the archived records of .* restore the archive"):
+        read_records({"folder": tmp_path, "final": {"step": 1}, "records": [{"step": 1}]})
 
 
 def test_a_run_without_metrics_has_figures_all_the_same(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 from sttp_riemann.lab import recipes
 from sttp_riemann.lab.studies.collapse import detect
 from sttp_riemann.lab.studies.compare import compare
-from sttp_riemann.lab.studies.gan import read_records
+from sttp_riemann.lab.studies.records import read_records
 from sttp_riemann.lab.training.recipe import Recipe
 
 
