@@ -159,9 +159,9 @@ def _gallery(page: Page, name: str, caption: str, steps: Sequence[int]) -> Drawi
     titles = figures.shown(page)
     if not any((Path(page.first(title)["folder"]) / name).is_dir() for title in titles):
         return None
-    columns = len(titles) if len(steps) > 1 else min(3, len(titles))
+    columns = len(steps) if len(steps) > 1 else min(3, len(titles))
     figure, grid = panels(len(titles) * len(steps), columns, (2.3, 2.45) if len(steps) > 1 else (4.2, 3.0))
-    for axes, (step, title) in zip(grid, product(steps, titles), strict=True):
+    for axes, (title, step) in zip(grid, product(titles, steps), strict=True):
         path = Path(page.first(title)["folder"]) / name / f"{step:09d}.png"
         axes.set(title=f"{title}\nstep {step}")
         axes.title.set_fontsize(9)
