@@ -32,43 +32,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import sttp_riemann as sr
+from sttp_riemann.lab.networks.char_transformer import CharTransformer
 from sttp_riemann.lab.studies.report import markdown_table
 from sttp_riemann.lab.studies.statistics import difference, interval, judge
 
 CODE = ("argparse", "ast", "dataclasses", "datetime", "difflib", "inspect", "pathlib", "subprocess", "typing")
 CHARACTERS = 128
 PARTS = ("q", "k", "v", "out", "up", "down")
-HEADS = 4
-
-
-class Block(nn.Module):
-    """Attention and a layer of two products, each after a norm."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.before, self.between = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.q, self.k, self.v, self.out = (nn.Linear(width, width) for _ in range(4))
-        self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.before(x)
-        heads = (part(y).unflatten(-1, (HEADS, -1)).transpose(1, 2) for part in (self.q, self.k, self.v))
-        x = x + self.out(F.scaled_dot_product_attention(*heads, is_causal=True).transpose(1, 2).flatten(2))
-        return x + self.down(F.gelu(self.up(self.between(x))))
-
-
-class Transformer(nn.Module):
-    """Logits of the next character at every place."""
-
-    def __init__(self, width: int, depth: int, length: int) -> None:
-        super().__init__()
-        self.characters, self.places = nn.Embedding(CHARACTERS, width), nn.Embedding(length, width)
-        self.blocks = nn.Sequential(*(Block(width) for _ in range(depth)))
-        self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, CHARACTERS)
-
-    def forward(self, text: Tensor) -> Tensor:
-        places = torch.arange(text.shape[-1], device=text.device)
-        return self.head(self.norm(self.blocks(self.characters(text) + self.places(places))))
 
 
 def prose() -> Tensor:
@@ -296,7 +266,7 @@ def main() -> None:
     options = _options()
     there = read(options)
     torch.manual_seed(0)
-    model = Transformer(options.width, options.depth, options.length)
+    model = CharTransformer(CHARACTERS, options.length, options.width, options.depth)
     train(model, prose(), options, options.pretrain_steps, 3e-3, 0)
     heads = []
     for what, text in (("English", prose()), ("code", code()[2])):

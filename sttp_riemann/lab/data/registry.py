@@ -20,6 +20,7 @@ from sttp_riemann.lab.data.own import own_data
 from sttp_riemann.lab.data.source import ArraySource, Request, Source
 from sttp_riemann.lab.data.stacked_digits import stacked_digits
 from sttp_riemann.lab.data.stl10 import stl10, stl10_unlabeled
+from sttp_riemann.lab.data.text import text
 
 DATASETS: dict[str, Callable[[Request], Source | ArraySource]] = {
     "digits": digits,
@@ -30,9 +31,10 @@ DATASETS: dict[str, Callable[[Request], Source | ArraySource]] = {
     "fashion_mnist": fashion_mnist,
     "folder": folder,
     "arrays": arrays,
+    "text": text,
     "fake": fake,
 }
-ARGUMENTS = {"folder": "PATH", "arrays": "FILE", "stacked_digits": "N"}
+ARGUMENTS = {"folder": "PATH", "arrays": "FILE", "text": "FILE", "stacked_digits": "N"}
 """What may stand after a colon and the name of a data set."""
 DEFAULT_ROOT = Path("data")
 
@@ -49,8 +51,8 @@ def load_dataset(
     Parameters
     ----------
     name : str
-        A key of `DATASETS`; ``folder:PATH`` and ``arrays:FILE`` name the place too, ``stacked_digits:N`` the number of
-        images; or ``module:attribute``, a function of the user's own.
+        A key of `DATASETS`; ``folder:PATH``, ``arrays:FILE`` and ``text:FILE`` name the place too, ``stacked_digits:N``
+        the number of images; or ``module:attribute``, a function of the user's own.
     root : str, Path or None
         Folder of downloaded data; None for ``data`` in the working directory.
     download : bool

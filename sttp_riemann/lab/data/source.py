@@ -7,6 +7,9 @@ from pathlib import Path
 
 from torch import Tensor
 
+IGNORED = -100
+"""Label of a place that has no class, as torch's cross entropy has it."""
+
 
 @dataclass(frozen=True)
 class Request:
@@ -39,8 +42,8 @@ class Source:
     train_images, test_images : Tensor
         uint8 (N, C, H, H).
     train_labels, test_labels : Tensor
-        int64 (N,), 0 .. num_classes - 1; all -1 where the data have no labels. float32
-        (N, num_classes) of a regression.
+        int64 (N,), 0 .. num_classes - 1; all -1 where the data have no labels; int64 (N, ...) of places, each of which
+        has a class or `IGNORED`. float32 (N, num_classes) of a regression.
     num_classes : int
         Length of a network's output; 0 where the data have no labels.
     """
@@ -61,7 +64,7 @@ class ArraySource:
     train_inputs, test_inputs : Tensor
         float32, or int64 for indices, (N, ...).
     train_labels, test_labels : Tensor
-        int64 (N,), 0 .. num_classes - 1; float32 (N, num_classes) of a regression.
+        As those of a `Source`.
     num_classes : int
         Length of a network's output.
     """

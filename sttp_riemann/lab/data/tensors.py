@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from sttp_riemann.lab.data.source import ArraySource, Source
+from sttp_riemann.lab.data.source import IGNORED, ArraySource, Source
 
 NAMES = ("train_x", "train_y", "test_x", "test_y")
 """Names of inputs and labels; without the last two, every fifth example is for testing."""
@@ -25,8 +25,8 @@ def source_of(found: Mapping[str, Tensor]) -> Source | ArraySource:
     ----------
     found : mapping
         By `NAMES`. Inputs ``x`` of uint8, (N, H, H) or (N, C, H, H), are images. Other integers, (N, ...), are indices,
-        and floats, (N, ...), are inputs as they are, in float32. Labels ``y`` are integers, (N,), classes from 0;
-        or floats, (N,) or (N, k), of a regression, all in float32 (N, k).
+        and floats, (N, ...), are inputs as they are, in float32. Labels ``y`` are integers, classes from 0, (N,) or
+        (N, ...) of places, where `IGNORED` is none; or floats, (N,) or (N, k), of a regression, all in float32 (N, k).
 
     Returns
     -------
@@ -82,6 +82,8 @@ def _length(train: Tensor, test: Tensor) -> int:
         if train.shape[1:] != test.shape[1:] or train.dtype != test.dtype:
             raise ValueError(f"train_y are {_told(train)} and test_y {_told(test)}: make them alike")
         return train.shape[1]
+    if train.shape[1:] != test.shape[1:]:
+        raise ValueError(f"train_y are {_told(train)} and test_y {_told(test)}: make them alike")
     classes = 1 + max(int(train.max()), int(test.max()))
     if classes < 2:
         raise ValueError("train_y and test_y have one class only")
@@ -91,13 +93,20 @@ def _length(train: Tensor, test: Tensor) -> int:
 def _labels(name: str, y: Tensor) -> Tensor:
     if y.dtype in _FLOATS and y.ndim in (1, 2) and 0 not in y.shape[1:]:
         return _finite(name, y.float() if y.ndim == 2 else y.float().unsqueeze(1))
-    if y.dtype not in (torch.uint8, *_INTEGERS) or y.ndim != 1:
-        raise ValueError(f"{name} are {_told(y)}: labels are integers (N,), classes from 0, or floats (N,) or (N, k)")
-    y = y.long()
-    if len(y) and not 0 <= int(y.min()) <= int(y.max()) < MOST_CLASSES:
+    if y.dtype not in (torch.uint8, *_INTEGERS) or y.ndim < 1 or 0 in y.shape[1:] or y.shape[1:] == (1,):
         raise ValueError(
-            f"{name} go from {int(y.min())} to {int(y.max())}: classes are numbered from 0, at most {MOST_CLASSES:,}"
+            f"{name} are {_told(y)}: labels are integers (N,), classes from 0, or (N, ...) of places, or floats (N,) "
+            "or (N, k)"
         )
+    y = y.long()
+    classes = y[y != IGNORED] if y.ndim > 1 else y
+    if len(classes) and not 0 <= int(classes.min()) <= int(classes.max()) < MOST_CLASSES:
+        raise ValueError(
+            f"{name} go from {int(classes.min())} to {int(classes.max())}: classes are numbered from 0, at most "
+            f"{MOST_CLASSES:,}; {IGNORED} marks a place that has none"
+        )
+    if y.ndim > 1 and bool((y == IGNORED).flatten(1).all(1).any()):
+        raise ValueError(f"{name} have an example without a class: leave it out")
     return y
 
 

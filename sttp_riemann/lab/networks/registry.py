@@ -13,6 +13,7 @@ from torch import nn
 
 from sttp_riemann.lab import plugins
 from sttp_riemann.lab.data.errors import unknown_name
+from sttp_riemann.lab.networks.char_transformer import CharTransformer
 from sttp_riemann.lab.networks.cifar_resnet import CifarResNet
 from sttp_riemann.lab.networks.digits_resnet import DigitsResNet
 from sttp_riemann.lab.networks.own import SIZES_OF, options_of_own, own_network
@@ -25,6 +26,7 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "digits_resnet": DigitsResNet,
     "cifar_resnet": CifarResNet,
     "wide_resnet": WideResNet,
+    "char_transformer": CharTransformer,
     **{f"sngan{size}_generator": partial(SNGANGenerator, size) for size in SIZES},
     **{f"sngan{size}_discriminator": partial(SNGANDiscriminator, size) for size in SIZES},
 }

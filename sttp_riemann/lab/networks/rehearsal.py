@@ -21,7 +21,8 @@ def check_scores(
     labels : Tensor, optional
         (1,), for a network that is conditional on them.
     wanted : tuple of int
-        Required output shape: (1, classes), (1, k) where labels are k numbers, (1,) for a discriminator.
+        Required output shape: (1, classes), (1, ..., classes) where places have labels, (1, k) where labels are k
+        numbers, (1,) for a discriminator.
     training : bool
         Whether to check training mode as well, in which batch normalization needs more than one value.
 
@@ -43,5 +44,7 @@ def check_scores(
         network.train(mode)
     shape = tuple(scores.shape) if isinstance(scores, Tensor) else ()
     if shape != wanted:
-        kind = "one number for each class or label" if len(wanted) == 2 else "one score"
+        kind = {1: "one score", 2: "one number for each class or label"}.get(
+            len(wanted), "scores of classes at each place"
+        )
         raise ValueError(f"gives {shape or type(scores).__name__} for one input, not {kind}, {wanted}")

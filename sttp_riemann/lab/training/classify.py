@@ -26,7 +26,7 @@ class Classification(Supervised):
 
     @override
     def criterion(self, outputs: Tensor, labels: Tensor) -> Tensor:
-        return cross_entropy(outputs, labels, label_smoothing=self.recipe.data.label_smoothing)
+        return cross_entropy(*by_place(outputs, labels), label_smoothing=self.recipe.data.label_smoothing)
 
     @override
     def taught(self, inputs: Tensor, outputs: Tensor, loss: Tensor) -> Tensor:
@@ -37,11 +37,17 @@ class Classification(Supervised):
     @override
     def sums(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """Of cross entropies, and of hits."""
-        loss = cross_entropy(outputs, labels, reduction="sum")
-        hits = (outputs.argmax(1) == labels).sum()
-        return torch.stack([loss.double(), hits.double()])
+        loss = cross_entropy(*by_place(outputs, labels), reduction="sum")
+        return torch.stack([loss.double(), (outputs.argmax(-1) == labels).sum().double()])
 
     @override
     def measures(self, sums: Sequence[float], labels: Tensor) -> dict[str, float]:
-        loss, hits = sums
-        return {"loss": loss / len(labels), "accuracy": hits / len(labels)}
+        (loss, hits), count = sums, int((labels >= 0).sum())
+        return {"loss": loss / count, "accuracy": hits / count}
+
+
+def by_place(outputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Scores (M, classes) and labels (M,) of all places of a batch; labels that are shares of classes as they are."""
+    if labels.is_floating_point() or labels.ndim == 1:
+        return outputs, labels
+    return outputs.flatten(0, -2), labels.flatten()

@@ -60,7 +60,7 @@ class Teacher:
         images : Tensor
             (N, ...), inputs of both networks.
         scores : Tensor
-            (N, num_classes), the student's scores of the same images.
+            (N, ..., num_classes), the student's scores of the same images.
 
         Returns
         -------
@@ -69,5 +69,7 @@ class Teacher:
         """
         with torch.no_grad(), self.accelerator.autocast():
             wanted = self.network(images)
-        soft, target = (log_softmax(s.float() / self.temperature, dim=1) for s in (scores, wanted))
+        # Of places without a label as well: the teacher has a say on all
+        pair = (s.float().flatten(0, -2) / self.temperature for s in (scores, wanted))
+        soft, target = (log_softmax(s, dim=1) for s in pair)
         return kl_div(soft, target, reduction="batchmean", log_target=True) * self.temperature**2

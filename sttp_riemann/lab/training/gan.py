@@ -34,7 +34,8 @@ class Gan(Task):
     def __init__(self, recipe: Recipe, accelerator: Accelerator) -> None:
         super().__init__(recipe, accelerator)
         self.classes = self.data.num_classes if recipe.gan.conditional else None
-        if self.classes == 0 or (self.classes and self.data.train_labels.is_floating_point()):
+        labels = self.data.train_labels
+        if self.classes == 0 or (self.classes and (labels.is_floating_point() or labels.ndim > 1)):
             name = recipe.data.name
             raise RecipeError(f"data {name!r} have no classes to be conditional on: set conditional to false")
         ours, theirs = recipe.of_discriminator(), recipe.of_generator()

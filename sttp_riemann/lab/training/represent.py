@@ -65,6 +65,8 @@ def check_labels(recipe: Recipe, data: Data) -> None:
             f"{shown(recipe.data.name)} are {floats[found]}: save them as {floats[wanted]}, or set task to "
             f"{other[wanted]!r}"
         )
+    for what in (what for what in ("augment", "mixup") if _places(data) and getattr(recipe.data, what)):
+        raise RecipeError(f"{what} is for one label an image, and those of {shown(recipe.data.name)} are of places")
 
 
 @functools.lru_cache(maxsize=1)
@@ -87,6 +89,8 @@ class Inputs:
         Length of the output; 0 where the data have no labels.
     kind : {"images", "numbers", "indices"}
         Images, and numbers that are none, are float32; indices, as of words, int64.
+    places : tuple of int
+        Shape of the labels of one input: a class each; empty for one class, or numbers, for all of it.
 
     Raises
     ------
@@ -97,15 +101,19 @@ class Inputs:
     shape: tuple[int, ...]
     num_classes: int
     kind: InputKind = "images"
+    places: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "shape", tuple(self.shape))
+        for name in ("shape", "places"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
         lengths = (3,) if self.kind == "images" else range(1, 64)
         right = len(self.shape) in lengths and min(self.shape) >= 0 and self.shape[0] > 0
         if (
             not right
             or math.prod(self.shape) > MOST_NUMBERS
             or self.num_classes < 0
+            or len(self.places) > 64
+            or not all(type(size) is int and 0 < size <= MOST_NUMBERS for size in self.places)
             or self.kind not in get_args(InputKind)
         ):
             raise ValueError(f"there are no such inputs: {self}")
@@ -114,9 +122,9 @@ class Inputs:
     def of(cls, data: Data) -> Inputs:
         """Describe a data set."""
         if isinstance(data, ImageData):
-            return cls(data.shape, data.num_classes)
+            return cls(data.shape, data.num_classes, places=_places(data))
         kind: InputKind = "numbers" if data.train_inputs.is_floating_point() else "indices"
-        return cls(data.shape, data.num_classes, kind)
+        return cls(data.shape, data.num_classes, kind, _places(data))
 
     @property
     def channels(self) -> int:
@@ -131,6 +139,11 @@ class Inputs:
     def example(self, count: int = 1) -> Tensor:
         """Zeros as an input of a network, (count, ...)."""
         return torch.zeros(count, *self.shape, dtype=torch.int64 if self.kind == "indices" else torch.float32)
+
+
+def _places(data: Data) -> tuple[int, ...]:
+    labels = data.train_labels
+    return () if labels.is_floating_point() else tuple(labels.shape[1:])
 
 
 def build_network(recipe: Recipe, data: Data | Inputs, num_classes: int | None) -> nn.Module:
@@ -163,7 +176,8 @@ def build_network(recipe: Recipe, data: Data | Inputs, num_classes: int | None) 
     except _IMPOSSIBLE as error:
         raise RecipeError(one_line(f"network {recipe.network.name!r}: {error}")) from error
     if recipe.task != "gan":
-        rehearse(model, recipe, data, None, (1, num_classes or 0))
+        places = data.places if isinstance(data, Inputs) else _places(data)
+        rehearse(model, recipe, data, None, (1, *places, num_classes or 0))
     if recipe.network.weights is not None:
         load_weights(model, Path(recipe.network.weights))
     return represent(model, recipe)

@@ -31,8 +31,8 @@ Extractor = Literal["inception-v3-compat", "digits", "stacked_digits", "fashion_
 RANK = "largest rank of a layer and of a tensor train bond, a fraction of the full one, or either by layer name"
 BUDGET = "largest share of the network's dense numbers; ranks of layers follow from it, and rank is not used"
 DATA = (
-    "digits, stacked_digits:N, cifar10, fashion_mnist, stl10, fake, folder:PATH, arrays:FILE, or module:attribute of "
-    "your own"
+    "digits, stacked_digits:N, cifar10, fashion_mnist, stl10, fake, folder:PATH, text:FILE, arrays:FILE, or "
+    "module:attribute of your own"
 )
 WEIGHTS = "start from these dense weights: .pth or .safetensors, or a run; with low rank and init 'dense', decomposed"
 NETWORK = "a network of the package, torchvision:NAME, timm:NAME, or module:attribute of your own"

@@ -1,4 +1,4 @@
-"""What holds of every data set that has a row: a new one inherits these."""
+"""What holds of every data set of images that has a row: a new one inherits these."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ ON_DISK = {"cifar10": "cifar10", "stl10": "stl10", "stl10-unlabeled": "stl10", "
 """Rows that read files, and the fixtures that write small ones."""
 
 
-@pytest.fixture(params=DATASETS)
+@pytest.fixture(params=[name for name in DATASETS if name != "text"])
 def load(request, tmp_path):
     """Load one row, with whatever it reads in place."""
     name, fixture = request.param, ON_DISK.get(request.param)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes
 
-from sttp_riemann.lab.data.source import ArraySource, Source
+from sttp_riemann.lab.data.source import IGNORED, ArraySource, Source
 from sttp_riemann.lab.data.tensors import source_of
 
 CLASSES = torch.arange(10) % 3
@@ -24,6 +24,31 @@ def test_floats_of_any_shape_are_inputs_as_they_are(shape, dtype):
     assert torch.equal(found.test_inputs, x[:4].float())
     assert found.train_inputs.dtype == torch.float32
     assert found.num_classes == 3
+
+
+@pytest.mark.parametrize("shape", [(10, 4), (10, 2, 3)])
+def test_whole_numbers_of_further_axes_are_classes_of_places(shape):
+    y = torch.randint(5, shape)
+    y[0].view(-1)[0], y[:, ..., -1] = 4, IGNORED
+    found = source_of({"train_x": torch.zeros(10, 7), "train_y": y.int(), "test_x": torch.zeros(3, 7), "test_y": y[:3]})
+    assert torch.equal(found.train_labels, y)
+    assert torch.equal(found.test_labels, y[:3])
+    assert found.num_classes == 5
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "message"),
+    [
+        (torch.zeros(10, 4).long() - 1, None, "go from -1 to -1.*-100 marks a place that has none"),
+        (torch.full((10, 4), IGNORED), None, "train_y have an example without a class: leave it out"),
+        (torch.arange(40).view(10, 4), torch.zeros(10, 3).long(), "make them alike"),
+        (torch.zeros(10, 0).long(), None, r"labels are integers \(N,\), classes from 0, or \(N, ...\) of places"),
+    ],
+)
+def test_labels_of_places_that_cannot_be_are_refused_in_one_line(train, test, message):
+    x = torch.zeros(10, 4)
+    with pytest.raises(ValueError, match=message):
+        source_of({"train_x": x, "train_y": train, **({} if test is None else {"test_x": x, "test_y": test})})
 
 
 def test_whole_numbers_are_indices():
@@ -81,7 +106,7 @@ X = torch.randn(10, 2)
         ({"train_y": CLASSES[:, None]}, r"train_y are int64 \(10, 1\): labels are integers \(N,\), classes from 0"),
         ({"test_x": X, "test_y": X}, r"train_y are int64 \(10,\) and test_y float32 \(10, 2\): make them alike"),
         ({"train_y": X / 0}, "train_y have numbers that are not finite"),
-        ({"train_y": X[:, :0]}, r"labels are integers \(N,\), classes from 0, or floats"),
+        ({"train_y": X[:, :0]}, "or floats"),
         ({"train_y": CLASSES - 1}, "train_y go from -1 to 1: classes are numbered from 0"),
         ({"train_y": CLASSES * 2**40}, "classes are numbered from 0, at most 65,536"),
         ({"train_y": CLASSES * 0}, "one class only"),

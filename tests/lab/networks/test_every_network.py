@@ -13,6 +13,7 @@ SMALL = {
     "digits_resnet": {"width": 8, "depth": 1},
     "cifar_resnet": {"depth": 8, "width": 4},
     "wide_resnet": {"depth": 10, "widen_factor": 1},
+    "char_transformer": {"width": 16, "depth": 1},
 }
 """Options that make a row small; none are needed."""
 
@@ -24,6 +25,8 @@ def build(name):
 
 
 def example(name, model):
+    if name == "char_transformer":
+        return torch.randint(128, (2, 3))
     side = int((re.findall(r"\d+", name) or [32])[0])
     latent = getattr(model, "latent_dim", None)
     return torch.randn(2, latent) if latent else torch.randn(2, 3, side, side)
