@@ -1,10 +1,10 @@
-"""Experts of transformers, which keep the matrices of all experts in one parameter of three dimensions."""
+"""Experts of transformers and timm, which keep the matrices of all experts in one parameter."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from typing_extensions import override
 
 from sttp_riemann.layers.split import Pieces, Split
@@ -32,6 +32,29 @@ class SplitExperts(Split):
         return _empty, (self.ordinary,), state
 
 
+class SplitConditional(SplitExperts):
+    """timm's CondConv2d: a kernel for each expert, (out, in, ..) in one row of its weight, mixed for each example."""
+
+    @classmethod
+    @override
+    def pieces_of(cls, module: nn.Module) -> Pieces:
+        return {"weight": tuple(f"{HELD['weight']}.{i}" for i in range(module.num_experts))}  # type: ignore[arg-type]
+
+    @staticmethod
+    @override
+    def as_matrices(module: Any, parameter: Tensor) -> Tensor:
+        return parameter.unflatten(1, (module.out_channels, -1))
+
+    @staticmethod
+    @override
+    def as_parameter(joined: Tensor) -> Tensor:
+        return joined.flatten(1)
+
+
+NAMED = {"timm.layers.cond_conv2d.CondConv2d": SplitConditional}
+"""Classes of experts by name, and what they become."""
+
+
 def experts_for(module: nn.Module) -> type[SplitExperts] | None:
     """What a module of experts becomes.
 
@@ -43,12 +66,18 @@ def experts_for(module: nn.Module) -> type[SplitExperts] | None:
     Returns
     -------
     type or None
-        None unless transformers calls its class experts and it has a parameter of three dimensions.
+        None unless it is in `NAMED`, or of a class of transformers that ends with Experts, with a parameter of three
+        dimensions.
     """
     kind = type(module)
-    if not kind.__module__.startswith(PACKAGE) or not kind.__name__.endswith("Experts") or isinstance(module, Split):
+    if isinstance(module, Split) or (base := _base_of(kind)) is None or not base.pieces_of(module):
         return None
-    return _made(kind) if SplitExperts.pieces_of(module) else None
+    return _made(kind)
+
+
+def _base_of(kind: type[nn.Module]) -> type[SplitExperts] | None:
+    of_transformers = kind.__module__.startswith(PACKAGE) and kind.__name__.endswith("Experts")
+    return NAMED.get(f"{kind.__module__}.{kind.__qualname__}", SplitExperts if of_transformers else None)
 
 
 _MADE: dict[type[nn.Module], type[SplitExperts]] = {}
@@ -57,7 +86,9 @@ _MADE: dict[type[nn.Module], type[SplitExperts]] = {}
 def _made(kind: type[nn.Module]) -> type[SplitExperts]:
     if kind not in _MADE:
         facts = {"__module__": kind.__module__, "__doc__": f"{kind.__name__} with a layer for each matrix."}
-        _MADE[kind] = type(f"Split{kind.__name__}", (SplitExperts, kind), {**facts, "ordinary": kind})
+        base = _base_of(kind)
+        assert base is not None
+        _MADE[kind] = type(f"Split{kind.__name__}", (base, kind), {**facts, "ordinary": kind})
     return _MADE[kind]
 
 

@@ -64,6 +64,16 @@ class Split(nn.Module):
         """
         raise NotImplementedError
 
+    @staticmethod
+    def as_matrices(module: Any, parameter: Tensor) -> Tensor:
+        """A parameter in the shape in which it is split, as a view; see `pieces_of`."""
+        return parameter
+
+    @staticmethod
+    def as_parameter(joined: Tensor) -> Tensor:
+        """Matrices that are joined in that shape, in the shape of the parameter."""
+        return joined
+
     @classmethod
     def adopt(cls, module: Any, parts: dict[str, nn.Module]) -> None:
         """Split an ordinary module, in place.
@@ -101,7 +111,7 @@ class Split(nn.Module):
         for name, pieces in self.pieces.items():
             layers = self.layers(name)
             trained = any(layer.weight.requires_grad for layer in layers)
-            own[name] = nn.Parameter(_join(layers, pieces).detach(), trained)
+            own[name] = nn.Parameter(self._join(layers, pieces).detach(), trained)
             for piece in pieces:
                 self._modules.pop(piece.split(".")[0], None)
         others = {name: held for name, held in self._parameters.items() if name not in own}
@@ -140,12 +150,16 @@ class Split(nn.Module):
         if not _stacked(self.pieces[name]) and len(layers) == 1:
             return layers[0].weight  # type: ignore[no-any-return]
         if in_transform():
-            return _join(layers, self.pieces[name])
+            return self._join(layers, self.pieces[name])
         known = _JOINED.open.get(id(self), {})
         key = name, torch.is_grad_enabled(), torch.is_inference_mode_enabled()
         if key not in known:
-            known[key] = guarded(_join(layers, self.pieces[name]), lambda: _Writable(layers))
+            known[key] = guarded(self._join(layers, self.pieces[name]), lambda: _Writable(layers))
         return known[key]
+
+    def _join(self, layers: list[Any], names: tuple[str, ...]) -> Tensor:
+        weights = [layer.built_weight() if isinstance(layer, SpectralLayer) else layer.weight for layer in layers]
+        return self.as_parameter(torch.stack(weights) if _stacked(names) else torch.cat(weights))
 
     def layers(self, name: str) -> list[Any]:
         """The layers that hold the matrices of a parameter.
@@ -173,7 +187,7 @@ class Split(nn.Module):
             return
         layers = self.layers(name)
         given = check_tensor(name, value, self.joined(name).shape)
-        for layer, matrix in zip(layers, matrices(given, len(layers)), strict=True):
+        for layer, matrix in zip(layers, matrices(self.as_matrices(self, given), len(layers)), strict=True):
             layer.weight = matrix if isinstance(layer, SpectralLayer) else nn.Parameter(matrix.clone())
 
 
@@ -199,11 +213,6 @@ class _Writable:
             "this parameter is joined from the weights of layers in each forward, so the hook would never be called: "
             "register it on a layer's weight"
         )
-
-
-def _join(layers: list[Any], names: tuple[str, ...]) -> Tensor:
-    weights = [layer.built_weight() if isinstance(layer, SpectralLayer) else layer.weight for layer in layers]
-    return torch.stack(weights) if _stacked(names) else torch.cat(weights)
 
 
 def _stacked(names: tuple[str, ...]) -> bool:
@@ -248,7 +257,7 @@ def parts_of(kind: type[Split], module: nn.Module) -> dict[str, nn.Module]:
     for name, layers in kind.pieces_of(module).items():
         held = module._parameters[name]
         assert held is not None
-        for own, matrix in zip(layers, matrices(held.detach(), len(layers)), strict=True):
+        for own, matrix in zip(layers, matrices(kind.as_matrices(module, held.detach()), len(layers)), strict=True):
             # The class that says that its weight is read by others
             part = NonDynamicallyQuantizableLinear(matrix.shape[1], matrix.shape[0], bias=False, device="meta")
             part.weight = nn.Parameter(matrix, held.requires_grad)

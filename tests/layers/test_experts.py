@@ -1,9 +1,10 @@
-"""Experts of transformers: a train for each matrix of each expert, whatever implementation reads them."""
+"""Experts of transformers and timm: a train for each matrix of each expert, whatever implementation reads them."""
 
 from __future__ import annotations
 
 import copy
 import pickle
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 
 import sttp_riemann as sr
 from sttp_riemann.model.measures import spectral_layers
+from sttp_riemann.testing import check_split
 from tests.workflows.common import PATHS
 
 
@@ -114,3 +116,34 @@ def test_a_module_of_the_same_name_elsewhere_is_left() -> None:
 
     with pytest.warns(UserWarning, match=r"of no kind that is known: 0.gate_up_proj \(Experts\)"):
         sr.reparameterize(torch.nn.Sequential(Experts(), torch.nn.Linear(4, 4)), 2)
+
+
+def conditional(bias: bool = True, groups: int = 1) -> Any:
+    from timm.layers import CondConv2d
+
+    return CondConv2d(4, 6, 3, padding=1, groups=groups, bias=bias, num_experts=3)
+
+
+MIX = torch.tensor([[0.2, 0.3, 0.5], [1.0, 0.0, 0.0], [0.0, 0.9, 0.1], [0.4, 0.4, 0.2], [0.0, 0.0, 1.0]])
+
+
+@pytest.mark.parametrize(("bias", "groups"), [(True, 1), (False, 1), (True, 2)])
+def test_a_convolution_of_mixed_kernels_is_split_into_its_kernels(bias: bool, groups: int) -> None:
+    check_split(lambda: conditional(bias, groups), torch.randn(5, 4, 6, 6), MIX)
+
+
+@PATHS
+def test_a_network_of_mixed_kernels_keeps_its_outputs_in_every_verb(frames: str, tmp_path: Path) -> None:
+    model = sr.reparameterize(torch.nn.ModuleList([conditional()]), 3, frames=frames, spectrum="free")
+    assert list(spectral_layers(model)) == [f"0.experts.{i}" for i in range(3)]
+    x = torch.randn(5, 4, 6, 6), MIX
+    wanted = model[0](*x)
+    dense = sr.decompress(model)
+    assert type(dense[0]) is type(conditional())
+    assert dense[0].weight.shape == conditional().weight.shape
+    sr.save(model, tmp_path / "model.safetensors")
+    loaded = sr.load(tmp_path / "model.safetensors", torch.nn.ModuleList([conditional()]))
+    for other in (dense, loaded, copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        torch.testing.assert_close(other[0](*x), wanted, rtol=1e-5, atol=1e-6)
+    model[0].weight = conditional().weight.detach()
+    assert sr.orthogonality_error(model) < 1e-5
