@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import copy
 import importlib.util
+import math
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -193,7 +194,6 @@ def table(runs: pd.DataFrame) -> pd.DataFrame:
         gaps = [loss - base[seed] for seed, loss in zip(own.seed, own.loss, strict=True) if seed in base]
         if name != REFERENCE and gaps:
             differences.append((len(rows), difference(gaps)))
-        halves = {what: (high - low) / 2 for what in ("loss", "accuracy") for low, high in [interval([*own[what]])]}
         rows.append(
             {
                 "adapter": name,
@@ -202,8 +202,8 @@ def table(runs: pd.DataFrame) -> pd.DataFrame:
                 "trained": f"{own.trained.iloc[0]:,}",
                 "rate": f"{own.rate.iloc[0]:g}",
                 "seeds": f"{len(own)}",
-                "loss": f"{own.loss.mean():.4f} ± {halves['loss']:.4f}",
-                "accuracy (%)": f"{own.accuracy.mean():.2f} ± {halves['accuracy']:.2f}",
+                "loss": mean_of([*own.loss], ".4f"),
+                "accuracy (%)": mean_of([*own.accuracy], ".2f"),
                 "loss less LoRA's": "–",
                 "p": "–",
                 "ms a step": f"{own.ms.median():.1f}",
@@ -211,9 +211,16 @@ def table(runs: pd.DataFrame) -> pd.DataFrame:
             }
         )
     for (row, _), found in zip(differences, judge([d for _, d in differences]), strict=True):
-        rows[row]["loss less LoRA's"] = f"{found.mean:+.4f} ({found.low:+.4f} to {found.high:+.4f})"
+        bounds = "" if math.isnan(found.low) else f" ({found.low:+.4f} to {found.high:+.4f})"
+        rows[row]["loss less LoRA's"] = f"{found.mean:+.4f}{bounds}"
         rows[row]["p"] = f"{found.p:.2g}"
     return pd.DataFrame(rows)
+
+
+def mean_of(values: list[float], form: str) -> str:
+    """A mean with half its 95 % interval, where there is one."""
+    low, high = interval(values)
+    return f"{sum(values) / len(values):{form}}" + ("" if math.isnan(low) else f" ± {(high - low) / 2:{form}}")
 
 
 def drawn(runs: pd.DataFrame) -> Figure:
