@@ -62,7 +62,7 @@ def _columns(result: Result, reading: Reading) -> dict[str, Any]:
 
 
 def _collapses(page: Page) -> list[str]:
-    """Count the runs of each variant that collapsed, and test which variants differ in that from the first method."""
+    """Count the runs of each variant that collapsed, and test which variants differ in that from their baseline."""
     flags = {title: page.rows(title).collapsed for title in page.variants}
     counts = {title: (int(flag.sum()), len(flag)) for title, flag in flags.items()}
     if not any(count for count, _ in counts.values()):
