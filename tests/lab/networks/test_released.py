@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch.nn.functional import avg_pool2d, relu
+from torch.nn.functional import avg_pool2d, interpolate, relu
 
 from sttp_riemann.lab.networks import build_model
+
+EXACT = {"rtol": 1e-12, "atol": 1e-12}
 
 
 def released_scores(model, images):
@@ -22,10 +24,10 @@ def released_scores(model, images):
 
 @pytest.mark.parametrize("size", [32, 48, 64, 128])
 def test_the_shortcuts_of_a_released_discriminator_see_what_its_relu_leaves(size):
-    model = build_model(f"sngan{size}_discriminator", width=16, variant="released")
-    images = 3 * torch.randn(2, 3, size, size)
+    model = build_model(f"sngan{size}_discriminator", width=16, variant="released").double()
+    images = 3 * torch.randn(2, 3, size, size, dtype=torch.float64)
     with torch.no_grad():
-        torch.testing.assert_close(model(images), released_scores(model, images), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(model(images), released_scores(model, images), **EXACT)
 
 
 @pytest.mark.parametrize("size", [32, 48])
@@ -61,6 +63,37 @@ def test_a_released_generator_is_the_original_function():
     assert torch.equal(ours(noise), theirs(noise))
 
 
+def normalized(norm, maps):
+    mean, var, gain, shift = (t.view(-1, 1, 1) for t in (norm.running_mean, norm.running_var, norm.weight, norm.bias))
+    return (maps - mean) / (var + 1e-5).sqrt() * gain + shift
+
+
+def released_images(model, noise):
+    """SNGAN's generator: each block normalizes, doubles its maps bilinearly, and adds its doubled input, projected."""
+    bottom = model.bottom
+    maps = (noise @ model.linear.weight.T + model.linear.bias).view(len(noise), -1, bottom, bottom)
+    for block in model.blocks:
+        both = [
+            interpolate(m, scale_factor=2, mode="bilinear", align_corners=False)
+            for m in (relu(normalized(block.norm1.norm, maps)), maps)
+        ]
+        inner = block.conv2(relu(normalized(block.norm2.norm, block.conv1(both[0]))))
+        maps = inner + block.shortcut(both[1])
+    return torch.tanh(model.to_image(relu(normalized(model.norm.norm, maps))))
+
+
+@pytest.mark.parametrize("size", [32, 48, 64, 128])
+def test_a_released_generator_computes_what_its_facts_say(size):
+    model = build_model(f"sngan{size}_generator", width=16, variant="released").double().eval()
+    with torch.no_grad():
+        for norm in (m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)):
+            norm.running_mean.normal_()
+            norm.running_var.uniform_(0.5, 2)
+            norm.weight.normal_()
+        noise = torch.randn(2, 128, dtype=torch.float64)
+        torch.testing.assert_close(model(noise), released_images(model, noise), **EXACT)
+
+
 def released_classes(model, images):
     maps = model.conv1(images)
     for block in model.blocks:
@@ -70,9 +103,9 @@ def released_classes(model, images):
 
 
 def test_released_wide_resnet_strides_late_and_projects_its_raw_input():
-    model = build_model("wide_resnet", depth=16, widen_factor=2, variant="released")
-    images = torch.randn(4, 3, 16, 16)
-    torch.testing.assert_close(model(images), released_classes(model, images))
+    model = build_model("wide_resnet", depth=16, widen_factor=2, variant="released").double()
+    images = torch.randn(4, 3, 16, 16, dtype=torch.float64)
+    torch.testing.assert_close(model(images), released_classes(model, images), **EXACT)
     strides = [(b.conv1.stride[0], b.conv2.stride[0], b.shortcut and b.shortcut.stride[0]) for b in model.blocks]
     assert strides == [(1, 1, 1), (1, 1, None), (1, 2, 2), (1, 1, None), (1, 2, 2), (1, 1, None)]
 
