@@ -6,10 +6,10 @@ of each comparison is what LoRA trains at one of `--ranks`; every method gets th
 more. `--methods`, `--paths` and `--starts` choose among the adapters of this package, `--peers` among those of peft,
 where that is installed.
 
-Of several `--rates`, each method gets the one with the lowest loss on held-out code with seed 0; what is told is
-measured on other code, over `--seeds` further seeds. With `--output`, every run is a line of `runs.csv` in that folder
-as soon as it ends, and a command that is repeated trains what is missing; the folder also gets `report.md` and a
-figure. `--read` adds the runs of further folders.
+Of several `--rates` and `--scales`, each method gets the pair with the lowest loss on held-out code with seed 0; what
+is told is measured on other code, over `--seeds` further seeds. With `--output`, every run is a line of `runs.csv` in
+that folder as soon as it ends, and a command that is repeated trains what is missing; the folder also gets `report.md`
+and a figure. `--read` adds the runs of further folders.
 
 Prints a line for each run, and the table of the report.
 """
@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import copy
 import importlib.util
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -97,27 +98,27 @@ def trained_numbers(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
-Make = Callable[[nn.Module, int, int], nn.Module]
-"""From a pretrained model of one's own, a rank and a seed to the model with adapters."""
+Make = Callable[[nn.Module, int, int, float], nn.Module]
+"""From a pretrained model of one's own, a rank, a seed and a scale to the model with adapters."""
 
 
 def ours(method: str, path: str, start: str, options: argparse.Namespace) -> Make:
-    def make(model: nn.Module, rank: int, seed: int) -> nn.Module:
+    def make(model: nn.Module, rank: int, seed: int, scale: float) -> nn.Module:
         if start == "gradient":
             for batch in batches(code()[0], options, 4, seed):
                 loss_of(model, batch).backward()
-        return sr.adapt(model, rank, method, path, start=start, include="blocks", seed=seed, scale=options.scale)
+        return sr.adapt(model, rank, method, path, start=start, include="blocks", seed=seed, scale=scale)
 
     return make
 
 
 def peer(name: str) -> Make:
-    """A method of peft, by its own defaults; alpha is the rank, so that its factor is 1."""
+    """A method of peft, by its own defaults; alpha is the rank times the scale, which is then its factor."""
     import peft
 
-    def make(model: nn.Module, rank: int, seed: int) -> nn.Module:
+    def make(model: nn.Module, rank: int, seed: int, scale: float) -> nn.Module:
         torch.manual_seed(seed)
-        low = {"r": rank, "lora_alpha": rank}
+        low = {"r": rank, "lora_alpha": rank * scale}
         configs: dict[str, Callable[..., Any]] = {
             "lora": lambda **kw: peft.LoraConfig(**low, **kw),
             "dora": lambda **kw: peft.LoraConfig(**low, use_dora=True, **kw),
@@ -132,6 +133,8 @@ def peer(name: str) -> Make:
 
 
 PEERS = ("lora", "dora", "pissa", "oft", "hra")
+UNSCALED = ("peft oft", "peft hra")
+"""Methods that turn a weight, to which no scale applies."""
 
 
 def largest_rank(make: Make, model: nn.Module, budget: int, most: int) -> int:
@@ -140,7 +143,7 @@ def largest_rank(make: Make, model: nn.Module, budget: int, most: int) -> int:
     def fits(rank: int) -> bool:
         try:
             # SVDP has one number more than LoRA for each rank of each layer
-            return trained_numbers(make(copy.deepcopy(model), rank, 0)) <= 1.05 * budget
+            return trained_numbers(make(copy.deepcopy(model), rank, 0, 1.0)) <= 1.05 * budget
         except ValueError:  # a block of OFT that does not divide the width
             return False
 
@@ -153,10 +156,12 @@ def largest_rank(make: Make, model: nn.Module, budget: int, most: int) -> int:
     return low
 
 
-def run(make: Make, model: nn.Module, rank: int, rate: float, seed: int, options: argparse.Namespace) -> dict[str, Any]:
+def run(
+    make: Make, model: nn.Module, rank: int, rate: float, scale: float, seed: int, options: argparse.Namespace
+) -> dict[str, Any]:
     """Adapt once, and measure."""
     learned, chosen_on, measured_on = code()
-    adapted = make(copy.deepcopy(model), rank, seed)
+    adapted = make(copy.deepcopy(model), rank, seed, scale)
     begin = time.perf_counter()
     optimizer = train(adapted, learned, options, options.steps, rate, seed)
     seconds = (time.perf_counter() - begin) / options.steps
@@ -166,6 +171,7 @@ def run(make: Make, model: nn.Module, rank: int, rate: float, seed: int, options
     return {
         "rank": rank,
         "rate": rate,
+        "scale": scale,
         "seed": seed,
         "trained": trained_numbers(adapted),
         "held_out": measured(adapted, chosen_on, options)[0],
@@ -176,18 +182,18 @@ def run(make: Make, model: nn.Module, rank: int, rate: float, seed: int, options
     }
 
 
-SETTINGS = ("width", "depth", "length", "batch", "pretrain_steps", "steps", "evaluation", "scale")
+SETTINGS = ("width", "depth", "length", "batch", "pretrain_steps", "steps", "evaluation")
 """Options that runs which share a table have to share."""
 REFERENCE = "peft lora"
 
 
 def fresh(runs: pd.DataFrame) -> pd.DataFrame:
-    """Runs that are told: each method at the rate that seed 0 chose, if it tried several, without that seed."""
+    """Runs that are told: each method at what seed 0 chose, if it tried several rates or scales, without that seed."""
     told = []
     for _, own in runs.groupby(["size", "name"], sort=False):
         trials = own[own.seed == 0]
-        best = trials.rate[trials.held_out.idxmin()] if len(trials) else own.rate.iloc[0]
-        told.append(own[(own.seed > 0) & (own.rate == best)])
+        best = trials.loc[trials.held_out.idxmin()] if len(trials) else own.iloc[0]
+        told.append(own[(own.seed > 0) & (own.rate == best.rate) & (own["scale"] == best["scale"])])
     return pd.concat(told)
 
 
@@ -206,6 +212,7 @@ def table(runs: pd.DataFrame) -> pd.DataFrame:
                 "rank": f"{own['rank'].iloc[0]}",
                 "trained": f"{own.trained.iloc[0]:,}",
                 "rate": f"{own.rate.iloc[0]:g}",
+                "scale": "–" if name in UNSCALED else f"{own['scale'].iloc[0]:g}",
                 "seeds": f"{len(own)}",
                 "loss": mean_of([*own.loss], ".4f"),
                 "accuracy (%)": mean_of([*own.accuracy], ".2f"),
@@ -255,7 +262,7 @@ def write(runs: pd.DataFrame, heads: list[str], options: argparse.Namespace) -> 
         "![loss of every seed](loss.png)",
         f"`python examples/adapt_transformer.py` writes this page ({shared}). ± is half the 95 % interval of the mean. "
         "p is of paired seeds, by an exact sign-flip test up to 12 of them, with Holm's correction over all rows. "
-        "Rates are chosen with seed 0 on code that is not measured on. Times compare only what ran side by side.",
+        "Rates and scales are chosen with seed 0 on code that is not measured on. Times compare what ran side by side.",
     ]
     (options.output / "report.md").write_text("\n\n".join(text) + "\n", encoding="utf-8")
     drawn(runs).savefig(options.output / "loss.png", dpi=110)
@@ -292,7 +299,7 @@ def main() -> None:
     linear = [m for m in model.blocks.modules() if isinstance(m, nn.Linear)]
     settings = {name: getattr(options, name) for name in SETTINGS}
     runs = there.to_dict("records")
-    done = {(r["size"], r["name"], r["rate"], r["seed"]): r for r in runs}
+    done = {(r["size"], r["name"], r["rate"], r["scale"], r["seed"]): r for r in runs}
     for size in options.ranks:
         budget = sum(size * (m.in_features + m.out_features) for m in linear)
         for name, make in ways.items():
@@ -301,23 +308,28 @@ def main() -> None:
                 print(f"{name}: no rank trains about {budget:,} numbers")
                 continue
 
-            def at(rate: float, seed: int, budget=budget, name=name, make=make, rank=rank) -> dict[str, Any]:
-                found = done.get((budget, name, rate, seed))
+            def at(
+                pair: tuple[float, float], seed: int, budget=budget, name=name, make=make, rank=rank
+            ) -> dict[str, Any]:
+                found = done.get((budget, name, *pair, seed))
                 if found is None:
-                    found = {"size": budget, "name": name, **run(make, model, rank, rate, seed, options), **settings}
+                    found = {"size": budget, "name": name, **run(make, model, rank, *pair, seed, options), **settings}
                     runs.append(found)
                     if options.output is not None:
                         options.output.mkdir(parents=True, exist_ok=True)
                         file = options.output / "runs.csv"
                         pd.DataFrame([found]).to_csv(file, mode="a", index=False, header=not file.exists())
-                print(f"{name}, rank {rank}, rate {rate:g}, seed {seed}: loss {found['loss']:.4f}", flush=True)
+                what = f"{name}, rank {rank}, rate {pair[0]:g}, scale {pair[1]:g}"
+                print(f"{what}, seed {seed}: loss {found['loss']:.4f}", flush=True)
                 return found
 
-            rates = options.rates if len(options.rates) > 1 else []
-            best = min(rates, key=lambda rate: at(rate, 0)["held_out"], default=options.rates[0])
+            pairs = [*itertools.product(options.rates, [1.0] if name in UNSCALED else options.scales)]
+            best = min(pairs, key=lambda pair: at(pair, 0)["held_out"]) if len(pairs) > 1 else pairs[0]
             for seed in range(1, options.seeds + 1):
                 at(best, seed)
     told = fresh(pd.DataFrame(runs))
+    if not len(told):
+        return
     print(table(told).to_string(index=False))
     if options.output is not None:
         write(told, heads, options)
@@ -326,13 +338,13 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--ranks", type=int, nargs="+", default=[2, 8], help="of LoRA; they set the sizes")
-    parser.add_argument("--methods", nargs="+", default=["svdp", "sttp"], choices=["svdp", "sttp"])
+    parser.add_argument("--methods", nargs="*", default=["svdp", "sttp"], choices=["svdp", "sttp"])
     parser.add_argument("--paths", nargs="+", default=["riemannian"], choices=["riemannian", "householder"])
     parser.add_argument("--starts", nargs="+", default=["zero"], choices=["zero", "pissa", "gradient"])
     parser.add_argument("--peers", nargs="*", default=["lora"], choices=PEERS)
     parser.add_argument("--rates", type=float, nargs="+", default=[1e-2])
-    parser.add_argument("--scale", type=float, default=1.0)
-    parser.add_argument("--seeds", type=int, default=1, help="number of seeds, besides the one that chooses rates")
+    parser.add_argument("--scales", type=float, nargs="+", default=[1.0], help="factors of a change of low rank")
+    parser.add_argument("--seeds", type=int, default=1, help="number of seeds, besides the one that chooses")
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--depth", type=int, default=2)
     parser.add_argument("--length", type=int, default=64)

@@ -23,7 +23,8 @@ from sttp_riemann.model.merging import merge, unmerge
 from sttp_riemann.model.moments import input_moments
 from sttp_riemann.model.operators import operator_norms
 from sttp_riemann.model.pretrained import from_pretrained
-from sttp_riemann.model.rank_changes import grow_ranks, register_rank_change, shrink_ranks
+from sttp_riemann.model.rank_changes import grow_ranks, shrink_ranks
+from sttp_riemann.model.rank_schedule import register_rank_change
 from sttp_riemann.model.reparameterize import decompress, reparameterize
 from sttp_riemann.model.saving import load, save
 from sttp_riemann.model.writing import project, set_weight

@@ -14,6 +14,11 @@ PLAIN = {torch.Tensor, torch.nn.Parameter, geoopt.ManifoldParameter, type(None)}
 """Tensor classes that are never sharded."""
 
 
+# Asked several times in every forward
+_is_compiling, _is_tracing = torch.compiler.is_compiling, torch._C._is_tracing
+_functorch_level = torch._C._functorch.maybe_current_level
+
+
 def in_transform() -> bool:
     """Whether a compiler, tracer or functorch transform is active, so that calls must not share results.
 
@@ -21,6 +26,4 @@ def in_transform() -> bool:
     -------
     bool
     """
-    return (
-        torch.compiler.is_compiling() or torch.jit.is_tracing() or torch._C._functorch.maybe_current_level() is not None
-    )
+    return _is_compiling() or _is_tracing() or _functorch_level() is not None

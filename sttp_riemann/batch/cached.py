@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from operator import is_
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -94,8 +94,6 @@ class Scope:
         The model, or a layer on its own.
     caller : frame, optional
         The call of the model that the results are for; they expire when it returns.
-    places : dict, optional
-        Where each layer's results are, by its id, where they outlive the call.
     ledger : Ledger, optional
         What the call keeps for its backward.
     """
@@ -104,11 +102,10 @@ class Scope:
         self,
         root: nn.Module,
         caller: FrameType | None = None,
-        places: Places | None = None,
         ledger: Ledger | None = None,
     ) -> None:
-        self.root, self._caller, self._places, self.ledger = root, caller, places, ledger
-        self._kept = places is not None
+        self.root, self._caller, self.ledger = root, caller, ledger
+        self._places: Places | None = None
 
     @property
     def alive(self) -> bool:
@@ -121,8 +118,8 @@ class Scope:
         return frame is not None
 
     def expire(self) -> None:
-        """Build anew from here on, unless the results outlive the call anyway."""
-        if self._caller is not None and not self._kept:
+        """Build anew from here on, unless the results are to outlive a call."""
+        if self._caller is not None:
             self._places = None
 
     def place(self, layer: Owner) -> tuple[Part, int] | None:
@@ -235,31 +232,24 @@ def open_ledger() -> Ledger | None:
     return None
 
 
-class Keeper(Protocol):
-    """What keeps the results of a model from one forward to the next."""
-
-    def places(self) -> Places | None:
-        """Where they are; None where this forward must not use them."""
-        ...
-
-
 KEEPER = "_sttp_keeper"
-"""Attribute of a model whose results are kept by `sttp_riemann.batch.frozen`."""
+"""Attribute of a model whose layers keep their weights, for forwards without gradients."""
 
 
 def begin(module: nn.Module, args: Any) -> None:
-    """Forward pre-hook of a model: start with no results, or with those that are kept."""
+    """Forward pre-hook of a model: start with no results."""
+    if module.__dict__.get(KEEPER) is not None and not torch.is_grad_enabled():
+        return
     if not in_transform():
-        keeper: Keeper | None = module.__dict__.get(KEEPER)
         ledger = ledger_of(module) if torch.is_grad_enabled() and open_ledger() is None else None
-        _SCOPES.open.append(Scope(module, sys._getframe(1), None if keeper is None else keeper.places(), ledger))
+        _SCOPES.open.append(Scope(module, sys._getframe(1), ledger))
         if ledger is not None:
             ledger.begin(module)
 
 
 def end(module: nn.Module, args: Any, output: Any) -> None:
     """Forward hook of a model, called on failure too: drop its results."""
-    if not in_transform():
+    if _SCOPES.open and not in_transform():
         for scope in reversed(_SCOPES.open):
             if scope.root is module and scope._caller is not None:
                 return _close(scope)

@@ -6,11 +6,110 @@ from types import TracebackType
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from sttp_riemann.batch.cached import KEEPER, Places, owners, places_of
+from sttp_riemann.batch.cached import KEEPER, Part, owners, places_of
+from sttp_riemann.batch.owner import Owner
 from sttp_riemann.checks import check_kind
 from sttp_riemann.compat import PLAIN
+
+KEPT = "_sttp_kept"
+"""Attribute of a layer of a model whose weights are kept: what is kept for it."""
+
+
+class Kept:
+    """The weight of one layer, and what it was built from.
+
+    Attributes
+    ----------
+    factors : list of Tensor
+        U diag(s) and V.
+
+    Parameters
+    ----------
+    keeper : Frozen
+        Keeps those of the whole model.
+    layer : Owner
+        Whose weight it is.
+    part : Part
+        Holds the results of the layer.
+    place : int
+        The layer's place in it.
+    """
+
+    def __init__(self, keeper: Frozen, layer: Owner, part: Part, place: int) -> None:
+        self.keeper, self._part, self._place = keeper, part, place
+        self._weight: Tensor | None = None
+        self._left, self._right, self._settings = layer.left, layer.right, layer.settings()
+        slots = [*_slots(layer, ("spectrum",)), *_slots(layer.left), *_slots(layer.right)]
+        # None where a tensor is computed from others, as by a parametrization
+        held = {id(slot[2]) for slot in slots}
+        self._slots = slots if all(t is None or id(t) in held for t in layer.factor_tensors()) else None
+        self.factors = part.get(place, "pairs")
+
+    def weight(self) -> Tensor:
+        """W, built when it is first asked for."""
+        if self._weight is None:
+            with torch.inference_mode(False), torch.no_grad():
+                self._weight = self._part.weight(self._place)
+        return self._weight
+
+    def serves(self, layer: Owner) -> bool:
+        """Whether the layer still has the tensors and options, unchanged."""
+        # Asked in every forward, so nothing is looked up past a dictionary
+        modules, slots = layer._modules, self._slots
+        if slots is None or modules["left"] is not self._left or modules["right"] is not self._right:
+            return False
+        for holder, name, tensor, address, version in slots:
+            if holder.get(name) is not tensor or tensor.data_ptr() != address:
+                return False
+            if version is not None and tensor._version != version:
+                return False
+        return layer.settings() == self._settings
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Copies and pickles of the layer keep nothing
+        return type(None), ()
+
+
+_Slot = tuple[dict[str, Any], str, Tensor, int, int | None]
+
+
+def _slots(module: nn.Module, names: tuple[str, ...] = ()) -> list[_Slot]:
+    """Tensors that a module itself holds, all or some of them: where, and what tells that they were written to."""
+    return [
+        (holder, name, tensor, tensor.data_ptr(), None if tensor.is_inference() else tensor._version)
+        for holder in (module._parameters, module._buffers)
+        for name, tensor in holder.items()
+        if tensor is not None and (not names or name in names)
+    ]
+
+
+def kept_for(layer: Owner) -> Kept | None:
+    """What is kept for a layer and may be used in this forward.
+
+    Parameters
+    ----------
+    layer : Owner
+        Called outside of compilers and other transforms.
+
+    Returns
+    -------
+    Kept or None
+        None where nothing is kept; also in a differentiable forward or one in training, which ends all of it.
+    """
+    kept: Kept | None = layer.__dict__.get(KEPT)
+    if kept is None:
+        return None
+    if layer.training or torch.is_grad_enabled():
+        kept.keeper.release()
+        return None
+    if not kept.serves(layer):
+        # A layer that was taken out of the model is not built again
+        layer.__dict__.pop(KEPT)
+        kept.keeper.build()
+        kept = layer.__dict__.get(KEPT)
+    return kept
 
 
 class Frozen:
@@ -24,27 +123,28 @@ class Frozen:
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
-        self._build()
+        self._layers: list[Owner] = []
+        self.build()
 
-    def _build(self) -> None:
-        self._seen = _state(self._model)
-        self._places = places_of(self._model)
+    def build(self) -> None:
+        """Build the weights of all layers that the model has now."""
+        self._forget()
+        places, self._layers = places_of(self._model), owners(self._model)
         # What is built in inference mode could not serve other forwards
         with torch.inference_mode(False), torch.no_grad():
-            for part, i in self._places.values():
-                part.get(i, "pairs")
+            for layer in self._layers:
+                # Not setattr: it is no part of the module
+                layer.__dict__[KEPT] = Kept(self, layer, *places[id(layer)])
 
-    def places(self) -> Places | None:
-        """Where the weights are; None in a differentiable forward, or one of a model in training, which ends all."""
-        if self._model.training or torch.is_grad_enabled():
-            self.release()
-            return None
-        if _state(self._model) != self._seen:
-            self._build()
-        return self._places
+    def _forget(self) -> None:
+        for layer in self._layers:
+            own = layer.__dict__.get(KEPT)
+            if own is not None and own.keeper is self:
+                del layer.__dict__[KEPT]
 
     def release(self) -> None:
         """Give the weights up: later forwards build their own."""
+        self._forget()
         if self._model.__dict__.get(KEEPER) is self:
             del self._model.__dict__[KEEPER]
 
@@ -69,7 +169,7 @@ def frozen(model: nn.Module) -> Frozen:
     Parameters
     ----------
     model : nn.Module
-        What was given to `reparameterize`, in evaluation. Forwards of its parts alone build their own weights.
+        A model with reparameterized layers, in evaluation.
 
     Returns
     -------
@@ -108,20 +208,6 @@ def frozen(model: nn.Module) -> Frozen:
         raise ValueError("the model has no reparameterized layer, so there is nothing to keep")
     if not all(PLAIN.issuperset(map(type, layer.factor_tensors())) for layer in layers):
         raise ValueError("the model's frames are sharded: gather them before sr.frozen")
-    # Not setattr: a module on its own must not take it for a part
-    model.__dict__[KEEPER] = kept = Frozen(model)
-    return kept
-
-
-def _state(model: nn.Module) -> list[Any]:
-    """What tells that weights have changed: which tensors they come from, and how often those were written to."""
-    return [
-        (
-            layer.member(),
-            [
-                None if t is None else (id(t), t.data_ptr(), 0 if t.is_inference() else t._version)
-                for t in layer.factor_tensors()
-            ],
-        )
-        for layer in owners(model)
-    ]
+    # Not setattr: it is no part of the module
+    model.__dict__[KEEPER] = keeper = Frozen(model)
+    return keeper

@@ -82,9 +82,9 @@ def weight_cost(shape: LayerShape, work: Workload) -> float:
 
 
 def factored_cost(shape: LayerShape, work: Workload) -> float:
-    """Build both frames, apply V, then U diag(s)."""
+    """Build both frames, apply V, then U diag(s): a kernel more, as W of equal small layers is built in one call."""
     thin = shape.rank * (work.positions_in * shape.d_in + work.positions_out * shape.d_out)
-    return shape.contraction_cost + thin + BALANCE * (work.outside() + 2 * shape.rank * work.positions_out)
+    return shape.contraction_cost + thin + BALANCE * (work.outside() + 2 * shape.rank * work.positions_out) + LAUNCH
 
 
 def train_cost(shape: LayerShape, work: Workload) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, ClassVar
 
@@ -165,15 +165,12 @@ class SpectralLayer(Weighted):  # type: ignore[override, misc]
             None if they have no fewer parameters than the dense layer.
         """
         shape = self.shape
+        fewer = shape.rank * (shape.d_out + shape.d_in) < shape.d_out * shape.d_in
         # Attention reads the weight of its output projection directly.
-        if (
-            self.dense_class is NonDynamicallyQuantizableLinear
-            or shape.rank * (shape.d_out + shape.d_in) >= shape.d_out * shape.d_in
-        ):
+        if not fewer or self.dense_class is NonDynamicallyQuantizableLinear:
             return None
         with torch.no_grad():
-            left, right = self.factors()
-            thin = self._thin_layers(left.detach(), right.detach()).train(self.training)
+            thin = self._thin_layers(*(factor.detach() for factor in self.factors())).train(self.training)
         bias = getattr(self, "bias", None)
         for name, parameter in thin.named_parameters():
             parameter.requires_grad_(bias.requires_grad if name == "1.bias" and bias is not None else self.trains)
@@ -218,10 +215,12 @@ class SpectralLayer(Weighted):  # type: ignore[override, misc]
         -------
         Tensor
         """
-        return seen(self, sized, lambda: self._applied(self.choose(sized), *inputs))
+        if torch.is_grad_enabled():
+            return seen(self, sized, lambda: self._applied(self.choose(sized), *inputs))
+        return self._applied(self.choose(sized), *inputs)
 
     def _applied(self, application: Application, *inputs: Any) -> Tensor:
-        bias = getattr(self, "bias", None)
+        bias = self._parameters["bias"] if "bias" in self._parameters else getattr(self, "bias", None)
         if application == "weight":
             return self.by_weight(self.built_weight(), bias, *inputs)
         return self.by_factors(application, bias, *inputs)
@@ -289,9 +288,9 @@ class SpectralLayer(Weighted):  # type: ignore[override, misc]
             raise ValueError(f"{article} {name} cannot be applied as {self.application!r}; choose one of {kinds}")
         # For compilers, sizes may be symbols, and the search for a contraction order cannot be followed
         if in_transform():
-            choices: Sequence[Application] = [kind for kind in self.applications if kind in STATIC]
-            own_choice = self.application in choices
-            return self.application if own_choice else choose(self.shape, self.workload(MANY), choices, self.costs)
+            choices = [kind for kind in self.applications if kind in STATIC]
+            if self.application not in choices:
+                return choose(self.shape, self.workload(MANY), choices, self.costs)
         if self.application != "auto":
             return self.application
         # Most calls are like the one before

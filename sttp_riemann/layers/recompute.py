@@ -46,7 +46,7 @@ def check_memory(memory: Any, recompute: Recompute) -> float:
 
 
 def seen(layer: Any, input: Tensor, apply: Callable[[], Tensor]) -> Tensor:
-    """Apply a layer, seen by who looks on in the first step of its model.
+    """Apply a layer in a differentiable forward, seen by who looks on in the first step of its model.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def seen(layer: Any, input: Tensor, apply: Callable[[], Tensor]) -> Tensor:
     -------
     Tensor
     """
-    ledger = open_ledger() if torch.is_grad_enabled() and not in_transform() else None
+    ledger = None if in_transform() else open_ledger()
     if ledger is None or ledger.sight is None:
         return apply()
     shape, size = layer.shape, layer.weight_dtype.itemsize

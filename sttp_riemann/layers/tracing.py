@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.fx import Proxy
 
 
@@ -26,6 +27,9 @@ def opaque(forward: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(forward)
     def traced(self: Any, *args: Any, **kwargs: Any) -> Any:
+        # Most calls are of a tensor
+        if args and type(args[0]) is Tensor:
+            return forward(self, *args, **kwargs)
         first = next((value for value in (*args, *kwargs.values()) if isinstance(value, Proxy)), None)
         if first is not None:
             tracer = first.tracer

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from sttp_riemann.batch.cached import part_of
+from sttp_riemann.batch.frozen import kept_for
 from sttp_riemann.batch.operators import initial_norm
 from sttp_riemann.checks import check_flag, check_kind, check_tensor
 from sttp_riemann.compat import in_transform
@@ -53,8 +54,12 @@ class Weighted(Parameterized):
             refuse_torchscript_onnx()
             left, right = self.build_factors()
             return left.to(self.weight_dtype), right.to(self.weight_dtype)
-        part, i = part_of(self)
-        left, right = part.get(i, "pairs")
+        kept = kept_for(self)
+        if kept is None:
+            part, i = part_of(self)
+            left, right = part.get(i, "pairs")
+        else:
+            left, right = kept.factors
         return left, right
 
     def core_frames(self) -> tuple[list[Tensor], Tensor, list[Tensor]]:
@@ -70,8 +75,12 @@ class Weighted(Parameterized):
         if in_transform():
             left, right = self.factors()
             return self.completed(self.from_matrix(left @ right.mT))
-        part, i = part_of(self)
-        weight = self.completed(part.weight(i))
+        kept = kept_for(self)
+        if kept is None:
+            part, i = part_of(self)
+            weight = self.completed(part.weight(i))
+        else:
+            weight = self.completed(kept.weight())
         if self.weight_hooks and weight.requires_grad and not getattr(weight, "hooked", False):
             weight.hooked = True  # type: ignore[attr-defined]
             for hook in self.weight_hooks.values():

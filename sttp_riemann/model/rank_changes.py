@@ -1,11 +1,9 @@
-"""Change the ranks of layers in training: shrink by the spectrum, grow by the gradient, at intervals to a budget."""
+"""Change the ranks of layers in training: shrink by the spectrum, grow by the gradient."""
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -13,7 +11,7 @@ from torch.optim import Optimizer
 from sttp_riemann.checks import check_mapping, check_number, check_optimizer, check_tensor, check_whole
 from sttp_riemann.layers import SpectralLayer
 from sttp_riemann.model.compression import other_numbers
-from sttp_riemann.model.gathering import grouped_layers, weight_gradients
+from sttp_riemann.model.gathering import grouped_layers
 from sttp_riemann.model.measures import finite_layers
 from sttp_riemann.model.ranks import FALLBACK, Dimensions, Ranks, budget_ranks, given_ranks
 from sttp_riemann.model.resizing import RankChanges, chain_of, resize
@@ -93,7 +91,7 @@ def shrink_ranks(
     if sum(option is not None for option in (rank, energy, budget)) != 1:
         raise ValueError("give one of rank, energy and budget")
     least = check_whole("least", least, "a whole number above 0")
-    groups, optimizer = _checked(model, optimizer)
+    groups, optimizer = checked(model, optimizer)
     layers = {name: twins[0] for name, twins in groups.items()}
     if rank is not None:
         wanted = _wanted(layers, rank)
@@ -110,11 +108,11 @@ def shrink_ranks(
             assert budget is not None
             for own in lost.values():
                 own[:] = [share + UNKNOWN * max(0, least - r) for r, share in enumerate(own, 1)]
-            sizes = {name: _dimensions(layer) for name, layer in layers.items()}
+            sizes = {name: dimensions_of(layer) for name, layer in layers.items()}
             wanted = budget_ranks(sizes, budget, other_numbers(model), lost=lost)
     changes = {}
     for name, chain in chains.items():
-        shape = _dimensions(layers[name]).shape(min(wanted[name], widest(layers[name].shape)))
+        shape = dimensions_of(layers[name]).shape(min(wanted[name], widest(layers[name].shape)))
         if shape != layers[name].shape:
             changes[name] = shape, truncate(chain, shape)
     return resize(model, groups, changes, optimizer)
@@ -178,7 +176,7 @@ def grow_ranks(
     """
     if (rank is None) == (factor is None):
         raise ValueError("give either a rank or a factor")
-    groups, optimizer = _checked(model, optimizer)
+    groups, optimizer = checked(model, optimizer)
     layers = {name: twins[0] for name, twins in groups.items()}
     given = {}
     for name, gradient in check_mapping("gradients", gradients, "a mapping from names of layers to dL/dW").items():
@@ -194,7 +192,7 @@ def grow_ranks(
         wanted = _wanted(layers, rank)
     changes = {}
     for name, own in wanted.items():
-        shape = _dimensions(layers[name]).shape(max(own, widest(layers[name].shape)))
+        shape = dimensions_of(layers[name]).shape(max(own, widest(layers[name].shape)))
         if shape == layers[name].shape:
             continue
         if name not in given:
@@ -207,129 +205,46 @@ def grow_ranks(
     return resize(model, groups, changes, optimizer)
 
 
-class RankChangeHandle:
-    """What `register_rank_change` registered.
-
-    Attributes
-    ----------
-    changes : list of RankChanges
-        What became of the ranks, one row for each time.
-    """
-
-    def __init__(self, model: nn.Module, optimizer: Optimizer, budget: float, times: list[int], factor: float) -> None:
-        self.changes: list[RankChanges] = []
-        self._model, self._optimizer, self._budget = model, optimizer, budget
-        self._times, self._factor, self._steps = times, factor, itertools.count(1)
-        self._gathering = ExitStack()
-        self._gradients: dict[str, Tensor] = {}
-        self._handle = optimizer.register_step_post_hook(self._after)
-        self._begin(1)
-
-    def remove(self) -> None:
-        """End it; ranks stay as they are."""
-        self._handle.remove()
-        self._gathering.close()
-
-    def _begin(self, step: int) -> None:
-        """Gather gradients of the step to come, where ranks grow after it."""
-        if step in self._times[:-1]:
-            self._gradients = self._gathering.enter_context(weight_gradients(self._model))
-
-    def _after(self, *_: object) -> None:
-        step = next(self._steps)
-        if step in self._times:
-            self._gathering.close()
-            self.changes.append(shrink_ranks(self._model, self._optimizer, budget=self._budget))
-            if step != self._times[-1]:
-                layers = {n: twins[0] for n, twins in grouped_layers(self._model).items()}
-                # Far below the budget, a factor at a time would take most of the training
-                rank = _fitting(self._model, layers, self._budget)
-                rank = {n: max(rank[n], math.ceil(self._factor * widest(layers[n].shape))) for n in self._gradients}
-                self.changes.append(grow_ranks(self._model, self._gradients, self._optimizer, rank=rank))
-        self._begin(step + 1)
-
-
-def register_rank_change(
-    model: nn.Module, optimizer: Optimizer, budget: float, until: int, every: int = 100, factor: float = 1.5
-) -> RankChangeHandle:
-    """Make an optimizer change the ranks of a model at regular intervals, until they fit a budget for good.
-
-    After every `every`-th step ranks shrink to the budget, by the energy of all spectra, and then grow by `factor`, in
-    the directions of that step's gradients. A rank below the one that an equal share of the budget gives its layer
-    grows to that after the first step. The last time they only shrink.
+def checked(
+    model: nn.Module, optimizer: Optimizer | None
+) -> tuple[dict[str, Sequence[SpectralLayer]], Optimizer | None]:
+    """Layers of a model by name, those that share a weight together, and an optimizer.
 
     Parameters
     ----------
     model : nn.Module
-        A reparameterized model whose spectra are learned or free.
-    optimizer : Optimizer
-        The optimizer of its parameters. Copies and pickles of it have no hooks, as always in torch.
-    budget : float
-        As `shrink_ranks` takes it. In between, ranks are up to `factor` larger.
-    until : int
-        Step after which ranks stay; at least `every`.
-    every : int
-        Steps from one change to the next, at least 1.
-    factor : float
-        As `grow_ranks` takes it.
+        From a user.
+    optimizer : Optimizer or None
+        From a user.
 
     Returns
     -------
-    RankChangeHandle
-        Its ``remove()`` ends this; its `changes` tell what happened.
+    tuple
+        The layers, and the optimizer.
 
     Raises
     ------
-    TypeError
-        The model is not a module, or the optimizer is not one of torch's.
-    ValueError
-        As `shrink_ranks` and `grow_ranks` raise it, or no change comes before `until`.
-
-    Examples
-    --------
-    >>> import torch, sttp_riemann as sr
-    >>> model = sr.reparameterize(torch.nn.Linear(64, 32), rank=2)
-    >>> optimizer = sr.RiemannianAdam(model.parameters(), lr=1e-2)
-    >>> handle = sr.register_rank_change(model, optimizer, budget=0.3, until=30, every=10)
-    >>> x, y = torch.randn(64, 64), torch.randn(64, 32)
-    >>> for _ in range(40):
-    ...     optimizer.zero_grad()
-    ...     (model(x) - y).square().mean().backward()
-    ...     optimizer.step()
-    >>> model.rank > 2, sr.compression(model).ratio <= 30
-    (True, True)
+    TypeError, ValueError
+        As `shrink_ranks` raises it.
     """
-    every = check_whole("every", every, "a whole number of steps above 0")
-    until = check_whole("until", until, f"a number of steps of at least every, {every}", least=every)
-    factor = check_number("factor", factor, FACTOR, SMALLEST, most=1000)
-    optimizer = check_optimizer(optimizer)
-    layers = {name: twins[0] for name, twins in _checked(model, optimizer)[0].items()}
-    for name, layer in layers.items():
-        chain_of(name, layer)
-    # Refused now if the budget is out of range or too small
-    share = _fitting(model, layers, budget)
-    times = [*range(every, until + 1, every)]
-    # A network that has learned with few directions keeps to them
-    if every > 1 and any(widest(layer.shape) < share[name] for name, layer in layers.items()):
-        times.insert(0, 1)
-    return RankChangeHandle(model, optimizer, budget, times, factor)
-
-
-def _fitting(model: nn.Module, layers: Mapping[str, SpectralLayer], budget: float) -> dict[str, int]:
-    """Ranks at which all layers have about the same share of a budget."""
-    return budget_ranks({name: _dimensions(la) for name, la in layers.items()}, budget, other_numbers(model))
-
-
-def _checked(
-    model: nn.Module, optimizer: Optimizer | None
-) -> tuple[dict[str, Sequence[SpectralLayer]], Optimizer | None]:
     if optimizer is not None:
         optimizer = check_optimizer(optimizer, "a torch.optim.Optimizer or None")
     finite_layers(model)
     return grouped_layers(model), optimizer
 
 
-def _dimensions(layer: SpectralLayer) -> Dimensions:
+def dimensions_of(layer: SpectralLayer) -> Dimensions:
+    """What determines the shape of a layer at other ranks.
+
+    Parameters
+    ----------
+    layer : SpectralLayer
+        The layer.
+
+    Returns
+    -------
+    Dimensions
+    """
     options = layer.options
     identity = options.spectrum == "identity"
     return Dimensions(*layer.matrix_shape(layer), options.method, identity, options.kernel_modes)
@@ -342,7 +257,7 @@ def _wanted(layers: Mapping[str, SpectralLayer], rank: Ranks) -> dict[str, int]:
         patterns = check_mapping("rank", rank, "a mapping from names of layers to ranks")
         found = {own for entry in patterns if entry != FALLBACK for own in matching("rank", entry, names)}
         names = names if FALLBACK in patterns else [name for name in names if name in found]
-    return given_ranks({name: _dimensions(layers[name]) for name in names}, rank)
+    return given_ranks({name: dimensions_of(layers[name]) for name in names}, rank)
 
 
 def _enough(lost: Sequence[float], most: float, least: int) -> int:

@@ -187,6 +187,26 @@ def budget_ranks(
     return _spend(sorted(steps), sizes, budget * dense - other)
 
 
+def even_losses(dimensions: Dimensions) -> list[float]:
+    """Share of its energy that a layer loses at rank 1, 2, .. full, were all singular values of each bond equal.
+
+    Parameters
+    ----------
+    dimensions : Dimensions
+        Of the layer.
+
+    Returns
+    -------
+    list of float
+        Summed over the bonds, as `budget_ranks` takes it.
+    """
+    full = dimensions.shape(dimensions.numbers).ranks
+    return [
+        sum(1 - own / most for own, most in zip(dimensions.shape(rank).ranks, full, strict=True))
+        for rank in range(1, dimensions.full + 1)
+    ]
+
+
 def _rank_of(dimensions: Dimensions, rank: Rank) -> int:
     if isinstance(rank, Integral) and not isinstance(rank, bool) and rank >= 1:
         return int(rank)

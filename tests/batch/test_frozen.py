@@ -13,8 +13,9 @@ import torch
 from torch import nn
 
 import sttp_riemann as sr
-from sttp_riemann.batch import cached
+from sttp_riemann.batch import frozen
 from sttp_riemann.batch.batch import Plan
+from sttp_riemann.lab.bench.race import count_calls
 
 FRAMES = pytest.mark.parametrize("frames", ["riemannian", "householder"])
 
@@ -206,14 +207,14 @@ def test_the_weights_are_given_up_when_told_so(builds) -> None:
         model(X)
         kept.release()
     assert builds == [2]
-    assert cached.KEEPER not in vars(model)
+    assert frozen.KEEPER not in vars(model)
 
 
 def test_copies_and_pickles_keep_nothing() -> None:
     model = _model()
     sr.frozen(model)
     for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
-        assert vars(twin).get(cached.KEEPER) is None
+        assert vars(twin).get(frozen.KEEPER) is None
 
 
 @pytest.mark.parametrize("alone", [False, True])
@@ -233,3 +234,51 @@ def test_what_cannot_be_frozen_is_told() -> None:
         sr.frozen(nn.Linear(3, 3).eval())
     with pytest.raises(TypeError, match="model"):
         sr.frozen("model")
+
+
+def test_copies_of_a_frozen_model_build_once_a_forward(builds) -> None:
+    model = _model()
+    sr.frozen(model)
+    twin, before = copy.deepcopy(model), builds[0]
+    with torch.no_grad():
+        twin(X)
+    assert builds[0] == before + 1
+
+
+def test_a_part_of_a_frozen_model_uses_what_is_kept(builds) -> None:
+    model = _model()
+    sr.frozen(model)
+    before = builds[0]
+    with torch.no_grad():
+        model[0](X)
+    assert builds[0] == before
+
+
+def test_a_spectrum_that_is_computed_from_another_tensor_is_never_stale() -> None:
+    model = _model()
+    layer = model[0]
+    nn.utils.parametrize.register_parametrization(layer, "spectrum", _Doubled())
+    sr.frozen(model)
+    with torch.no_grad():
+        model(X)
+        layer.parametrizations.spectrum.original.mul_(torch.linspace(0.5, 1, layer.rank))
+        assert torch.equal(model(X), copy.deepcopy(model)(X))
+
+
+class _Doubled(nn.Module):
+    def forward(self, spectrum: torch.Tensor) -> torch.Tensor:
+        return 2 * spectrum
+
+
+def test_a_small_frozen_layer_makes_no_more_calls_than_two_thin_ones() -> None:
+    x = torch.randn(4, 16)
+    layer = sr.reparameterize(nn.Linear(16, 10), 2).eval()
+    sr.frozen(layer)
+    thin = nn.Sequential(nn.Linear(16, 2, bias=False), nn.Linear(2, 10)).eval()
+    with torch.no_grad():
+        layer(x)
+        assert _operators(layer, x) == 1 < _operators(thin, x)
+
+
+def _operators(model: nn.Module, x: torch.Tensor) -> int:
+    return count_calls(lambda: model(x))

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 import sttp_riemann as sr
-from sttp_riemann.model.rank_changes import RankChangeHandle
+from sttp_riemann.model.rank_schedule import RankChangeHandle
 
 
 def dense() -> nn.Sequential:

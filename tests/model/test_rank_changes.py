@@ -278,9 +278,13 @@ def test_registered_changes_end_within_the_budget_from_any_first_rank() -> None:
 
 
 @pytest.mark.parametrize("rank", [2, 12])
-def test_ranks_below_their_share_grow_to_it_after_the_first_step(rank: int) -> None:
-    model = _network(rank=rank)
-    share = layer_ranks(sr.reparameterize(_dense(), budget=0.5))
+def test_ranks_below_their_share_grow_to_what_shrinking_leaves_of_equal_values(rank: int) -> None:
+    model, full = _network(rank=rank), sr.reparameterize(_dense(), rank=1.0)
+    with torch.no_grad():
+        for layer in layers_of(full):
+            layer.spectrum.fill_(1)
+    sr.shrink_ranks(full, budget=0.5)
+    share = layer_ranks(full)
     sr.register_rank_change(model, optimizer := sr.RiemannianAdam(model.parameters()), budget=0.5, until=40, every=20)
     _train(model, optimizer, range(1))
     assert layer_ranks(model) == ({n: max(own, 3) for n, own in share.items()} if rank == 2 else {"0": 12, "2": 12})
