@@ -1,18 +1,22 @@
 """Train a network whose ranks change on the way to a budget, from several first ranks.
 
 Every run starts at one rank in all layers. At intervals ranks shrink to the budget by the spectra, and then grow by
-half in the directions in which the gradient is largest; in the last third of the run they stay. Beside it, with
+half in the directions in which the gradient is largest; in the last third of the run they stay. Ranks far below the
+budget grow to it after the first step already, by directions as long as those that are there. Beside it, with
 ``--fixed``, a network of the same size whose ranks are given by the budget from the start.
 
 Prints a line a run: its first rank and seed, the share of the dense network's numbers at the end (Z), degrees of
-freedom, ranks of all layers, and test accuracy; then the means and standard deviations over the seeds.
+freedom, ranks of all layers, and test accuracy; then a table of means over the seeds, with 95 % intervals, and paired
+differences from the last line of it, tested with Holm's correction. With ``--output``, every run is a line of that file
+as soon as it ends, and a command that is repeated trains what is missing.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
+from pathlib import Path
 
+import pandas as pd
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
@@ -20,6 +24,8 @@ from torch.nn.functional import cross_entropy
 import sttp_riemann as sr
 from sttp_riemann.lab.data import ImageData, load_dataset
 from sttp_riemann.lab.networks import build_model
+from sttp_riemann.lab.studies.report import markdown_table
+from sttp_riemann.lab.studies.statistics import difference, interval, judge, pair
 from sttp_riemann.model.measures import layer_ranks
 
 NETWORKS = {"digits": ("digits_resnet", {}), "fashion_mnist": ("cifar_resnet", {"depth": 8, "width": 16})}
@@ -39,7 +45,9 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--method", choices=("sttp", "svdp"), default="sttp")
     parser.add_argument("--lr", type=float, default=5e-3)
     parser.add_argument("--spectra", type=float, default=10.0, help="learning rate of singular values, in lr")
+    parser.add_argument("--step", type=float, default=1.0, help="size of the values that the first growth adds")
     parser.add_argument("--fixed", action="store_true", help="ranks of the budget from the start, too")
+    parser.add_argument("--output", type=Path, help="file of runs (CSV)")
     return parser.parse_args()
 
 
@@ -58,7 +66,8 @@ def train(options: argparse.Namespace, data: ImageData, first: int | None, seed:
     optimizer = sr.RiemannianAdam([{"params": groups[False]}, spectra], lr=options.lr)
     if first is not None:
         until = 2 * options.steps // 3
-        sr.register_rank_change(model, optimizer, options.budget, until, every=max(1, until // options.changes))
+        every = max(1, until // options.changes)
+        sr.register_rank_change(model, optimizer, options.budget, until, every, step=options.step)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.02, options.steps)
     for _ in range(options.steps):
         images, labels = data.batch(torch.randint(len(data.train_labels), (64,)))
@@ -81,23 +90,62 @@ def accuracy(model: nn.Module, data: ImageData) -> float:
     return 100 * hits / len(data.test_labels)
 
 
+def run(options: argparse.Namespace, data: ImageData, first: int | None, seed: int) -> dict[str, object]:
+    """Train and measure."""
+    model = train(options, data, first, seed)
+    size = sr.compression(model)
+    return {
+        "first": "fixed" if first is None else str(first),
+        "seed": seed,
+        "z": size.ratio,
+        "dof": size.dof,
+        "ranks": " ".join(map(str, layer_ranks(model).values())),
+        "accuracy": accuracy(model, data),
+    }
+
+
+def table(runs: pd.DataFrame) -> pd.DataFrame:
+    """Means and intervals of each first rank, and the difference from the last one."""
+    found = {str(first): own.set_index("seed") for first, own in runs.groupby("first", sort=False)}
+    scores = {name: own.accuracy.to_dict() for name, own in found.items()}
+    *others, last = found
+    gaps = judge([difference(pair(scores[name], scores[last])) for name in others])
+    rows = []
+    for name, own in found.items():
+        low, high = interval([*own.accuracy])
+        row = {
+            "first rank": name,
+            "seeds": f"{len(own)}",
+            "Z (%)": f"{own.z.mean():.2f}",
+            "dof": f"{own.dof.mean():,.0f}",
+        }
+        row |= {"accuracy (%)": f"{own.accuracy.mean():.2f}", "95 % interval": f"{low:.2f} to {high:.2f}"}
+        gap = dict(zip(others, gaps, strict=True)).get(name)
+        told = "" if gap is None else f"{gap.mean:+.2f} ({gap.low:+.2f} to {gap.high:+.2f}), p {gap.p:.2g}"
+        rows.append(row | {f"less {last}": told})
+    return pd.DataFrame(rows)
+
+
 def main() -> None:
     """Run all first ranks and seeds."""
     options = parsed()
     data = load_dataset(options.data, image_size=SIZES[options.data])
-    for first in [*options.first, *([None] if options.fixed else [])]:
-        ends = []
-        title = "fixed" if first is None else f"first rank {first}"
-        for seed in options.seeds:
-            model = train(options, data, first, seed)
-            size, score = sr.compression(model), accuracy(model, data)
-            ends.append((size.dof, score))
-            ranks = " ".join(map(str, layer_ranks(model).values()))
-            print(f"{title}, seed {seed}: Z {size.ratio:.2f} %, dof {size.dof:,}, ranks {ranks}, accuracy {score:.2f}")
-        dofs, scores = zip(*ends, strict=True)
-        spread = statistics.stdev(scores) if len(scores) > 1 else 0.0
-        mean = statistics.fmean(scores)
-        print(f"{title}: mean dof {statistics.fmean(dofs):,.0f}, accuracy {mean:.2f} +- {spread:.2f}")
+    there = options.output is not None and options.output.is_file()
+    runs = pd.read_csv(options.output, dtype={"first": str}).to_dict("records") if there else []
+    done = {(row["first"], row["seed"]): row for row in runs}
+    for seed in options.seeds:
+        for first in [*options.first, *([None] if options.fixed else [])]:
+            row = done.get(("fixed" if first is None else str(first), seed))
+            if row is None:
+                row = run(options, data, first, seed)
+                runs.append(row)
+                if options.output is not None:
+                    options.output.parent.mkdir(parents=True, exist_ok=True)
+                    new = not options.output.exists()
+                    pd.DataFrame([row]).to_csv(options.output, mode="a", index=False, header=new)
+            size = f"Z {row['z']:.2f} %, dof {row['dof']:,}, ranks {row['ranks']}"
+            print(f"first rank {row['first']}, seed {seed}: {size}, accuracy {row['accuracy']:.2f}", flush=True)
+    print(markdown_table(table(pd.DataFrame(runs))))
 
 
 if __name__ == "__main__":

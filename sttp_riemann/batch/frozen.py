@@ -40,7 +40,7 @@ class Kept:
     def __init__(self, keeper: Frozen, layer: Owner, part: Part, place: int) -> None:
         self.keeper, self._part, self._place = keeper, part, place
         self._weight: Tensor | None = None
-        self._left, self._right, self._settings = layer.left, layer.right, layer.settings()
+        self._left, self._right, self._settings = layer.left, layer.right, _settings(layer)
         slots = [*_slots(layer, ("spectrum",)), *_slots(layer.left), *_slots(layer.right)]
         # None where a tensor is computed from others, as by a parametrization
         held = {id(slot[2]) for slot in slots}
@@ -65,11 +65,16 @@ class Kept:
                 return False
             if version is not None and tensor._version != version:
                 return False
-        return layer.settings() == self._settings
+        return _settings(layer) == self._settings
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Copies and pickles of the layer keep nothing
         return type(None), ()
+
+
+def _settings(layer: Owner) -> list[Any]:
+    """What W depends on besides tensors."""
+    return [layer.__dict__.get(name) for name in ("shape", "options", "weight_dtype")]
 
 
 _Slot = tuple[dict[str, Any], str, Tensor, int, int | None]

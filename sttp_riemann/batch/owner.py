@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -63,10 +62,6 @@ class Owner(nn.Module):
         """As `member`, from what `sample` returned."""
         dtypes = wide_dtype(sample.dtype), self.weight_dtype
         return Member(self.shape, type(self.left), self.spectrum_kind, self.bound, *dtypes, sample.device)
-
-    def settings(self) -> tuple[Any, ...]:
-        """What W depends on besides tensors."""
-        return self.shape, self.spectrum_kind, self.bound, self.operator, self.weight_dtype
 
     def factor_tensors(self) -> tuple[Tensor | None, ...]:
         """Parameters and buffers that W is computed from; None stands for a missing one."""

@@ -65,11 +65,6 @@ class Parameterized(Owner):
         """The convolution whose norm as an operator is bounded; None where W is bounded as a matrix."""
         return self.places(self) if self.options.bound_of == "operator" else None
 
-    @override
-    def settings(self) -> tuple[Any, ...]:
-        own = self.__dict__
-        return own["shape"], own["options"], own["weight_dtype"]
-
     @property
     def frames(self) -> str:
         """Kind of frame, a key of `sttp_riemann.frames.FRAMES`."""

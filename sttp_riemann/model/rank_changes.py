@@ -125,11 +125,13 @@ def grow_ranks(
     *,
     rank: Ranks | None = None,
     factor: float | None = None,
+    step: float = 0.0,
 ) -> RankChanges:
     """Enlarge the ranks of layers by directions in which the gradient is largest, in place; weights stay the same.
 
-    New singular values are 0, and their gradients are the largest that any directions outside the present spaces have.
-    Layers keep identity, hooks, bias and options; their cores become new parameters. Give one of `rank` and `factor`.
+    New singular values are 0, unless `step` is given, and their gradients are the largest that any directions outside
+    the present spaces have. Layers keep identity, hooks, bias and options; their cores become new parameters. Give one
+    of `rank` and `factor`.
 
     Parameters
     ----------
@@ -144,6 +146,10 @@ def grow_ranks(
         Smallest rank of a layer and of its bonds that the modes allow, as `shrink_ranks` takes it.
     factor : float
         Each layer's rank grows by this factor, by 1 at least.
+    step : float
+        Size of the new singular values as a share, in [0, 1], of the layer's largest. Above 0, W takes a step against
+        the gradient, as long in all new directions. It is for layers that have learned nothing yet: a value that begins
+        at 0 stays small beside those that are there, as an optimizer moves all of them alike.
 
     Returns
     -------
@@ -177,6 +183,7 @@ def grow_ranks(
     if (rank is None) == (factor is None):
         raise ValueError("give either a rank or a factor")
     groups, optimizer = checked(model, optimizer)
+    step = check_number("step", step, "a share of at least 0, at most 1", least=0, most=1)
     layers = {name: twins[0] for name, twins in groups.items()}
     given = {}
     for name, gradient in check_mapping("gradients", gradients, "a mapping from names of layers to dL/dW").items():
@@ -201,7 +208,7 @@ def grow_ranks(
                 "sr.weight_gradients(model)"
             )
         chain = chain_of(name, layers[name])
-        changes[name] = shape, extend(chain, shape, given[name].to(chain.values))
+        changes[name] = shape, extend(chain, shape, given[name].to(chain.values), step)
     return resize(model, groups, changes, optimizer)
 
 

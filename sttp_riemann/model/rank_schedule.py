@@ -29,10 +29,12 @@ class RankChangeHandle:
         What became of the ranks, one row for each time.
     """
 
-    def __init__(self, model: nn.Module, optimizer: Optimizer, budget: float, times: list[int], factor: float) -> None:
+    def __init__(
+        self, model: nn.Module, optimizer: Optimizer, budget: float, times: list[int], factor: float, step: float
+    ) -> None:
         self.changes: list[RankChanges] = []
         self._model, self._optimizer, self._budget = model, optimizer, budget
-        self._times, self._factor, self._steps = times, factor, itertools.count(1)
+        self._times, self._factor, self._step, self._steps = times, factor, step, itertools.count(1)
         self._gathering = ExitStack()
         self._gradients: dict[str, Tensor] = {}
         self._handle = optimizer.register_step_post_hook(self._after)
@@ -43,27 +45,34 @@ class RankChangeHandle:
         self._handle.remove()
         self._gathering.close()
 
-    def _begin(self, step: int) -> None:
+    def _begin(self, number: int) -> None:
         """Gather gradients of the step to come, where ranks grow after it."""
-        if step in self._times[:-1]:
+        if number in self._times[:-1]:
             self._gradients = self._gathering.enter_context(weight_gradients(self._model))
 
     def _after(self, *_: object) -> None:
-        step = next(self._steps)
-        if step in self._times:
+        number = next(self._steps)
+        if number in self._times:
             self._gathering.close()
             self.changes.append(shrink_ranks(self._model, self._optimizer, budget=self._budget))
-            if step != self._times[-1]:
+            if number != self._times[-1]:
                 layers = {n: twins[0] for n, twins in grouped_layers(self._model).items()}
                 # Far below the budget, a factor at a time would take most of the training
                 rank = _fitting(self._model, layers, self._budget)
                 rank = {n: max(rank[n], math.ceil(self._factor * widest(layers[n].shape))) for n in self._gradients}
-                self.changes.append(grow_ranks(self._model, self._gradients, self._optimizer, rank=rank))
-        self._begin(step + 1)
+                length = self._step if number == 1 else 0.0
+                self.changes.append(grow_ranks(self._model, self._gradients, self._optimizer, rank=rank, step=length))
+        self._begin(number + 1)
 
 
 def register_rank_change(
-    model: nn.Module, optimizer: Optimizer, budget: float, until: int, every: int = 100, factor: float = 1.5
+    model: nn.Module,
+    optimizer: Optimizer,
+    budget: float,
+    until: int,
+    every: int = 100,
+    factor: float = 1.5,
+    step: float = 0.0,
 ) -> RankChangeHandle:
     """Make an optimizer change the ranks of a model at regular intervals, until they fit a budget for good.
 
@@ -85,6 +94,8 @@ def register_rank_change(
         Steps from one change to the next, at least 1.
     factor : float
         As `grow_ranks` takes it.
+    step : float
+        As `grow_ranks` takes it, for the growth after the first step; later ones leave W as it is.
 
     Returns
     -------
@@ -115,6 +126,7 @@ def register_rank_change(
     every = check_whole("every", every, "a whole number of steps above 0")
     until = check_whole("until", until, f"a number of steps of at least every, {every}", least=every)
     factor = check_number("factor", factor, FACTOR, SMALLEST, most=1000)
+    step = check_number("step", step, "a share of at least 0, at most 1", least=0, most=1)
     optimizer = check_optimizer(optimizer)
     layers = {name: twins[0] for name, twins in checked(model, optimizer)[0].items()}
     for name, layer in layers.items():
@@ -125,7 +137,7 @@ def register_rank_change(
     # A network that has learned with few directions keeps to them
     if every > 1 and any(widest(layer.shape) < share[name] for name, layer in layers.items()):
         times.insert(0, 1)
-    return RankChangeHandle(model, optimizer, budget, times, factor)
+    return RankChangeHandle(model, optimizer, budget, times, factor, step)
 
 
 def _fitting(model: nn.Module, layers: Mapping[str, SpectralLayer], budget: float) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""Enlarge the ranks of a layer by directions in which a gradient is largest; its weight stays the same."""
+"""Enlarge the ranks of a layer by directions in which a gradient is largest."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ TINY = 1e-12
 """Share of the largest singular value of a target below which a direction is none of it."""
 
 
-def extend(chain: WholeChain, shape: LayerShape, gradient: Tensor) -> Resized:
-    """Enlarge every bond of a layer to the rank that it has in another shape; new singular values are 0.
+def extend(chain: WholeChain, shape: LayerShape, gradient: Tensor, step: float = 0.0) -> Resized:
+    """Enlarge every bond of a layer to the rank that it has in another shape.
 
     Parameters
     ----------
@@ -27,11 +27,13 @@ def extend(chain: WholeChain, shape: LayerShape, gradient: Tensor) -> Resized:
         Of the same modes, with ranks that are nowhere smaller.
     gradient : Tensor
         (d_out, d_in), dL/dW in float64.
+    step : float
+        Size of new singular values, as a share of the largest. At 0 W stays the same.
 
     Returns
     -------
     Resized
-        Old frames are a part of the new ones, and W is the same.
+        Old frames are a part of the new ones.
 
     Notes
     -----
@@ -55,7 +57,8 @@ def extend(chain: WholeChain, shape: LayerShape, gradient: Tensor) -> Resized:
         p, _, qh = torch.linalg.svd(wide[0][:, -count:].mT @ gradient @ wide[1][:, -count:])
         left[-1][:, -count:], right[-1][:, -count:] = left[-1][:, -count:] @ p, right[-1][:, -count:] @ qh.mT
     maps = overlaps(old[0], left, chain.frames[0]), overlaps(old[1], right, chain.frames[1])
-    values = torch.cat([chain.values, chain.values.new_zeros(count)])
+    # Against the gradient: u^T G v is positive in every new pair
+    values = torch.cat([chain.values, (-step * chain.values.abs().max()).expand(count)])
     return with_identities(Resized(WholeChain(trains, (left, right), values), maps))
 
 

@@ -111,6 +111,7 @@ FUNCTIONS: dict[str, dict[str, Kind]] = {
         "optimizer": optional(v.OPTIMIZER),
         "rank": v.NEW_RANK,
         "factor": optional(v.FACTOR),
+        "step": v.LENGTH,
     },
     "input_moments": {"model": v.ANY_MODULE, "batches": v.BATCHES},
     "lipschitz_bound": {"model": v.SERVED, "example": v.EXAMPLE},
@@ -134,6 +135,7 @@ FUNCTIONS: dict[str, dict[str, Kind]] = {
         "until": v.UNTIL,
         "every": v.EVERY,
         "factor": v.FACTOR,
+        "step": v.LENGTH,
     },
     "reparameterize": {
         "model": v.DENSE,

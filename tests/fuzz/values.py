@@ -99,6 +99,7 @@ NEW_RANK = Kind(
 )
 SHARE = Kind(same(0.9, 1, np.float32(0.875)), {**NO_NUMBERS, **same(0, -0.1, 1.5, 1e-9)})
 BUDGET = optional(SHARE)
+LENGTH = Kind(same(0.0, 0.5, np.float32(1)), {**NO_NUMBERS, **same(-0.1, 1.5)})
 ENERGY = Kind(same(0.9, 1, np.float32(0.5), 1e-9), {**NO_NUMBERS, **same(0, -0.1, 1.5)})
 FACTOR = Kind(same(1.5, 2, np.float32(1.25)), {**NO_NUMBERS, **same(0, 1, 1.0, -2, 1e6)})
 UNTIL = Kind(same(1000, 100, np.int64(300)), {**NO_NUMBERS, **same(0, -1, 0.5, 99)})

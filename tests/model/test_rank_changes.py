@@ -290,9 +290,36 @@ def test_ranks_below_their_share_grow_to_what_shrinking_leaves_of_equal_values(r
     assert layer_ranks(model) == ({n: max(own, 3) for n, own in share.items()} if rank == 2 else {"0": 12, "2": 12})
 
 
+@pytest.mark.parametrize(("method", "frames", "spectrum"), CASES)
+def test_a_step_gives_new_values_a_size_and_lowers_the_loss(method: str, frames: str, spectrum: str) -> None:
+    model = _network(method=method, frames=frames, spectrum=spectrum)
+    before = _loss(model, 99).item()
+    rows = sr.grow_ranks(model, _gradients(model), rank=6, step=1e-3).layers
+    for row, layer in zip(rows, layers_of(model), strict=True):
+        size = layer.spectrum.detach().abs()
+        torch.testing.assert_close(size[4:], 1e-3 * size.max().expand(2))
+        assert 0 < row.moved < 1e-2
+    assert _loss(model, 99).item() < before
+
+
+def test_registered_changes_take_a_step_with_the_growth_after_the_first_step_alone() -> None:
+    model = _network(rank=2)
+    optimizer = sr.RiemannianAdam(model.parameters(), lr=1e-2)
+    handle = sr.register_rank_change(model, optimizer, budget=0.5, until=20, every=5, step=1.0)
+    _train(model, optimizer, range(11))
+    first, later = handle.changes[1], handle.changes[3]
+    assert all(row.moved > 0.1 for row in first.layers)
+    assert all(row.moved < SAME for row in later.layers)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
+        (lambda m, g: sr.grow_ranks(m, g, factor=2, step=1.5), "step must be a share"),
+        (
+            lambda m, g: sr.register_rank_change(m, sr.RiemannianSGD(m.parameters()), 0.5, 5, 1, step=-1),
+            "step must be a share",
+        ),
         (lambda m, g: sr.shrink_ranks(m), "one of rank, energy and budget"),
         (lambda m, g: sr.shrink_ranks(m, energy=1.5), "energy must be a share"),
         (lambda m, g: sr.shrink_ranks(m, budget=1e-4), "budget 0.0001 is too small"),

@@ -51,6 +51,18 @@ def test_the_gradient_is_diagonal_in_the_new_pairs_and_descends(dims: tuple, met
     assert (of_values.diagonal().diff() <= 1e-9).all()
 
 
+@given(layer_dimensions(), METHODS, SEEDS)
+def test_a_step_moves_w_as_far_against_the_gradient_in_all_new_pairs(dims: tuple, method: str, seed: int) -> None:
+    wanted, shape = smaller(*dims, seed, method)
+    chain, gradient = random_chain(shape, seed), _gradient(shape.d_out, shape.d_in, seed)
+    grown = extend(chain, wanted, gradient, step=0.5).chain
+    moved = matrix(grown) - matrix(chain)
+    length = 0.5 * float(chain.values.abs().max())
+    expected = torch.full((wanted.rank - shape.rank,), length, dtype=torch.float64)
+    torch.testing.assert_close(torch.linalg.svdvals(moved)[: len(expected)], expected, rtol=1e-9, atol=1e-9)
+    assert float((moved * gradient).sum()) <= 1e-9
+
+
 @given(layer_dimensions(12), METHODS, SEEDS)
 def test_at_full_rank_all_of_the_gradient_outside_is_taken_in(dims: tuple, method: str, seed: int) -> None:
     shape, _ = smaller(*dims, seed, method)
