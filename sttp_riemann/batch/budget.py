@@ -107,7 +107,7 @@ class Step:
         return [*found, self.weights + self.common + before]
 
 
-def choose_again(step: Step, share: float) -> set[Key]:
+def choose_again(step: Step, share: float, grain: float = 0.0) -> set[Key]:
     """The calls whose V^T x to compute again: the cheapest by multiply-adds per byte, and no more than it takes.
 
     Parameters
@@ -116,6 +116,8 @@ def choose_again(step: Step, share: float) -> set[Key]:
         What was seen.
     share : float
         Largest share of the memory of the dense network's step.
+    grain : float
+        Bytes beyond it that do not matter.
 
     Returns
     -------
@@ -131,7 +133,7 @@ def choose_again(step: Step, share: float) -> set[Key]:
     >>> [sorted(key.layer for key in choose_again(step, share)) for share in (1.1, 1.03, 0.5)]
     [[], [1], [0, 1]]
     """
-    limit, again = share * SAFE * step.dense_peak(), set[Key]()
+    limit, again = share * SAFE * step.dense_peak() + grain, set[Key]()
     while True:
         levels = step.levels(again)
         worst = max(range(len(levels)), key=levels.__getitem__)

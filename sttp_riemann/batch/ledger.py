@@ -15,6 +15,10 @@ PATIENCE = 8
 """Steps that are looked at in search of a call that was not seen before."""
 
 
+GRAIN = 2**20
+"""Bytes beyond what is allowed that allocators blur: to compute so little again takes longer than it is worth."""
+
+
 class Ledger:
     """What to compute again in the backwards of a model on one thread.
 
@@ -93,7 +97,7 @@ class Ledger:
 
     def _choose(self, seen: Sight) -> None:
         now = {call.key: call.codes for call in seen.calls if call.key is not None}
-        again = choose_again(seen.step(), seen.share)
+        again = choose_again(seen.step(), seen.share, GRAIN)
         if all(now.get(key, -1.0) >= size for key, size in self._known.items()):
             self._again = again
         else:

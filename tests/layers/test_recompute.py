@@ -13,10 +13,16 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 from torch.utils.checkpoint import checkpoint
 
 import sttp_riemann as sr
+from sttp_riemann.batch import ledger
 from sttp_riemann.batch.ledger import ledger_of
 from sttp_riemann.batch.sight import Sight
 from sttp_riemann.model.measures import spectral_layers
 from tests.strategies import LAYER_KINDS
+
+
+@pytest.fixture(autouse=True)
+def _every_byte_counts(monkeypatch) -> None:
+    monkeypatch.setattr(ledger, "GRAIN", 0)
 
 
 def _layer(make, frames: str, recompute: str) -> nn.Module:
@@ -162,6 +168,11 @@ def test_without_knowledge_large_codes_are_computed_again() -> None:
 def test_from_the_second_step_on_no_more_is_computed_again_than_the_share_needs(memory, expected) -> None:
     """The peak is where the backward comes to the last layer, whose own codes are needed there anyway."""
     assert _computed(_maps(memory), _once, 2) == expected
+
+
+def test_what_is_smaller_than_the_grain_of_allocators_is_kept(monkeypatch) -> None:
+    monkeypatch.undo()
+    assert _computed(_maps(1e-6), _once, 2) == [1, 1, 1, 1]
 
 
 def test_the_smaller_the_share_the_more_is_computed_again() -> None:
