@@ -13,7 +13,8 @@ from typing_extensions import override
 from sttp_riemann.optim.angle import shortened
 from sttp_riemann.optim.arguments import CheckedGroups, as_list, checked_options
 from sttp_riemann.optim.moments import DEFAULT, moment_of
-from sttp_riemann.optim.stepping import FrameStepper, move, projected
+from sttp_riemann.optim.points import Points, move, projected
+from sttp_riemann.optim.stepping import FrameStepper
 
 
 class RiemannianAdam(FrameStepper, CheckedGroups, geoopt.optim.RiemannianAdam):
@@ -138,18 +139,8 @@ class RiemannianAdam(FrameStepper, CheckedGroups, geoopt.optim.RiemannianAdam):
                 )
 
     @override
-    def _step_frames(
-        self,
-        manifold: Any,
-        x: Tensor,
-        gradient: Tensor,
-        kept: dict[str, Tensor],
-        step: int,
-        group: dict[str, Any],
-        room: Tensor | None,
-        leading: int,
-    ) -> None:
+    def _step_frames(self, points: Points, gradient: Tensor, kept: dict[str, Tensor], room: Tensor | None) -> None:
+        manifold, x, group = points.manifold, points.x, points.group
         tangent = projected(manifold, x, gradient, room)
-        moment = moment_of(group, manifold)
-        direction, scale, carried = moment.direct(manifold, x, tangent, kept, step, group, leading)
+        direction, scale, carried = moment_of(group, manifold).direct(points, tangent, kept)
         move(manifold, x, direction, shortened(direction, scale, group["max_angle"]), carried, room=tangent)

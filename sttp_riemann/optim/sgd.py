@@ -12,7 +12,8 @@ from typing_extensions import override
 
 from sttp_riemann.optim.angle import shortened
 from sttp_riemann.optim.arguments import CheckedGroups, as_list, checked_options
-from sttp_riemann.optim.stepping import FrameStepper, move, projected
+from sttp_riemann.optim.points import Points, move, projected
+from sttp_riemann.optim.stepping import FrameStepper
 
 
 class RiemannianSGD(FrameStepper, CheckedGroups, geoopt.optim.RiemannianSGD):
@@ -88,17 +89,8 @@ class RiemannianSGD(FrameStepper, CheckedGroups, geoopt.optim.RiemannianSGD):
         self._complete(options)
 
     @override
-    def _step_frames(
-        self,
-        manifold: Any,
-        x: Tensor,
-        gradient: Tensor,
-        kept: dict[str, Tensor],
-        step: int,
-        group: dict[str, Any],
-        room: Tensor | None,
-        leading: int,
-    ) -> None:
+    def _step_frames(self, points: Points, gradient: Tensor, kept: dict[str, Tensor], room: Tensor | None) -> None:
+        manifold, x, group = points.manifold, points.x, points.group
         momentum, rate = group["momentum"], torch.full((), -group["lr"], dtype=x.dtype, device=x.device)
         tangent = projected(manifold, x, gradient, room)
         if not momentum:

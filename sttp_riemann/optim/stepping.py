@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 from sttp_riemann.checks import check_kind
 from sttp_riemann.frames import PolarStiefel
 from sttp_riemann.optim.gradients import all_small, check_gradients
+from sttp_riemann.optim.points import Points
 from sttp_riemann.trains.memory import side_by_side
 
 LARGE = 2**18
@@ -36,21 +37,8 @@ class FrameStepper:
     param_groups: list[dict[str, Any]]
     state: defaultdict[Tensor, Any]
 
-    def _step_frames(
-        self,
-        manifold: Any,
-        x: Tensor,
-        gradient: Tensor,
-        kept: dict[str, Tensor],
-        step: int,
-        group: dict[str, Any],
-        room: Tensor | None,
-        leading: int,
-    ) -> None:
-        """Take step number `step` on frames (B, n, r) and their state, by name, in place.
-
-        Rows of the `leading` first frames run through their outer rank first.
-        """
+    def _step_frames(self, points: Points, gradient: Tensor, kept: dict[str, Tensor], room: Tensor | None) -> None:
+        """Take a step on frames and their state, by name, in place; `room` is scratch memory, or the gradient's own."""
         raise NotImplementedError
 
     def _apart(self, manifold: Any, group: dict[str, Any]) -> tuple[Any, ...]:
@@ -168,7 +156,8 @@ class FrameStepper:
             gradient, own = -gradient, True
         # Gradients must not change; a copy of them may be overwritten
         spare = gradient if own else rooms[1] and rooms[1].whole
-        self._step_frames(points[0].manifold, x, gradient, kept, stack.step, stack.group, spare, stack.leading)
+        own_points = Points(points[0].manifold, x, stack.step, stack.group, stack.leading)
+        self._step_frames(own_points, gradient, kept, spare)
         if copied:
             torch._foreach_copy_(list(points), rooms[0].rows if rooms[0] else list(_rows(x, points)))
         for name, whole in kept.items():
@@ -245,29 +234,6 @@ class FrameStepper:
 def _is_frame(parameter: Tensor) -> bool:
     # `isinstance` of a parameter class is a Python call
     return issubclass(type(parameter), geoopt.ManifoldParameter)
-
-
-def projected(manifold: Any, x: Tensor, gradient: Tensor, room: Tensor | None) -> Tensor:
-    """Riemannian gradient; overwrites the Euclidean one if that is a copy."""
-    if not isinstance(manifold, PolarStiefel):
-        tangent: Tensor = manifold.egrad2rgrad(x, gradient)
-        return tangent
-    xtu = torch.bmm(x.mT, gradient)
-    return torch.baddbmm(gradient, x, xtu + xtu.mT, alpha=-0.5, out=room)
-
-
-def move(
-    manifold: Any, x: Tensor, direction: Tensor, scale: Tensor, carried: Tensor | None, room: Tensor | None = None
-) -> None:
-    """Retract along ``scale * direction`` and transport the carried vectors, in place."""
-    if isinstance(manifold, PolarStiefel):
-        manifold.move_(x, direction, scale, carried, room)
-    elif carried is None:
-        x.copy_(manifold.retr(x, scale * direction))
-    else:
-        moved, transported = manifold.retr_transp(x, scale * direction, carried)
-        x.copy_(moved)
-        carried.copy_(transported)
 
 
 class _Room(NamedTuple):

@@ -11,7 +11,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from typing_extensions import override
 
 from sttp_riemann.optim.moments.moment import Moment, averaged, averaged_square, entries_in
-from sttp_riemann.optim.stepping import projected
+from sttp_riemann.optim.points import Points, projected
 
 SAMPLE = 5
 """Steps between gradients that the Gram moments take in: more cost as much as the rest of the step."""
@@ -58,15 +58,8 @@ class CoresMoment(Moment):
 
     @staticmethod
     @override
-    def direct(
-        manifold: Any,
-        x: Tensor,
-        tangent: Tensor,
-        kept: dict[str, Tensor],
-        step: int,
-        group: dict[str, Any],
-        leading: int,
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
+    def direct(points: Points, tangent: Tensor, kept: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor | None]:
+        manifold, x, step, group, leading = points
         indices = ("outer", "inner") if manifold.outer > 1 else ("inner",)
         beta1, beta2 = group["betas"]
         if step % SAMPLE == 1:
@@ -84,7 +77,7 @@ class CoresMoment(Moment):
         floor = root.amax((-2, -1), keepdim=True).mul_(FLOOR).add_(group["eps"] * unbiased)
         back = turn.back(torch.div(first, root.add_(floor), out=root))
         direction = projected(manifold, x, back, back)
-        length = (entries_in(manifold, x, group) / (x.shape[-2] * x.shape[-1])) ** 0.5
+        length = (entries_in(points) / (x.shape[-2] * x.shape[-1])) ** 0.5
         rate = -group["lr"] * length * unbiased / (1 - beta1**step)
         return direction, torch.full((), rate, dtype=x.dtype, device=x.device), None
 

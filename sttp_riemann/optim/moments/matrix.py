@@ -9,6 +9,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from sttp_riemann.optim.moments.moment import Moment, averaged, matrix_denominator
+from sttp_riemann.optim.points import Points
 
 
 class MatrixMoment(Moment):
@@ -28,15 +29,8 @@ class MatrixMoment(Moment):
 
     @staticmethod
     @override
-    def direct(
-        manifold: Any,
-        x: Tensor,
-        tangent: Tensor,
-        kept: dict[str, Tensor],
-        step: int,
-        group: dict[str, Any],
-        leading: int,
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
+    def direct(points: Points, tangent: Tensor, kept: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor | None]:
+        group = points.group
         first = averaged(kept, tangent, group)
-        denominator = matrix_denominator(manifold, x, tangent, kept, step, group)
-        return first, -group["lr"] / (1 - group["betas"][0] ** step) / denominator, first
+        denominator = matrix_denominator(points, tangent, kept)
+        return first, -group["lr"] / (1 - group["betas"][0] ** points.step) / denominator, first

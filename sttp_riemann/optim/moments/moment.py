@@ -9,6 +9,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from sttp_riemann.optim.points import Points
+
 
 class Moment(ABC):
     """The moments of frames, and the step that follows from them.
@@ -48,33 +50,17 @@ class Moment(ABC):
 
     @staticmethod
     @abstractmethod
-    def direct(
-        manifold: Any,
-        x: Tensor,
-        tangent: Tensor,
-        kept: dict[str, Tensor],
-        step: int,
-        group: dict[str, Any],
-        leading: int,
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
+    def direct(points: Points, tangent: Tensor, kept: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor | None]:
         """Take in a gradient, and tell where to go.
 
         Parameters
         ----------
-        manifold : geoopt.Manifold
-            Of the points.
-        x : Tensor
-            (B, n, r), the points.
+        points : Points
+            Those that are stepped together.
         tangent : Tensor
             (B, n, r), their Riemannian gradients.
         kept : dict
             State by name, each (B, ...); changed in place.
-        step : int
-            Number of this step, from 1.
-        group : dict
-            Options.
-        leading : int
-            How many of the points have rows that run through their outer rank first; the others follow.
 
         Returns
         -------
@@ -109,23 +95,20 @@ def averaged(kept: dict[str, Tensor], gradient: Tensor, group: dict[str, Any]) -
     return kept["exp_avg"].lerp_(gradient, 1 - group["betas"][0])
 
 
-def entries_in(manifold: Any, x: Tensor, group: dict[str, Any]) -> int:
+def entries_in(points: Points) -> int:
     """Entries of a point whose root mean square a step is to match Adam's in; 1 for geoopt's length.
 
     Parameters
     ----------
-    manifold : geoopt.Manifold
-        Of the points.
-    x : Tensor
-        The points.
-    group : dict
-        Options.
+    points : Points
+        Those that are stepped together.
 
     Returns
     -------
     int
     """
-    return math.prod(x.shape[x.dim() - manifold.ndim :]) if group["match_adam"] else 1
+    x, manifold = points.x, points.manifold
+    return math.prod(x.shape[x.dim() - manifold.ndim :]) if points.group["match_adam"] else 1
 
 
 def averaged_square(kept: dict[str, Tensor], square: Tensor, group: dict[str, Any]) -> Tensor:
@@ -154,14 +137,12 @@ def averaged_square(kept: dict[str, Tensor], square: Tensor, group: dict[str, An
     return second
 
 
-def matrix_denominator(
-    manifold: Any, x: Tensor, tangent: Tensor, kept: dict[str, Tensor], step: int, group: dict[str, Any]
-) -> Tensor:
+def matrix_denominator(points: Points, tangent: Tensor, kept: dict[str, Tensor]) -> Tensor:
     """Adam's denominator with one second moment a matrix; takes in the gradient.
 
     Parameters
     ----------
-    manifold, x, tangent, kept, step, group
+    points, tangent, kept
         As `Moment.direct` takes them.
 
     Returns
@@ -169,6 +150,7 @@ def matrix_denominator(
     Tensor
         (B, 1, 1).
     """
-    second = averaged_square(kept, manifold.inner(x, tangent, keepdim=True), group)
-    unbiased = 1 - group["betas"][1] ** step
-    return (second / (entries_in(manifold, x, group) * unbiased)).sqrt_().add_(group["eps"])
+    group = points.group
+    second = averaged_square(kept, points.manifold.inner(points.x, tangent, keepdim=True), group)
+    unbiased = 1 - group["betas"][1] ** points.step
+    return (second / (entries_in(points) * unbiased)).sqrt_().add_(group["eps"])

@@ -9,7 +9,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from sttp_riemann.optim.moments.moment import Moment, averaged, matrix_denominator
-from sttp_riemann.optim.stepping import projected
+from sttp_riemann.optim.points import Points, projected
 
 QUINTICS = (
     (7.710969245868, -22.113754790481, 16.248743017738),
@@ -42,20 +42,13 @@ class PolarMoment(Moment):
 
     @staticmethod
     @override
-    def direct(
-        manifold: Any,
-        x: Tensor,
-        tangent: Tensor,
-        kept: dict[str, Tensor],
-        step: int,
-        group: dict[str, Any],
-        leading: int,
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
+    def direct(points: Points, tangent: Tensor, kept: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor | None]:
+        group = points.group
         first = averaged(kept, tangent, group)
-        denominator = matrix_denominator(manifold, x, tangent, kept, step, group)
-        direction = projected(manifold, x, near_polar(first), None)
+        denominator = matrix_denominator(points, tangent, kept)
+        direction = projected(points.manifold, points.x, near_polar(first), None)
         length = torch.linalg.matrix_norm(first, keepdim=True) / _divisor(direction)
-        return direction, length * (-group["lr"] / (1 - group["betas"][0] ** step)) / denominator, None
+        return direction, length * (-group["lr"] / (1 - group["betas"][0] ** points.step)) / denominator, None
 
 
 def near_polar(x: Tensor) -> Tensor:
