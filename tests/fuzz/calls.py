@@ -67,7 +67,7 @@ FUNCTIONS: dict[str, dict[str, Kind]] = {
         "eps": o.NUMBER,
         "amsgrad": v.FLAG,
         "match_adam": v.FLAG,
-        "moment": choice("matrix", "polar", "cores"),
+        "moment": optional(choice("matrix", "polar", "cores")),
         "decoupled_weight_decay": v.FLAG,
     },
     "RiemannianSGD": {**_OPTIMIZER_ROWS, "momentum": o.NUMBER, "dampening": o.DAMPENING, "nesterov": o.NESTEROV},

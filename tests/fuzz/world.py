@@ -124,7 +124,9 @@ def _picture(value: Any) -> Any:
 
 
 def _module(name: str, module: nn.Module) -> Any:
-    own = {key: _plain(value) for key, value in vars(module).items() if key not in ("_parameters", "_buffers")}
+    # What the last call chose is a cache
+    left_out = ("_parameters", "_buffers", "chosen")
+    own = {key: _plain(value) for key, value in vars(module).items() if key not in left_out}
     tensors = {**module._parameters, **module._buffers}
     return name, id(module), type(module), own, {key: _plain(value) for key, value in tensors.items()}
 
