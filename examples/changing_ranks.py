@@ -7,13 +7,15 @@ budget grow to it after the first step already, by directions as long as those t
 
 Prints a line a run: its first rank and seed, the share of the dense network's numbers at the end (Z), degrees of
 freedom, ranks of all layers, and test accuracy; then a table of means over the seeds, with 95 % intervals, and paired
-differences from the last line of it, tested with Holm's correction. With ``--output``, every run is a line of that file
-as soon as it ends, and a command that is repeated trains what is missing.
+differences from the last line of it, tested with Holm's correction. With ``--output``, every run is a line of a file in
+that folder as soon as it ends, a command that is repeated trains what is missing, and the folder gets a page with the
+tables of all files in it.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 
 import pandas as pd
@@ -30,6 +32,13 @@ from sttp_riemann.model.measures import layer_ranks
 
 NETWORKS = {"digits": ("digits_resnet", {}), "fashion_mnist": ("cifar_resnet", {"depth": 8, "width": 16})}
 SIZES = {"digits": None, "fashion_mnist": 14}
+SETTINGS = ("data", "method", "frames", "steps", "changes", "budget", "lr", "spectra", "step")
+"""Options that runs of one table share."""
+ABOUT = """Every run starts at one rank in all layers. At intervals ranks shrink to the budget by the spectra, and then
+grow by half in the directions in which the gradient is largest; in the last third of the run they stay. Ranks far below
+the budget grow to it after the first step. Intervals are those of the mean, 95 %; p is of paired seeds, by an exact
+sign-flip test up to 12 of them, with Holm's correction over the rows of a table. `examples/changing_ranks.py` writes
+this page."""
 
 
 def parsed() -> argparse.Namespace:
@@ -47,7 +56,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--spectra", type=float, default=10.0, help="learning rate of singular values, in lr")
     parser.add_argument("--step", type=float, default=1.0, help="size of the values that the first growth adds")
     parser.add_argument("--fixed", action="store_true", help="ranks of the budget from the start, too")
-    parser.add_argument("--output", type=Path, help="file of runs (CSV)")
+    parser.add_argument("--output", type=Path, help="folder of runs and tables")
     return parser.parse_args()
 
 
@@ -95,6 +104,7 @@ def run(options: argparse.Namespace, data: ImageData, first: int | None, seed: i
     model = train(options, data, first, seed)
     size = sr.compression(model)
     return {
+        **{name: getattr(options, name) for name in SETTINGS},
         "first": "fixed" if first is None else str(first),
         "seed": seed,
         "z": size.ratio,
@@ -119,19 +129,46 @@ def table(runs: pd.DataFrame) -> pd.DataFrame:
             "Z (%)": f"{own.z.mean():.2f}",
             "dof": f"{own.dof.mean():,.0f}",
         }
-        row |= {"accuracy (%)": f"{own.accuracy.mean():.2f}", "95 % interval": f"{low:.2f} to {high:.2f}"}
+        bounds = "" if math.isnan(low) else f"{low:.2f} to {high:.2f}"
+        row |= {"accuracy (%)": f"{own.accuracy.mean():.2f}", "95 % interval": bounds}
         gap = dict(zip(others, gaps, strict=True)).get(name)
         told = "" if gap is None else f"{gap.mean:+.2f} ({gap.low:+.2f} to {gap.high:+.2f}), p {gap.p:.2g}"
         rows.append(row | {f"less {last}": told})
     return pd.DataFrame(rows)
 
 
+def read(file: Path) -> pd.DataFrame:
+    """Runs of earlier commands."""
+    return pd.read_csv(file, dtype={"first": str})
+
+
+def there(options: argparse.Namespace, file: Path | None) -> list[dict[str, object]]:
+    """Runs that a file has already; they must have been made with the same options."""
+    if file is None or not file.is_file():
+        return []
+    runs = read(file)
+    for name in SETTINGS:
+        if (runs[name] != getattr(options, name)).any():
+            raise SystemExit(f"the runs in {file.name} have another {name}: give --{name} as they had it")
+    return runs.to_dict("records")
+
+
+def write(folder: Path) -> None:
+    """A page with the tables of all files in a folder."""
+    page = ["# Ranks that change in training, from several first ranks", ABOUT]
+    for file in sorted(folder.glob("*.csv")):
+        runs = read(file)
+        shared = ", ".join(f"{name} {runs[name].iloc[0]}" for name in SETTINGS)
+        page += [f"## {file.stem}", markdown_table(table(runs)), f"{shared[0].upper()}{shared[1:]}."]
+    (folder / "report.md").write_text("\n\n".join(page) + "\n", encoding="utf-8")
+
+
 def main() -> None:
     """Run all first ranks and seeds."""
     options = parsed()
     data = load_dataset(options.data, image_size=SIZES[options.data])
-    there = options.output is not None and options.output.is_file()
-    runs = pd.read_csv(options.output, dtype={"first": str}).to_dict("records") if there else []
+    file = options.output and options.output / f"{options.data}-{options.method}-{options.frames}.csv"
+    runs = there(options, file)
     done = {(row["first"], row["seed"]): row for row in runs}
     for seed in options.seeds:
         for first in [*options.first, *([None] if options.fixed else [])]:
@@ -139,13 +176,14 @@ def main() -> None:
             if row is None:
                 row = run(options, data, first, seed)
                 runs.append(row)
-                if options.output is not None:
-                    options.output.parent.mkdir(parents=True, exist_ok=True)
-                    new = not options.output.exists()
-                    pd.DataFrame([row]).to_csv(options.output, mode="a", index=False, header=new)
+                if file is not None:
+                    file.parent.mkdir(parents=True, exist_ok=True)
+                    pd.DataFrame([row]).to_csv(file, mode="a", index=False, header=not file.exists())
             size = f"Z {row['z']:.2f} %, dof {row['dof']:,}, ranks {row['ranks']}"
             print(f"first rank {row['first']}, seed {seed}: {size}, accuracy {row['accuracy']:.2f}", flush=True)
     print(markdown_table(table(pd.DataFrame(runs))))
+    if file is not None:
+        write(options.output)
 
 
 if __name__ == "__main__":

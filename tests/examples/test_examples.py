@@ -88,7 +88,10 @@ def test_the_ablation_shows_the_trajectories_modulo_gauge(tmp_path: Path) -> Non
 @pytest.mark.slow
 def test_ranks_that_change_end_within_the_budget_from_any_first_rank(tmp_path: Path) -> None:
     options = ("--first", "6", "12", "--seeds", "0", "--steps", "60", "--changes", "3", "--budget", "0.15")
+    options += ("--output", str(tmp_path / "runs"))
     printed = _run("changing_ranks", tmp_path, *options)
+    assert _run("changing_ranks", tmp_path, *options) == printed
+    assert "| 6 " in (tmp_path / "runs" / "report.md").read_text()
     ends = [run for run in printed.splitlines() if ", seed " in run]
     assert [run.split(",")[0] for run in ends] == ["first rank 6", "first rank 12"]
     for run in ends:
