@@ -17,6 +17,7 @@ Prints a line for each run, and the table of the report.
 from __future__ import annotations
 
 import argparse
+import bisect
 import copy
 import importlib.util
 import itertools
@@ -98,6 +99,7 @@ def trained_numbers(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
+Pair = tuple[float, float]  # a rate, and a scale of the change
 Make = Callable[[nn.Module, int, int, float], nn.Module]
 """From a pretrained model of one's own, a rank, a seed and a scale to the model with adapters."""
 
@@ -133,33 +135,25 @@ def peer(name: str) -> Make:
 
 
 PEERS = ("lora", "dora", "pissa", "oft", "hra")
-UNSCALED = ("peft oft", "peft hra")
-"""Methods that turn a weight, to which no scale applies."""
+UNSCALED = ("peft oft", "peft hra")  # they turn a weight, to which no scale applies
 
 
 def largest_rank(make: Make, model: nn.Module, budget: int, most: int) -> int:
     """The largest rank that trains at most 5 % more numbers than the budget; 0 if there is none."""
 
-    def fits(rank: int) -> bool:
+    def size(rank: int) -> float:
         try:
-            # SVDP has one number more than LoRA for each rank of each layer
-            return trained_numbers(make(copy.deepcopy(model), rank, 0, 1.0)) <= 1.05 * budget
+            return trained_numbers(make(copy.deepcopy(model), rank, 0, 1.0))
         except ValueError:  # a block of OFT that does not divide the width
-            return False
+            return math.inf
 
-    low, high = 0, 1
-    while high <= most and fits(high):
-        low, high = high, 2 * high
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if fits(middle) else (low, middle)
-    return low
+    # SVDP has one number more than LoRA for each rank of each layer
+    return bisect.bisect_right(range(1, most + 1), 1.05 * budget, key=size)
 
 
-def run(
-    make: Make, model: nn.Module, rank: int, rate: float, scale: float, seed: int, options: argparse.Namespace
-) -> dict[str, Any]:
+def run(make: Make, model: nn.Module, rank: int, pair: Pair, seed: int, options: argparse.Namespace) -> dict[str, Any]:
     """Adapt once, and measure."""
+    rate, scale = pair
     learned, chosen_on, measured_on = code()
     adapted = make(copy.deepcopy(model), rank, seed, scale)
     begin = time.perf_counter()
@@ -183,7 +177,6 @@ def run(
 
 
 SETTINGS = ("width", "depth", "length", "batch", "pretrain_steps", "steps", "evaluation")
-"""Options that runs which share a table have to share."""
 REFERENCE = "peft lora"
 
 
@@ -286,11 +279,9 @@ def main() -> None:
     torch.manual_seed(0)
     model = CharTransformer(CHARACTERS, options.length, options.width, options.depth)
     train(model, prose(), options, options.pretrain_steps, 3e-3, 0)
-    heads = []
-    for what, text in (("English", prose()), ("code", code()[2])):
-        loss, accuracy = measured(model, text, options)
-        heads.append(f"Pretrained on English, {what}: loss {loss:.4f}, accuracy {100 * accuracy:.2f} %")
-        print(heads[-1])
+    texts = {what: measured(model, text, options) for what, text in (("English", prose()), ("code", code()[2]))}
+    heads = [f"Pretrained on English, {w}: loss {a:.4f}, accuracy {100 * b:.2f} %" for w, (a, b) in texts.items()]
+    print(*heads, sep="\n")
     ways = {
         f"{m} {p} {s}": ours(m, p, s, options) for m in options.methods for p in options.paths for s in options.starts
     }
@@ -303,17 +294,15 @@ def main() -> None:
     for size in options.ranks:
         budget = sum(size * (m.in_features + m.out_features) for m in linear)
         for name, make in ways.items():
-            rank = largest_rank(make, model, budget, most=8 * options.width)
+            rank = largest_rank(make, model, budget, most=options.width)
             if not rank:
                 print(f"{name}: no rank trains about {budget:,} numbers")
                 continue
 
-            def at(
-                pair: tuple[float, float], seed: int, budget=budget, name=name, make=make, rank=rank
-            ) -> dict[str, Any]:
+            def at(pair: Pair, seed: int, budget=budget, name=name, make=make, rank=rank) -> dict[str, Any]:
                 found = done.get((budget, name, *pair, seed))
                 if found is None:
-                    found = {"size": budget, "name": name, **run(make, model, rank, *pair, seed, options), **settings}
+                    found = {"size": budget, "name": name, **run(make, model, rank, pair, seed, options), **settings}
                     runs.append(found)
                     if options.output is not None:
                         options.output.mkdir(parents=True, exist_ok=True)
