@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from sttp_riemann.batch.cached import KEEPER, Part, owners, places_of
 from sttp_riemann.batch.owner import Owner
@@ -41,10 +42,7 @@ class Kept:
         self.keeper, self._part, self._place = keeper, part, place
         self._weight: Tensor | None = None
         self._left, self._right, self._settings = layer.left, layer.right, _settings(layer)
-        slots = [*_slots(layer, ("spectrum",)), *_slots(layer.left), *_slots(layer.right)]
-        # None where a tensor is computed from others, as by a parametrization
-        held = {id(slot[2]) for slot in slots}
-        self._slots = slots if all(t is None or id(t) in held for t in layer.factor_tensors()) else None
+        self._slots = [*_slots(layer, ("spectrum",)), *_slots(layer.left), *_slots(layer.right)]
         self.factors = part.get(place, "pairs")
 
     def weight(self) -> Tensor:
@@ -57,10 +55,10 @@ class Kept:
     def serves(self, layer: Owner) -> bool:
         """Whether the layer still has the tensors and options, unchanged."""
         # Asked in every forward, so nothing is looked up past a dictionary
-        modules, slots = layer._modules, self._slots
-        if slots is None or modules["left"] is not self._left or modules["right"] is not self._right:
+        modules = layer._modules
+        if modules["left"] is not self._left or modules["right"] is not self._right:
             return False
-        for holder, name, tensor, address, version in slots:
+        for holder, name, tensor, address, version in self._slots:
             if holder.get(name) is not tensor or tensor.data_ptr() != address:
                 return False
             if version is not None and tensor._version != version:
@@ -111,7 +109,7 @@ def kept_for(layer: Owner) -> Kept | None:
         return None
     if not kept.serves(layer):
         # A layer that was taken out of the model is not built again
-        layer.__dict__.pop(KEPT)
+        layer.__dict__.pop(KEPT, None)
         kept.keeper.build()
         kept = layer.__dict__.get(KEPT)
     return kept
@@ -138,20 +136,22 @@ class Frozen:
         # What is built in inference mode could not serve other forwards
         with torch.inference_mode(False), torch.no_grad():
             for layer in self._layers:
-                # Not setattr: it is no part of the module
-                layer.__dict__[KEPT] = Kept(self, layer, *places[id(layer)])
+                # Of a tensor that a parametrization computes, nobody could say whether it is still the same
+                if not any(map(parametrize.is_parametrized, (layer, layer.left, layer.right))):
+                    # Not setattr: it is no part of the module
+                    layer.__dict__[KEPT] = Kept(self, layer, *places[id(layer)])
 
     def _forget(self) -> None:
         for layer in self._layers:
             own = layer.__dict__.get(KEPT)
             if own is not None and own.keeper is self:
-                del layer.__dict__[KEPT]
+                layer.__dict__.pop(KEPT, None)
 
     def release(self) -> None:
         """Give the weights up: later forwards build their own."""
         self._forget()
         if self._model.__dict__.get(KEEPER) is self:
-            del self._model.__dict__[KEEPER]
+            self._model.__dict__.pop(KEEPER, None)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Copies and pickles of the model keep nothing
