@@ -159,7 +159,11 @@ def write(folder: Path) -> None:
     for file in sorted(folder.glob("*.csv")):
         runs = read(file)
         shared = ", ".join(f"{name} {runs[name].iloc[0]}" for name in SETTINGS)
-        page += [f"## {file.stem}", markdown_table(table(runs)), f"{shared[0].upper()}{shared[1:]}."]
+        name, settings = NETWORKS[runs.data.iloc[0]]
+        size = SIZES[runs.data.iloc[0]]
+        network = " ".join([name, *(f"{key} {value}" for key, value in settings.items())])
+        images = "" if size is None else f", images of {size} x {size}"
+        page += [f"## {file.stem}", markdown_table(table(runs)), f"Network {network}{images}; {shared}."]
     (folder / "report.md").write_text("\n\n".join(page) + "\n", encoding="utf-8")
 
 
