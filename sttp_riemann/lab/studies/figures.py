@@ -295,7 +295,7 @@ def histories(page: Page) -> Drawing | None:
     score, first = page.kind.score, page.results[0]["history"][0]
     measure = score.held if score.held.column in first else score.tested
     series: dict[str, tuple[Value, Scale]] = {
-        measure.head: (lambda row: measure.scale * row[measure.column], "settled"),
+        measure.head: (lambda row: measure.scale * row[measure.column] if measure.column in row else None, "settled"),
         "training loss": (methodcaller("get", "train_loss"), "log"),
         "orthogonality error": (methodcaller("get", "orthogonality_error"), "log"),
         "chart margin": (methodcaller("get", "chart_margin"), "linear"),

@@ -68,6 +68,10 @@ def _check(result: Any, path: Path) -> None:
         check_form(result["final"], Each(float), "final")
         if not result["history"]:
             raise ValueError("it has an empty history")
+        if not all(result["singular_values"].values()):
+            raise ValueError("it has a layer without singular values")
+        # Figures draw what the first record has of all of them
+        check_form(result["history"], [dict.fromkeys(result["history"][0], float)], "history")
     except ValueError as error:
         raise CheckpointError(f"{path} is not of a run: {error}") from error
 
