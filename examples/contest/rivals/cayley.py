@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 import sttp_riemann as sr
+from sttp_riemann.optim.points import Points
 
 ITERATIONS, LARGEST, RENEWED = 2, 0.5, 100
 
@@ -26,17 +25,8 @@ class CayleySGD(sr.RiemannianSGD):
     five times; the paper itself could not be read. Where the norm bounds the step, the step depends on the gauge.
     """
 
-    def _step_frames(
-        self,
-        manifold: Any,
-        x: Tensor,
-        gradient: Tensor,
-        kept: dict[str, Tensor],
-        step: int,
-        group: dict[str, Any],
-        room: Tensor | None,
-        leading: int,
-    ) -> None:
+    def _step_frames(self, points: Points, gradient: Tensor, kept: dict[str, Tensor], room: Tensor | None) -> None:
+        x, step, group = points.x, points.step, points.group
         before = kept.get("momentum_buffer", torch.zeros_like(x))
         skew = _skew(x, group["momentum"] * before - gradient)
         if group["momentum"]:
@@ -58,17 +48,8 @@ class CayleyAdam(sr.RiemannianAdam):
     here it begins with ``X - a W X``, as in Algorithm 1.
     """
 
-    def _step_frames(
-        self,
-        manifold: Any,
-        x: Tensor,
-        gradient: Tensor,
-        kept: dict[str, Tensor],
-        step: int,
-        group: dict[str, Any],
-        room: Tensor | None,
-        leading: int,
-    ) -> None:
+    def _step_frames(self, points: Points, gradient: Tensor, kept: dict[str, Tensor], room: Tensor | None) -> None:
+        x, step, group = points.x, points.step, points.group
         beta1, beta2 = group["betas"]
         first = kept.get("exp_avg", torch.zeros_like(x)).lerp(gradient, 1 - beta1)
         square = gradient.square().sum((-2, -1), keepdim=True)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 import sttp_riemann as sr
+from sttp_riemann.optim.points import Points
 
 FARTHEST = 0.5
 
@@ -39,17 +40,8 @@ class Landing(sr.RiemannianSGD):
         momentum = {"momentum_buffer": parameter.shape} if group["momentum"] and (self.remembers or not frame) else {}
         return {"step": (), **momentum} if frame else momentum
 
-    def _step_frames(
-        self,
-        manifold: Any,
-        x: Tensor,
-        gradient: Tensor,
-        kept: dict[str, Tensor],
-        step: int,
-        group: dict[str, Any],
-        room: Tensor | None,
-        leading: int,
-    ) -> None:
+    def _step_frames(self, points: Points, gradient: Tensor, kept: dict[str, Tensor], room: Tensor | None) -> None:
+        x, group = points.x, points.group
         gram = x.mT @ x
         off = gram - torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)
         relative = relative_gradient(x, gradient, gram)

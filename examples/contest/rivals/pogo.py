@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 import sttp_riemann as sr
 from rivals.landing import relative_gradient
+from sttp_riemann.optim.points import Points
 
 
 class Pogo(sr.RiemannianAdam):
@@ -26,17 +25,8 @@ class Pogo(sr.RiemannianAdam):
     where the frame is now; that the authors' base optimizers do the same is our reading, too.
     """
 
-    def _step_frames(
-        self,
-        manifold: Any,
-        x: Tensor,
-        gradient: Tensor,
-        kept: dict[str, Tensor],
-        step: int,
-        group: dict[str, Any],
-        room: Tensor | None,
-        leading: int,
-    ) -> None:
+    def _step_frames(self, points: Points, gradient: Tensor, kept: dict[str, Tensor], room: Tensor | None) -> None:
+        x, step, group = points.x, points.step, points.group
         beta1, beta2 = group["betas"]
         first = kept.get("exp_avg", torch.zeros_like(x)).lerp(gradient, 1 - beta1)
         square = gradient.square().sum((-2, -1), keepdim=True)
@@ -49,34 +39,16 @@ class Pogo(sr.RiemannianAdam):
 class PogoTangent(Pogo):
     """POGO on Adam for gradients that are first projected to the tangent space: a variant of ours."""
 
-    def _step_frames(
-        self,
-        manifold: Any,
-        x: Tensor,
-        gradient: Tensor,
-        kept: dict[str, Tensor],
-        step: int,
-        group: dict[str, Any],
-        room: Tensor | None,
-        leading: int,
-    ) -> None:
-        super()._step_frames(manifold, x, manifold.proju(x, gradient), kept, step, group, room, leading)
+    def _step_frames(self, points: Points, gradient: Tensor, kept: dict[str, Tensor], room: Tensor | None) -> None:
+        tangent = points.manifold.proju(points.x, gradient)
+        super()._step_frames(points, tangent, kept, room)
 
 
 class PogoSGD(sr.RiemannianSGD):
     """POGO on SGD: D is ``M <- momentum M + G``."""
 
-    def _step_frames(
-        self,
-        manifold: Any,
-        x: Tensor,
-        gradient: Tensor,
-        kept: dict[str, Tensor],
-        step: int,
-        group: dict[str, Any],
-        room: Tensor | None,
-        leading: int,
-    ) -> None:
+    def _step_frames(self, points: Points, gradient: Tensor, kept: dict[str, Tensor], room: Tensor | None) -> None:
+        x, group = points.x, points.group
         if group["momentum"]:
             before = kept.get("momentum_buffer", torch.zeros_like(x))
             gradient = kept["momentum_buffer"] = group["momentum"] * before + gradient

@@ -11,6 +11,7 @@ from torch import Tensor
 
 import sttp_riemann as sr
 from sttp_riemann.frames.polar import nearest_frame
+from sttp_riemann.optim.points import Points
 
 
 class Spel(sr.RiemannianAdam):
@@ -36,16 +37,7 @@ class Spel(sr.RiemannianAdam):
         second = {} if isinstance(parameter, geoopt.ManifoldParameter) else {"exp_avg_sq": parameter.shape}
         return {"step": (), "exp_avg": parameter.shape, **second}
 
-    def _step_frames(
-        self,
-        manifold: Any,
-        x: Tensor,
-        gradient: Tensor,
-        kept: dict[str, Tensor],
-        step: int,
-        group: dict[str, Any],
-        room: Tensor | None,
-        leading: int,
-    ) -> None:
+    def _step_frames(self, points: Points, gradient: Tensor, kept: dict[str, Tensor], room: Tensor | None) -> None:
+        manifold, x, group = points.manifold, points.x, points.group
         kept["exp_avg"] = kept.get("exp_avg", torch.zeros_like(x)).lerp(gradient, 1 - group["betas"][0])
         x.copy_(nearest_frame(x - group["lr"] * nearest_frame(manifold.proju(x, kept["exp_avg"]))))
