@@ -84,7 +84,7 @@ class SpectralLayer(Weighted):  # type: ignore[override, misc]
     @override
     def to_matrix(weight: Tensor) -> Tensor:
         """Output channels as rows, everything else flattened into columns."""
-        return weight.flatten(1)
+        return weight if weight.ndim == 2 else weight.flatten(1)
 
     @staticmethod
     def columns(layer: nn.Module, input: Tensor) -> Tensor | None:

@@ -71,11 +71,6 @@ class SpectralLinear(Rowwise, nn.Linear):  # type: ignore[override, misc]
     def matrix_shape(layer: Any) -> tuple[int, tuple[int, ...]]:
         return layer.out_features, (layer.in_features,)
 
-    @staticmethod
-    @override
-    def to_matrix(weight: Tensor) -> Tensor:
-        return weight
-
     @override
     def from_matrix(self, matrix: Tensor) -> Tensor:
         return matrix
