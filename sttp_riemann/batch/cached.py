@@ -20,13 +20,10 @@ from sttp_riemann.batch.layout import Member
 from sttp_riemann.batch.ledger import Ledger, ledger_of
 from sttp_riemann.batch.operators import bound_operators
 from sttp_riemann.batch.owner import Owner
-from sttp_riemann.batch.products import products
+from sttp_riemann.batch.products import SMALL, products
 from sttp_riemann.batch.watch import watch
 from sttp_riemann.checks import check_kind
 from sttp_riemann.compat import PLAIN, in_transform
-
-SMALL = 2**14
-"""Numbers of a weight that is multiplied out together with those of equal layers."""
 
 
 class _Built:

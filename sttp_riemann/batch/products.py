@@ -11,6 +11,9 @@ from torch import Tensor
 from sttp_riemann.frames.frame import full_precision
 from sttp_riemann.trains.memory import side_by_side
 
+SMALL = 2**14
+"""Numbers of a weight that is multiplied out together with those of equal layers."""
+
 
 def product(left: Tensor, right: Tensor) -> Tensor:
     """L R^T, differentiable to any order, and by several backward calls that each free their graph.
@@ -89,7 +92,9 @@ class _Products(torch.autograd.Function):
 
 
 def _multiplied(a: Tensor, b: Tensor) -> Tensor:
-    return (a[0] @ b[0]).unsqueeze(0) if len(a) == 1 else torch.bmm(a, b)
+    # The bits of a small product must not depend on how many are computed together
+    alone = len(a) == 1 and a.shape[1] * b.shape[2] > SMALL
+    return (a[0] @ b[0]).unsqueeze(0) if alone else torch.bmm(a, b)
 
 
 def _whole(tensors: Sequence[Tensor]) -> Tensor:
