@@ -22,6 +22,7 @@ import copy
 import importlib.util
 import itertools
 import math
+import statistics
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,14 +31,13 @@ from typing import Any
 
 import pandas as pd
 import torch
-from matplotlib.figure import Figure
+from adapters.tables import UNSCALED, between, drawn, fresh, table
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 import sttp_riemann as sr
 from sttp_riemann.lab.networks.char_transformer import CharTransformer
 from sttp_riemann.lab.studies.report import markdown_table
-from sttp_riemann.lab.studies.statistics import difference, interval, judge
 
 CODE = ("argparse", "ast", "dataclasses", "datetime", "difflib", "inspect", "pathlib", "subprocess", "typing")
 CHARACTERS = 128
@@ -135,7 +135,6 @@ def peer(name: str) -> Make:
 
 
 PEERS = ("lora", "dora", "pissa", "oft", "hra")
-UNSCALED = ("peft oft", "peft hra")  # they turn a weight, to which no scale applies
 
 
 def largest_rank(make: Make, model: nn.Module, budget: int, most: int) -> int:
@@ -176,73 +175,23 @@ def run(make: Make, model: nn.Module, rank: int, pair: Pair, seed: int, options:
     }
 
 
+def times(runs: pd.DataFrame, ways: dict[str, Make], model: nn.Module, options: argparse.Namespace) -> pd.DataFrame:
+    """Milliseconds of a step: medians over rounds in which the methods of a size take turns."""
+    found = []
+    for size, own in runs.groupby("size", sort=False):
+        adapted = {n: ways[n](copy.deepcopy(model), int(r), 1, 1.0) for n, r in zip(own.name, own["rank"], strict=True)}
+        taken: dict[str, list[float]] = {name: [] for name in adapted}
+        for turn in range(options.rounds + 1):
+            for name, each in adapted.items():
+                begin = time.perf_counter()
+                train(each, code()[0], options, 5, 1e-3, turn)
+                taken[name].append((time.perf_counter() - begin) * 1000 / 5)
+        # The first round warms up
+        found += [{"size": size, "name": name, "ms": statistics.median(own[1:])} for name, own in taken.items()]
+    return pd.DataFrame(found)
+
+
 SETTINGS = ("width", "depth", "length", "batch", "pretrain_steps", "steps", "evaluation")
-REFERENCE = "peft lora"
-
-
-def fresh(runs: pd.DataFrame) -> pd.DataFrame:
-    """Runs that are told: each method at what seed 0 chose, if it tried several rates or scales, without that seed."""
-    told = []
-    for _, own in runs.groupby(["size", "name"], sort=False):
-        trials = own[own.seed == 0]
-        best = trials.loc[trials.held_out.idxmin()] if len(trials) else own.iloc[0]
-        told.append(own[(own.seed > 0) & (own.rate == best.rate) & (own["scale"] == best["scale"])])
-    return pd.concat(told)
-
-
-def table(runs: pd.DataFrame) -> pd.DataFrame:
-    """Means and intervals over seeds, and the paired difference from LoRA, with Holm's correction over all of them."""
-    rows, differences = [], []
-    for (size, name), own in runs.groupby(["size", "name"], sort=False):
-        base = runs[(runs["size"] == size) & (runs.name == REFERENCE)].set_index("seed").loss
-        gaps = [loss - base[seed] for seed, loss in zip(own.seed, own.loss, strict=True) if seed in base]
-        if name != REFERENCE and gaps:
-            differences.append((len(rows), difference(gaps)))
-        rows.append(
-            {
-                "adapter": name,
-                "LoRA trains": f"{size:,}",
-                "rank": f"{own['rank'].iloc[0]}",
-                "trained": f"{own.trained.iloc[0]:,}",
-                "rate": f"{own.rate.iloc[0]:g}",
-                "scale": "–" if name in UNSCALED else f"{own['scale'].iloc[0]:g}",
-                "seeds": f"{len(own)}",
-                "loss": mean_of([*own.loss], ".4f"),
-                "accuracy (%)": mean_of([*own.accuracy], ".2f"),
-                "loss less LoRA's": "–",
-                "p": "–",
-                "ms a step": f"{own.ms.median():.1f}",
-                "KiB of gradients and moments": f"{own.bytes.iloc[0] / 1024:.0f}",
-            }
-        )
-    for (row, _), found in zip(differences, judge([d for _, d in differences]), strict=True):
-        bounds = "" if math.isnan(found.low) else f" ({found.low:+.4f} to {found.high:+.4f})"
-        rows[row]["loss less LoRA's"] = f"{found.mean:+.4f}{bounds}"
-        rows[row]["p"] = f"{found.p:.2g}"
-    return pd.DataFrame(rows)
-
-
-def mean_of(values: list[float], form: str) -> str:
-    """A mean with half its 95 % interval, where there is one."""
-    low, high = interval(values)
-    return f"{sum(values) / len(values):{form}}" + ("" if math.isnan(low) else f" ± {(high - low) / 2:{form}}")
-
-
-def drawn(runs: pd.DataFrame) -> Figure:
-    """Loss of every seed, method by method, a panel for each size."""
-    sizes = [*runs["size"].unique()]
-    figure = Figure(figsize=(5 * len(sizes) + 2, 0.32 * runs.name.nunique() + 1.2), layout="constrained")
-    for axes, size in zip(figure.subplots(1, len(sizes), sharey=True, squeeze=False)[0], sizes, strict=True):
-        own = runs[runs["size"] == size]
-        names = [*runs.name.unique()][::-1]
-        axes.axvline(own[own.name == REFERENCE].loss.mean(), color="0.8", linewidth=1)
-        for name, group in own.groupby("name"):
-            color = "tab:gray" if name.startswith("peft") else "tab:orange" if "sttp" in name else "tab:blue"
-            axes.plot(group.loss, [names.index(name)] * len(group), "o", ms=3, alpha=0.6, color=color)
-            axes.plot(group.loss.mean(), names.index(name), "|", ms=14, color=color)
-        axes.set(title=f"LoRA trains {size:,} numbers", xlabel="loss on code (nats a character)")
-        axes.set_yticks(range(len(names)), names)
-    return figure
 
 
 def write(runs: pd.DataFrame, heads: list[str], options: argparse.Namespace) -> None:
@@ -252,10 +201,12 @@ def write(runs: pd.DataFrame, heads: list[str], options: argparse.Namespace) -> 
         "# Adapters of a character transformer",
         *heads,
         markdown_table(table(runs)),
+        *between(runs),
         "![loss of every seed](loss.png)",
         f"`python examples/adapt_transformer.py` writes this page ({shared}). ± is half the 95 % interval of the mean. "
         "p is of paired seeds, by an exact sign-flip test up to 12 of them, with Holm's correction over all rows. "
-        "Rates and scales are chosen with seed 0 on code that is not measured on. Times compare what ran side by side.",
+        "Rates and scales are chosen with seed 0 on code that is not measured on. Times of steps are those of the "
+        "runs, unless the folder has `times.csv`, in which all methods took turns.",
     ]
     (options.output / "report.md").write_text("\n\n".join(text) + "\n", encoding="utf-8")
     drawn(runs).savefig(options.output / "loss.png", dpi=110)
@@ -319,6 +270,11 @@ def main() -> None:
     told = fresh(pd.DataFrame(runs))
     if not len(told):
         return
+    timed = options.output and options.output / "times.csv"
+    if options.rounds and timed is not None:
+        times(told, ways, model, options).to_csv(timed, index=False)
+    if timed is not None and timed.is_file():
+        told = told.drop(columns="ms").merge(pd.read_csv(timed), on=["size", "name"], how="left")
     print(table(told).to_string(index=False))
     if options.output is not None:
         write(told, heads, options)
@@ -341,6 +297,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--pretrain-steps", type=int, default=400)
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--evaluation", type=int, default=8, help="batches that a measure takes")
+    parser.add_argument("--rounds", type=int, default=0, help="with --output: time steps of all methods in turn")
     parser.add_argument("--output", type=Path, help="folder of runs, report and figure")
     parser.add_argument("--read", type=Path, nargs="*", default=[], help="folders of further runs")
     return parser.parse_args()
