@@ -318,5 +318,7 @@ def _source(layer: Any) -> object:
     if isinstance(layer, SpectralLayer):
         return layer.left
     if parametrize.is_parametrized(layer, "weight"):
-        return layer.parametrizations["weight"].original
+        own = layer.parametrizations["weight"]
+        # Weight normalization computes it from two tensors
+        return own.original if own.is_tensor else own.original0
     return layer.weight

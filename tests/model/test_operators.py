@@ -219,3 +219,13 @@ def test_a_network_in_training_and_a_weight_that_is_not_finite_are_refused() -> 
         sr.operator_norms(nn.ReLU())
     with pytest.raises(ValueError, match="the example has no values"):
         sr.lipschitz_bound(nn.ReLU().eval(), torch.zeros(0, 4))
+
+
+def test_the_norm_of_a_layer_with_weight_normalization_is_that_of_its_weight() -> None:
+    torch.manual_seed(0)
+    layer = nn.utils.parametrizations.weight_norm(nn.Conv1d(4, 4, 3))
+    plain = nn.Conv1d(4, 4, 3)
+    with torch.no_grad():
+        plain.weight.copy_(layer.weight)
+    model = sr.reparameterize(nn.Sequential(layer, nn.Conv1d(4, 5, 3)), 2)
+    assert sr.operator_norms(model)["0"] == pytest.approx(sr.operator_norms(plain)[""], rel=1e-6)

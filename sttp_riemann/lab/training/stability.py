@@ -85,11 +85,11 @@ def trained_norms(model: nn.Module) -> dict[str, float]:
     Parameters
     ----------
     model : nn.Module
-        Any model; only baselines have such weights.
+        Any model; weights that are computed from several tensors, as by weight normalization, are left out.
     """
     found = {}
     for name, layer in weighted_layers(model).items():
-        if parametrize.is_parametrized(layer, "weight"):
+        if parametrize.is_parametrized(layer, "weight") and layer.parametrizations["weight"].is_tensor:
             found[name] = float(matrix_values(matrix_of(layer, layer.parametrizations["weight"].original))[0])
     return found
 

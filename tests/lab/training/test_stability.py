@@ -6,7 +6,7 @@ from torch import nn
 
 import sttp_riemann as sr
 from sttp_riemann.lab.networks.baselines import spectral_normalize, spectral_regularize
-from sttp_riemann.lab.training.stability import diversity, layer_records, plain_copy
+from sttp_riemann.lab.training.stability import diversity, layer_records, plain_copy, trained_norms
 from sttp_riemann.trains.operators import circular_singular_values
 
 
@@ -70,3 +70,9 @@ def test_diversity_is_relative_to_real_images():
     assert diversity(reals, reals) == 1
     assert diversity(reals / 2, reals) == pytest.approx(0.5)
     assert diversity(reals[:1].expand(9, -1, -1, -1), reals) == 0
+
+
+def test_of_weight_normalization_no_trained_norm_is_told():
+    normal = torch.nn.utils.parametrizations
+    layers = normal.weight_norm(torch.nn.Linear(4, 4)), normal.spectral_norm(torch.nn.Linear(4, 4))
+    assert list(trained_norms(torch.nn.Sequential(*layers))) == ["1"]
