@@ -41,7 +41,9 @@ class Kept:
     def __init__(self, keeper: Frozen, layer: Owner, part: Part, place: int) -> None:
         self.keeper, self._part, self._place = keeper, part, place
         self._weight: Tensor | None = None
-        self._left, self._right, self._settings = layer.left, layer.right, _settings(layer)
+        self._left, self._right = layer.left, layer.right
+        own = layer.__dict__
+        self._shape, self._options, self._dtype = own["shape"], own.get("options"), own["weight_dtype"]
         self._slots = [*_slots(layer, ("spectrum",)), *_slots(layer.left), *_slots(layer.right)]
         self.factors = part.get(place, "pairs")
 
@@ -63,16 +65,13 @@ class Kept:
                 return False
             if version is not None and tensor._version != version:
                 return False
-        return _settings(layer) == self._settings
+        own = layer.__dict__
+        same = own["shape"] is self._shape and own["weight_dtype"] is self._dtype
+        return same and own.get("options") is self._options
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Copies and pickles of the layer keep nothing
         return type(None), ()
-
-
-def _settings(layer: Owner) -> list[Any]:
-    """What W depends on besides tensors."""
-    return [layer.__dict__.get(name) for name in ("shape", "options", "weight_dtype")]
 
 
 _Slot = tuple[dict[str, Any], str, Tensor, int, int | None]
