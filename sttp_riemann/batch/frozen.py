@@ -21,11 +21,6 @@ KEPT = "_sttp_kept"
 class Kept:
     """The weight of one layer, and what it was built from.
 
-    Attributes
-    ----------
-    factors : list of Tensor
-        U diag(s) and V.
-
     Parameters
     ----------
     keeper : Frozen
@@ -36,6 +31,11 @@ class Kept:
         Holds the results of the layer.
     place : int
         The layer's place in it.
+
+    Attributes
+    ----------
+    factors : list of Tensor
+        U diag(s) and V.
     """
 
     def __init__(self, keeper: Frozen, layer: Owner, part: Part, place: int) -> None:
@@ -53,6 +53,11 @@ class Kept:
             with torch.inference_mode(False), torch.no_grad():
                 self._weight = self._part.weight(self._place)
         return self._weight
+
+    def cores(self) -> list[Tensor]:
+        """Frames and s of the trains, built when they are first asked for."""
+        with torch.inference_mode(False), torch.no_grad():
+            return self._part.get(self._place, "cores")
 
     def serves(self, layer: Owner) -> bool:
         """Whether the layer still has the tensors and options, unchanged."""

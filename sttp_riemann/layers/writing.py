@@ -66,8 +66,13 @@ class Weighted(Parameterized):
         """Frames (rows, inner) left and right of the spectrum, and s (rank,) between them."""
         if in_transform() or self.operator is not None:
             return self.build_cores()
-        part, i = part_of(self)
-        built, count = part.get(i, "cores"), len(self.left)
+        kept = kept_for(self)
+        if kept is None:
+            part, i = part_of(self)
+            built = part.get(i, "cores")
+        else:
+            built = kept.cores()
+        count = len(self.left)
         return built[:count], built[count], built[count + 1 :]
 
     def built_weight(self) -> Tensor:

@@ -54,6 +54,20 @@ def test_forwards_build_nothing_and_give_the_same_outputs(frames, mode, builds) 
     assert builds[0] == before
 
 
+@FRAMES
+def test_layers_that_are_applied_core_by_core_build_nothing(frames, builds) -> None:
+    model = _model(frames)
+    for layer in model[::2]:
+        layer.application = "train"
+    with torch.no_grad():
+        expected = model(X)
+        sr.frozen(model)
+        assert torch.equal(model(X), expected)
+        before = builds[0]
+        assert torch.equal(model(X), expected)
+    assert builds[0] == before
+
+
 SPLIT = {
     "attention": (lambda: nn.TransformerEncoderLayer(12, 2, 16, batch_first=True), ()),
     "attention, keys dense": (lambda: nn.TransformerEncoderLayer(12, 2, 16, batch_first=True), "self_attn.k_proj"),

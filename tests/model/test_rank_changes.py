@@ -19,6 +19,7 @@ from sttp_riemann.testing.models import gap, layers_of, rotation, spectral_netwo
 from sttp_riemann.trains.bonds import Resized
 from sttp_riemann.trains.shape import absorb
 from sttp_riemann.trains.truncation import truncate
+from tests.model.ranking import gradients_of, loss_of, network, train_steps
 
 SAME = 1e-12
 CASES = [(m, f, s) for m in ("sttp", "svdp") for f in ("riemannian", "householder") for s in ("learned", "free")]
@@ -29,40 +30,6 @@ OPTIMIZERS: dict[str, Any] = {
     "torch adam": lambda p: torch.optim.Adam(p, lr=1e-2),
     "torch sgd": lambda p: torch.optim.SGD(p, lr=1e-2, momentum=0.9),
 }
-
-
-def _dense() -> nn.Sequential:
-    return nn.Sequential(nn.Linear(36, 24), nn.Tanh(), nn.Linear(24, 16)).double()
-
-
-def _network(seed: int = 0, rank: int = 4, **options: Any) -> nn.Sequential:
-    torch.manual_seed(seed)
-    model = _dense()
-    sr.reparameterize(model, rank, seed=seed, **options)
-    with torch.no_grad():
-        for layer in layers_of(model):
-            layer.spectrum.copy_(torch.linspace(1, 0.3, layer.rank))
-    return model
-
-
-def _loss(model: nn.Module, step: int) -> Tensor:
-    generator = torch.Generator().manual_seed(step)
-    x, y = (torch.randn(48, n, dtype=torch.float64, generator=generator) for n in (36, 16))
-    return (model(x) - y).square().mean()
-
-
-def _train(model: nn.Module, optimizer: torch.optim.Optimizer, steps: range) -> None:
-    for step in steps:
-        optimizer.zero_grad()
-        _loss(model, step).backward()
-        optimizer.step()
-
-
-def _gradients(model: nn.Module) -> dict[str, Tensor]:
-    with sr.weight_gradients(model) as gradients:
-        _loss(model, 99).backward()
-    model.zero_grad()
-    return gradients
 
 
 def _turned(resized: Resized, seed: int) -> Resized:
@@ -95,26 +62,26 @@ def test_with_nothing_cut_the_future_of_every_weight_stays(method: str, name: st
     frames = "householder" if "torch" in name else "riemannian"
     ends = []
     for rebuilt in (False, True):
-        model = _network(method=method, frames=frames)
+        model = network(method=method, frames=frames)
         optimizer = OPTIMIZERS[name](model.parameters())
-        _train(model, optimizer, range(7))
+        train_steps(model, optimizer, range(7))
         if rebuilt:
             # Householder frames have no gauge to turn
             assert _rebuild(model, optimizer, turn=frames == "riemannian") == {"carried"}
-        _train(model, optimizer, range(7, 30))
+        train_steps(model, optimizer, range(7, 30))
         ends.append(weights_of(model))
     assert gap(*ends) < SAME
 
 
 @pytest.mark.parametrize(("method", "frames", "spectrum"), CASES)
 def test_growth_keeps_weights_and_gives_new_values_a_gradient(method: str, frames: str, spectrum: str) -> None:
-    model = _network(method=method, frames=frames, spectrum=spectrum)
-    before, gradients = weights_of(model), _gradients(model)
+    model = network(method=method, frames=frames, spectrum=spectrum)
+    before, gradients = weights_of(model), gradients_of(model)
     rows = sr.grow_ranks(model, gradients, rank=7).layers
     assert gap(weights_of(model), before) < SAME
     assert [(row.before, row.after) for row in rows] == [(4, 7), (4, 7)]
     assert max(row.moved for row in rows) < SAME
-    _loss(model, 99).backward()
+    loss_of(model, 99).backward()
     for layer in layers_of(model):
         assert layer.spectrum.grad[4:].abs().min() > 1e-6
         assert not layer.spectrum.detach()[4:].any()
@@ -124,7 +91,7 @@ def test_growth_keeps_weights_and_gives_new_values_a_gradient(method: str, frame
 def test_shrinking_moves_weights_by_no_more_than_the_energy_that_is_cut(
     method: str, frames: str, spectrum: str
 ) -> None:
-    model = _network(rank=8, method=method, frames=frames, spectrum=spectrum)
+    model = network(rank=8, method=method, frames=frames, spectrum=spectrum)
     before = weights_of(model)
     # All bonds of a train count, and those of random cores lose much
     energy = 0.9 if method == "svdp" else 0.2
@@ -142,38 +109,38 @@ def test_shrinking_moves_weights_by_no_more_than_the_energy_that_is_cut(
 @pytest.mark.parametrize("name", sorted(OPTIMIZERS))
 def test_training_goes_on_after_ranks_grow_and_shrink_and_lowers_the_loss(name: str) -> None:
     frames = "householder" if "torch" in name else "riemannian"
-    model = _network(frames=frames)
+    model = network(frames=frames)
     optimizer = OPTIMIZERS[name](model.parameters())
-    _train(model, optimizer, range(10))
-    before = _loss(model, 50).item()
+    train_steps(model, optimizer, range(10))
+    before = loss_of(model, 50).item()
     for verb in ("grow", "shrink"):
         if verb == "grow":
-            sr.grow_ranks(model, _gradients(model), optimizer, factor=1.5)
+            sr.grow_ranks(model, gradients_of(model), optimizer, factor=1.5)
         else:
             sr.shrink_ranks(model, optimizer, rank=5)
         assert [id(p) for g in optimizer.param_groups for p in g["params"]] == [id(p) for p in model.parameters()]
         assert set(optimizer.state) <= set(model.parameters())
         for parameter, state in optimizer.state.items():
             assert all(v.shape == parameter.shape for k, v in state.items() if k in ("exp_avg", "momentum_buffer"))
-        _train(model, optimizer, range(20))
+        train_steps(model, optimizer, range(20))
         saved = copy.deepcopy(optimizer.state_dict())
         optimizer.load_state_dict(saved)
-    assert _loss(model, 50).item() < before
+    assert loss_of(model, 50).item() < before
     assert sr.orthogonality_error(model) < 1e-10
 
 
 def test_momentum_of_w_is_the_same_after_growth() -> None:
     ends = []
     for grow in (False, True):
-        model = _network(spectrum="free")
+        model = network(spectrum="free")
         optimizer = sr.RiemannianSGD(model.parameters(), lr=1e-7, momentum=0.9)
-        _train(model, optimizer, range(5))
+        train_steps(model, optimizer, range(5))
         if grow:
-            rows = sr.grow_ranks(model, _gradients(model), optimizer, rank=6).layers
+            rows = sr.grow_ranks(model, gradients_of(model), optimizer, rank=6).layers
             assert {row.moments for row in rows} == {"carried"}
         start = weights_of(model)
         optimizer.zero_grad()
-        (0.0 * _loss(model, 0)).backward()
+        (0.0 * loss_of(model, 0)).backward()
         optimizer.step()
         ends.append([(w - s) / 1e-7 for w, s in zip(weights_of(model), start, strict=True)])
     assert gap(ends[0], [torch.zeros_like(w) for w in ends[0]]) > 1e-3
@@ -183,12 +150,12 @@ def test_momentum_of_w_is_the_same_after_growth() -> None:
 def test_reflectors_keep_their_moments_where_columns_are_added_and_say_where_not() -> None:
     words = {}
     for method in ("svdp", "sttp"):
-        model = _network(method=method, frames="householder")
+        model = network(method=method, frames="householder")
         optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
-        _train(model, optimizer, range(5))
+        train_steps(model, optimizer, range(5))
         kept = {p: s["exp_avg"].clone() for p, s in optimizer.state.items()}
         first = layers_of(model)[0].left[0]
-        words[method] = {row.moments for row in sr.grow_ranks(model, _gradients(model), optimizer, rank=6).layers}
+        words[method] = {row.moments for row in sr.grow_ranks(model, gradients_of(model), optimizer, rank=6).layers}
         if method == "svdp":
             new = optimizer.state[layers_of(model)[0].left[0]]
             assert int((new["exp_avg"] != 0).sum()) == int((kept[first] != 0).sum())
@@ -197,7 +164,7 @@ def test_reflectors_keep_their_moments_where_columns_are_added_and_say_where_not
 
 
 def test_layers_keep_identity_hooks_bias_and_groups() -> None:
-    model = _network()
+    model = network()
     layer, bias, seen = model[0], model[0].bias, []
     layer.register_forward_hook(lambda *_: seen.append(1))
     groups = [{"params": list(model[0].parameters()), "lr": 1e-3}, {"params": list(model[2].parameters()), "lr": 1e-4}]
@@ -253,7 +220,7 @@ def test_a_changed_model_is_one_made_at_these_ranks(frames: str, path: Path) -> 
 
 
 def test_a_budget_is_kept_and_takes_from_the_layer_that_loses_least() -> None:
-    model = _network(rank=8)
+    model = network(rank=8)
     with torch.no_grad():
         model[0].spectrum.copy_(torch.tensor([1.0] + [1e-3] * 7))
         model[2].spectrum.fill_(1)
@@ -263,53 +230,16 @@ def test_a_budget_is_kept_and_takes_from_the_layer_that_loses_least() -> None:
     assert ranks["0"] >= 2
 
 
-def test_registered_changes_end_within_the_budget_from_any_first_rank() -> None:
-    ends = {}
-    for rank in (1, 4, 12):
-        model = _network(rank=rank)
-        optimizer = sr.RiemannianAdam(model.parameters(), lr=3e-2)
-        handle = sr.register_rank_change(model, optimizer, budget=0.5, until=40, every=5)
-        _train(model, optimizer, range(45))
-        ends[rank] = sr.compression(model).ratio
-        assert len(handle.changes) == (15 if rank == 12 else 17)
-        assert all(layer.application == "auto" for layer in layers_of(model))
-    assert max(ends.values()) <= 50
-    assert min(ends.values()) > 40
-
-
-@pytest.mark.parametrize("rank", [2, 12])
-def test_ranks_below_their_share_grow_to_what_shrinking_leaves_of_equal_values(rank: int) -> None:
-    model, full = _network(rank=rank), sr.reparameterize(_dense(), rank=1.0)
-    with torch.no_grad():
-        for layer in layers_of(full):
-            layer.spectrum.fill_(1)
-    sr.shrink_ranks(full, budget=0.5)
-    share = layer_ranks(full)
-    sr.register_rank_change(model, optimizer := sr.RiemannianAdam(model.parameters()), budget=0.5, until=40, every=20)
-    _train(model, optimizer, range(1))
-    assert layer_ranks(model) == ({n: max(own, 3) for n, own in share.items()} if rank == 2 else {"0": 12, "2": 12})
-
-
 @pytest.mark.parametrize(("method", "frames", "spectrum"), CASES)
 def test_a_step_gives_new_values_a_size_and_lowers_the_loss(method: str, frames: str, spectrum: str) -> None:
-    model = _network(method=method, frames=frames, spectrum=spectrum)
-    before = _loss(model, 99).item()
-    rows = sr.grow_ranks(model, _gradients(model), rank=6, step=1e-3).layers
+    model = network(method=method, frames=frames, spectrum=spectrum)
+    before = loss_of(model, 99).item()
+    rows = sr.grow_ranks(model, gradients_of(model), rank=6, step=1e-3).layers
     for row, layer in zip(rows, layers_of(model), strict=True):
         size = layer.spectrum.detach().abs()
         torch.testing.assert_close(size[4:], 1e-3 * size.max().expand(2))
         assert 0 < row.moved < 1e-2
-    assert _loss(model, 99).item() < before
-
-
-def test_registered_changes_take_a_step_with_the_growth_after_the_first_step_alone() -> None:
-    model = _network(rank=2)
-    optimizer = sr.RiemannianAdam(model.parameters(), lr=1e-2)
-    handle = sr.register_rank_change(model, optimizer, budget=0.5, until=20, every=5, step=1.0)
-    _train(model, optimizer, range(11))
-    first, later = handle.changes[1], handle.changes[3]
-    assert all(row.moved > 0.1 for row in first.layers)
-    assert all(row.moved < SAME for row in later.layers)
+    assert loss_of(model, 99).item() < before
 
 
 @pytest.mark.parametrize(
@@ -335,8 +265,8 @@ def test_registered_changes_take_a_step_with_the_growth_after_the_first_step_alo
     ],
 )
 def test_bad_input_is_one_line_before_anything_changes(call: Any, message: str) -> None:
-    model = _network()
-    gradients = _gradients(model)
+    model = network()
+    gradients = gradients_of(model)
     before = copy.deepcopy(model.state_dict())
     with pytest.raises(ValueError, match=message):
         call(model, gradients)
@@ -355,9 +285,9 @@ def test_an_identity_spectrum_and_adam_on_riemannian_frames_are_refused() -> Non
     model = sr.reparameterize(nn.Linear(24, 16).double(), 4, spectrum="identity")
     with pytest.raises(ValueError, match="identity spectrum"):
         sr.shrink_ranks(model, energy=0.5)
-    model = _network()
+    model = network()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-9)
-    _train(model, optimizer, range(2))
+    train_steps(model, optimizer, range(2))
     with pytest.raises(ValueError, match="train Riemannian frames with RiemannianAdam"):
         sr.shrink_ranks(model, optimizer, rank=2)
     assert set(layer_ranks(model).values()) == {4}
