@@ -27,8 +27,8 @@ def opaque(forward: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(forward)
     def traced(self: Any, *args: Any, **kwargs: Any) -> Any:
-        # Most calls are of a tensor
-        if args and type(args[0]) is Tensor:
+        # Most calls are of one tensor
+        if len(args) == 1 and not kwargs and type(args[0]) is Tensor:
             return forward(self, *args, **kwargs)
         first = next((value for value in (*args, *kwargs.values()) if isinstance(value, Proxy)), None)
         if first is not None:

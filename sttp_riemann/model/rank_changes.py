@@ -127,11 +127,11 @@ def grow_ranks(
     factor: float | None = None,
     step: float = 0.0,
 ) -> RankChanges:
-    """Enlarge the ranks of layers by directions in which the gradient is largest, in place; weights stay the same.
+    """Enlarge the ranks of layers by directions in which the gradient is largest, in place.
 
-    New singular values are 0, unless `step` is given, and their gradients are the largest that any directions outside
-    the present spaces have. Layers keep identity, hooks, bias and options; their cores become new parameters. Give one
-    of `rank` and `factor`.
+    Weights stay the same unless `step` is given: new singular values are 0, and their gradients are the largest that
+    any directions outside the present spaces have. Layers keep identity, hooks, bias and options; their cores become
+    new parameters. Give one of `rank` and `factor`.
 
     Parameters
     ----------

@@ -38,3 +38,18 @@ def test_a_trace_keeps_the_layer_whole() -> None:
 def test_decompress_keeps_it_whole_as_a_sequence_takes_one_input() -> None:
     model = nn.ModuleList([nn.Bilinear(8, 8, 8)])
     assert type(sr.decompress(sr.reparameterize(model, 1), factored=True)[0]) is nn.Bilinear
+
+
+def test_a_trace_with_a_constant_first_input_has_the_layer_as_one_node() -> None:
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = sr.reparameterize(nn.Bilinear(4, 4, 3), 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.layer(torch.ones(2, 4), x)
+
+    model, x = Model(), torch.randn(2, 4)
+    traced = torch.fx.symbolic_trace(model)
+    assert [node.op for node in traced.graph.nodes].count("call_module") == 1
+    assert torch.equal(traced(x), model(x))
