@@ -75,7 +75,9 @@ class Comparison:
     def _amount(self, value: float) -> str:
         if self.measure.log:
             return f"{math.exp(value):.3g}"
-        return f"{value:+{self.measure.form.lstrip(',')}}"
+        told = f"{value:+{self.measure.form.lstrip(',')}}"
+        # Rounding leaves no sign on nothing
+        return told if any(digit in told for digit in "123456789") else told.replace("-", "+")
 
 
 def _points(measure: Measure) -> str:

@@ -210,3 +210,13 @@ def test_a_difference_that_is_the_same_in_three_seeds_is_not_told_as_certain():
     assert "too few seeds to tell whether test accuracy differs" in told
     assert "(difference -0.83 points in every seed, so that there is no interval; 3 seeds)" in told
     assert page(runs).summary()["test accuracy (%)"][0] == "94.17"
+
+
+def test_a_difference_that_rounds_to_nothing_has_no_minus():
+    runs = [
+        result("sttp", path, seed, 0.95 - 1e-7 * (seed + 1) * (path == "riemannian"))
+        for seed in range(3) for path in PATHS
+    ]  # fmt: skip
+    (told,) = map(str, comparisons(page(runs)))
+    assert "difference +0.00" in told
+    assert "-0.00" not in told
