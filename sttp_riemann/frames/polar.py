@@ -15,6 +15,10 @@ _UNSCALED = 0.5
 _ONE_STEP = 0.007
 # Nearer to I than this, a Gram matrix of up to 64 columns loses no digits that its dtype would show
 _SHORT = 2.5
+LONGEST = 5.0
+"""Frobenius norm of a step after which the Gram matrix has lost no digits that frames need in float32."""
+# Frames are nearer to their manifold than this
+_DRIFT = 0.01
 _NOT_FINITE = "a frame or its step holds NaN or infinite values; lower the learning rate"
 
 
@@ -35,6 +39,27 @@ def short_polar(x: Tensor, out: Tensor | None = None) -> Tensor | None:
     """
     rest = _inverse_root(x, max(_UNSCALED, _SHORT * min(1.0, 64 / max(x.shape[-1], 1))))
     return None if rest is None else _add_product(x, x, rest, out=out)
+
+
+def unseen_polar(x: Tensor, longest: float, out: Tensor | None = None) -> Tensor:
+    """Polar factor of a frame moved along a tangent vector of a known length; reads nothing back.
+
+    Parameters
+    ----------
+    x : Tensor
+        (..., n, r), n >= r.
+    longest : float
+        At most `LONGEST`: bound on the Frobenius norm of the tangent vectors.
+    out : Tensor, optional
+        (B, n, r), gets the result of an X of that shape; not X itself.
+
+    Returns
+    -------
+    Tensor
+        (..., n, r). What was moved further is nearer to its polar factor, which stays the same, but not yet there.
+    """
+    rest = _from_afar(_half_distance(x), _orders(_lowest(longest**2 + _DRIFT), x.dtype))
+    return _add_product(x, x, rest, out=out)
 
 
 def long_polar(x: Tensor, dtype: torch.dtype) -> Tensor:
@@ -76,22 +101,40 @@ def _inverse_root(x: Tensor, farthest: float) -> Tensor | None:
     ||G - I|| = 2 ||E||, so the loop reads back no residual. The result is a symmetric function of G, hence commutes
     with rotations G -> Q^T G Q.
     """
-    eye = torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)
-    half = torch.baddbmm(eye, x.mT, x, beta=0.5, alpha=-0.5) if x.ndim == 3 else (eye - x.mT @ x) / 2
-    # Bounds ||E|| by its Frobenius norm, or by its largest row sum where that may save a step
+    half = _half_distance(x)
     bound = torch.linalg.matrix_norm(half)
-    compiling = torch.compiler.is_compiling() or bound.numel() == 0
-    largest = None if compiling else 2 * float(bound.detach().max())
-    if largest is None or not largest <= _ONE_STEP:
-        bound = torch.minimum(bound, half.abs().sum(-1).amax(-1))
-        largest = None if compiling else 2 * float(bound.detach().max())
-    if largest is not None and not largest <= farthest:
+    if torch.compiler.is_compiling() or bound.numel() == 0:
+        return _from_afar(half, [3] * _COMPILED_STEPS)
+    largest = 2 * float(bound.detach().max())
+    if not largest <= _ONE_STEP:
+        largest = 2 * float(_size(half).detach().max())
+    if not largest <= farthest:
         return None
-    if largest is not None and largest <= _UNSCALED:
+    if largest <= _UNSCALED:
         return _iterate(half, _orders(1 - largest, x.dtype))
-    scale = 1 + bound[..., None, None]
-    compiled = [3] * _COMPILED_STEPS
-    orders = compiled if largest is None else _orders(max(1 - largest, 0.5) / (1 + largest / 2), x.dtype)
+    return _from_afar(half, _orders(_lowest(largest), x.dtype))
+
+
+def _half_distance(x: Tensor) -> Tensor:
+    """E of I - 2 E = X^T X."""
+    eye = torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)
+    return torch.baddbmm(eye, x.mT, x, beta=0.5, alpha=-0.5) if x.ndim == 3 else (eye - x.mT @ x) / 2
+
+
+def _size(half: Tensor) -> Tensor:
+    """Bound on ||E||: its Frobenius norm, or its largest row sum where that may save a step."""
+    return torch.minimum(torch.linalg.matrix_norm(half), half.abs().sum(-1).amax(-1))
+
+
+def _lowest(distance: float) -> float:
+    """Bound from below on the eigenvalues of G within a distance of I, once it is scaled."""
+    return max(1 - distance, 0.5) / (1 + distance / 2)
+
+
+def _from_afar(half: Tensor, orders: Sequence[int]) -> Tensor:
+    """(I - 2 E)^{-1/2} - I for E of any size, scaled first."""
+    eye = torch.eye(half.shape[-1], dtype=half.dtype, device=half.device)
+    scale = 1 + _size(half)[..., None, None]
     return (_iterate(torch.lerp(0.5 * eye, half, 1 / scale), orders) + eye) / scale.sqrt() - eye
 
 

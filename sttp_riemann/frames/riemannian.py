@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import geoopt
 import torch
 from geoopt.manifolds.stiefel import EuclideanStiefel
@@ -10,7 +12,7 @@ from typing_extensions import override
 
 from sttp_riemann.checks import check_flag, check_whole, shown
 from sttp_riemann.frames.frame import Frames
-from sttp_riemann.frames.polar import long_polar, nearest_frame, short_polar
+from sttp_riemann.frames.polar import LONGEST, long_polar, nearest_frame, short_polar, unseen_polar
 from sttp_riemann.trains.contraction import Pull
 from sttp_riemann.trains.shape import Core
 
@@ -94,7 +96,13 @@ class PolarStiefel(EuclideanStiefel):
 
     @torch.no_grad()
     def move_(
-        self, x: Tensor, direction: Tensor, scale: Tensor, carried: Tensor | None = None, room: Tensor | None = None
+        self,
+        x: Tensor,
+        direction: Tensor,
+        scale: Tensor,
+        carried: Tensor | None = None,
+        room: Tensor | None = None,
+        longest: float = math.inf,
     ) -> None:
         """Retract along ``scale * direction`` and transport `carried`, both in place.
 
@@ -112,6 +120,9 @@ class PolarStiefel(EuclideanStiefel):
             (B, n, r), projected to the tangent space where `x` ends; may be `direction`.
         room : Tensor, optional
             (B, n, r), scratch memory that is overwritten.
+        longest : float
+            Bound on the Frobenius norms of the steps, if that is known. Where it is small enough, nothing is read back
+            from the device, and nothing is raised.
 
         Raises
         ------
@@ -119,7 +130,9 @@ class PolarStiefel(EuclideanStiefel):
             An entry is NaN or infinite; `x` is then unchanged.
         """
         moved = torch.addcmul(x, direction, scale, out=room)
-        if short_polar(moved, out=x) is None:
+        if longest <= LONGEST:
+            unseen_polar(moved, longest, out=x)
+        elif short_polar(moved, out=x) is None:
             x.copy_(long_polar(x.double().addcmul(direction.double(), scale.double()), x.dtype))
         if carried is not None:
             xtv = torch.bmm(x.mT, carried)

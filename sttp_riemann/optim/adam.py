@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from sttp_riemann.optim.arguments import CheckedGroups, as_list, checked_options
 from sttp_riemann.optim.moments import DEFAULT, moment_of
 from sttp_riemann.optim.points import Points, move, projected
 from sttp_riemann.optim.stepping import FrameStepper
+from sttp_riemann.optim.verdict import waits
 
 
 class RiemannianAdam(FrameStepper, CheckedGroups, geoopt.optim.RiemannianAdam):
@@ -40,7 +42,8 @@ class RiemannianAdam(FrameStepper, CheckedGroups, geoopt.optim.RiemannianAdam):
     maximize : bool
         Ascend instead of descend.
     foreach, fused : bool, optional
-        Passed on to torch for plain parameters; at most one of them may be set.
+        Passed on to torch for plain parameters; at most one of them may be set. With ``fused=True`` a step on an
+        accelerator does not wait for the device; see `step`.
     match_adam : bool
         Scale a frame's step so that its root mean square entry is about `lr`, as in Adam. Otherwise the Frobenius norm
         of a step is about `lr`, as in geoopt: a step sqrt(n r) times shorter.
@@ -128,8 +131,7 @@ class RiemannianAdam(FrameStepper, CheckedGroups, geoopt.optim.RiemannianAdam):
         return (manifold.outer,) if by_core else ()
 
     @override
-    def _check(self, stacks: Sequence[Any]) -> None:
-        super()._check(stacks)
+    def _check(self, stacks: Sequence[Any]) -> Tensor | None:
         for stack in stacks:
             kept = stack.states[0].keys() - {"step", "max_exp_avg_sq"}
             if kept and kept != {"exp_avg", *self._shapes(stack.points[0], stack.group)}:
@@ -137,10 +139,14 @@ class RiemannianAdam(FrameStepper, CheckedGroups, geoopt.optim.RiemannianAdam):
                     f"moment {stack.group['moment'] or DEFAULT!r} has no use for what steps with another one have "
                     "kept; nothing was changed: make the optimizer anew"
                 )
+        return super()._check(stacks)
 
     @override
     def _step_frames(self, points: Points, gradient: Tensor, kept: dict[str, Tensor], room: Tensor | None) -> None:
         manifold, x, group = points.manifold, points.x, points.group
         tangent = projected(manifold, x, gradient, room)
-        direction, scale, carried = moment_of(group, manifold).direct(points, tangent, kept)
-        move(manifold, x, direction, shortened(direction, scale, group["max_angle"]), carried, room=tangent)
+        moment = moment_of(group, manifold)
+        direction, scale, carried = moment.direct(points, tangent, kept)
+        scale = shortened(direction, scale, group["max_angle"])
+        longest = moment.longest(points) if waits(x.device) else math.inf
+        move(manifold, x, direction, scale, carried, tangent, longest)

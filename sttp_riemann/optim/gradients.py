@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,6 +21,8 @@ class GradientError(ValueError):
         The parameter.
     name : str
         Its name in the message.
+    late : bool
+        Whether it is that of a step before.
 
     Attributes
     ----------
@@ -28,12 +30,24 @@ class GradientError(ValueError):
         As given.
     """
 
-    def __init__(self, parameter: Tensor, name: str) -> None:
+    def __init__(self, parameter: Tensor, name: str, late: bool = False) -> None:
         self.parameter = parameter
+        where, changed = ("", "nothing was changed: leave this step out")
+        if late:
+            where, changed = " in the step before", "neither step has changed anything: go on"
         super().__init__(
-            f"the gradient of parameter {name} holds NaN, infinite or huge values; nothing was changed: leave this "
-            "step out, or lower the learning rate"
+            f"the gradient of parameter {name}{where} holds NaN, infinite or huge values; {changed}, or lower the "
+            "learning rate"
         )
+
+
+class Place(NamedTuple):
+    """A parameter with a gradient, and where it is: number of its group, place in it."""
+
+    group: int
+    place: int
+    parameter: Tensor
+    gradient: Tensor
 
 
 def check_gradients(param_groups: Sequence[dict[str, Any]]) -> None:
@@ -49,19 +63,28 @@ def check_gradients(param_groups: Sequence[dict[str, Any]]) -> None:
     GradientError
         The message names the first such parameter, by its name if the optimizer has names.
     """
-    places = [
-        (number, place, parameter)
+    places = places_of(param_groups)
+    if all_small([place.gradient for place in places]):
+        return
+    for place in places:
+        if not all_small([place.gradient]):
+            raise GradientError(place.parameter, name_of(place, param_groups))
+
+
+def places_of(param_groups: Sequence[dict[str, Any]]) -> list[Place]:
+    """All parameters with gradients, in order."""
+    return [
+        Place(number, place, parameter, parameter.grad)
         for number, group in enumerate(param_groups)
         for place, parameter in enumerate(group["params"])
         if parameter.grad is not None
     ]
-    if all_small([parameter.grad for _, _, parameter in places]):
-        return
-    for number, place, parameter in places:
-        if not all_small([parameter.grad]):
-            known = param_groups[number].get("param_names")
-            name = known[place] if known else f"number {place} of group {number}, of shape {tuple(parameter.shape)},"
-            raise GradientError(parameter, name)
+
+
+def name_of(place: Place, param_groups: Sequence[dict[str, Any]]) -> str:
+    """What messages call a parameter: its name if the optimizer has names, otherwise its place."""
+    known, shape = param_groups[place.group].get("param_names"), tuple(place.parameter.shape)
+    return known[place.place] if known else f"number {place.place} of group {place.group}, of shape {shape},"
 
 
 def all_small(gradients: Sequence[Tensor]) -> bool:
@@ -80,10 +103,30 @@ def all_small(gradients: Sequence[Tensor]) -> bool:
     if not gradients:
         return True
     found: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
-    for norm in torch._foreach_norm([_wide_values(gradient) for gradient in gradients], 2):
+    for norm in _norms(gradients):
         found.setdefault((norm.device, norm.dtype), []).append(norm)
     # The maximum is NaN where one of them is
     return all(float(torch.stack(norms).max()) <= MOST for norms in found.values())
+
+
+def are_small(gradients: Sequence[Tensor]) -> Tensor:
+    """For each gradient, whether its norm is neither NaN nor infinite nor beyond 1e15; reads nothing back.
+
+    Parameters
+    ----------
+    gradients : sequence of Tensor
+        Of any shapes and dtypes, on one device.
+
+    Returns
+    -------
+    Tensor
+        (number of gradients,), bool, on that device.
+    """
+    return torch.stack(list(_norms(gradients))) <= MOST
+
+
+def _norms(gradients: Sequence[Tensor]) -> Sequence[Tensor]:
+    return torch._foreach_norm([_wide_values(gradient) for gradient in gradients], 2)
 
 
 def _wide_values(gradient: Tensor) -> Tensor:

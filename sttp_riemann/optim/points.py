@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import torch
@@ -25,6 +26,8 @@ class Points(NamedTuple):
         Options.
     leading : int
         How many of the points have rows that run through their outer rank first; the others follow.
+    spare : Tensor or None
+        (B, n, r), scratch memory besides that for the gradient; None for none.
     """
 
     manifold: Any
@@ -32,6 +35,7 @@ class Points(NamedTuple):
     step: int
     group: dict[str, Any]
     leading: int
+    spare: Tensor | None = None
 
 
 def projected(manifold: Any, x: Tensor, gradient: Tensor, room: Tensor | None) -> Tensor:
@@ -44,11 +48,17 @@ def projected(manifold: Any, x: Tensor, gradient: Tensor, room: Tensor | None) -
 
 
 def move(
-    manifold: Any, x: Tensor, direction: Tensor, scale: Tensor, carried: Tensor | None, room: Tensor | None = None
+    manifold: Any,
+    x: Tensor,
+    direction: Tensor,
+    scale: Tensor,
+    carried: Tensor | None,
+    room: Tensor | None = None,
+    longest: float = math.inf,
 ) -> None:
-    """Retract along ``scale * direction`` and transport the carried vectors, in place."""
+    """Retract along ``scale * direction`` and transport the carried vectors, in place; `longest` bounds the steps."""
     if isinstance(manifold, PolarStiefel):
-        manifold.move_(x, direction, scale, carried, room)
+        manifold.move_(x, direction, scale, carried, room, longest)
     elif carried is None:
         x.copy_(manifold.retr(x, scale * direction))
     else:

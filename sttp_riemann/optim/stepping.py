@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from operator import is_
@@ -15,14 +16,14 @@ from torch.optim import Optimizer
 
 from sttp_riemann.checks import check_kind
 from sttp_riemann.frames import PolarStiefel
-from sttp_riemann.optim.gradients import all_small, check_gradients
+from sttp_riemann.optim.gradients import GradientError, all_small, check_gradients
 from sttp_riemann.optim.points import Points
+from sttp_riemann.optim.rooms import CACHED, Rooms, gather, rows_of
+from sttp_riemann.optim.verdict import Verdict, undoing, waits
 from sttp_riemann.trains.memory import side_by_side
 
 LARGE = 2**18
 """Size from which a frame is stepped alone and in place: stacking would copy it."""
-CACHED = 2**19
-"""Largest total size of frames that are stepped together."""
 
 State = dict[str, Any]
 _Own = tuple[geoopt.ManifoldParameter, Tensor, State]
@@ -65,31 +66,72 @@ class FrameStepper:
             The closure is not callable.
         ValueError
             A gradient or a learning rate is not finite, or a gradient is beyond 1e15; parameters and state are then as
-            they were.
+            they were. Of gradients on one accelerator, where plain parameters are stepped with ``fused=True``, the next
+            step tells it, so that none waits for the device.
         """
+        self._settle()
+        self._hear()
         loss = None
         if closure is not None:
             check_kind("closure", closure, Callable, "a function without arguments")
             with torch.enable_grad():
                 loss = closure()
-        self._settle()
         # Plain tensors: the tensor subclass of geoopt's parameters would only cost time
         with torch._C.DisableTorchFunctionSubclass():
             stacks = [stack for group in self.param_groups for stack in self._equal(group)]
-            self._check(stacks)
+            refused = self._check(stacks)
             for stack in stacks:
-                self._step_stack(stack)
-        self._step_plain()
+                self._step_stack(stack, refused)
+            self._rooms.end_step()
+        self._step_plain(refused)
         return loss
 
     def _settle(self) -> None:
         """Restore what torch leaves out when it copies and pickles optimizers."""
         if "_plain" not in self.__dict__:
             self._plain = self.plain_kind([torch.zeros(())], lr=1.0)  # type: ignore[call-arg]
-            self._memory: dict[Any, Tensor] = {}
-            self._rooms: dict[Any, _Room] = {}
+            self._rooms = Rooms()
             self._wholes: dict[tuple[str, int], tuple[Tensor, Sequence[Tensor]]] = {}
             self._known: dict[int, _Sorted] = {}
+            self._verdict: Verdict | None = None
+
+    def _hear(self) -> None:
+        """Raise what the device has found out about the step before, and no longer count that step."""
+        verdict, self._verdict = self._verdict, None
+        if verdict is not None and (error := verdict.error(self.param_groups)):
+            for state in verdict.states:
+                state["step"] -= 1
+                if not state["step"]:
+                    state.clear()
+            for parameter in verdict.fresh:
+                self.state.pop(parameter, None)
+            raise error
+
+    def _hear_quietly(self) -> None:
+        """The same where nothing may be raised."""
+        try:
+            self._settle()
+            self._hear()
+        except GradientError as error:
+            warnings.warn(str(error), stacklevel=3)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Give the state, as in torch; a step that turns out to be refused does not count in it.
+
+        Warns
+        -----
+        UserWarning
+            The last step was refused.
+        """
+        self._hear_quietly()
+        found: dict[str, Any] = super().state_dict()  # type: ignore[misc]
+        return found
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Give the state that copies and pickles take along."""
+        self._hear_quietly()
+        found: dict[str, Any] = super().__getstate__()  # type: ignore[misc, assignment]
+        return found
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Load a state; torch turns the step counts of frames, which are integers, into tensors."""
@@ -141,30 +183,39 @@ class FrameStepper:
                     stacks.append(_Stack(ordered[part], None if whole is None else whole[part], age + 1, group))
         return stacks
 
-    def _step_stack(self, stack: _Stack) -> None:
+    def _step_stack(self, stack: _Stack, refused: Tensor | None) -> None:
         points, states = stack.points, stack.states
         names = [name for name, value in states[0].items() if isinstance(value, Tensor) and name != "step"]
         kept = {name: self._state(name, stack) for name in names}
         before = dict(kept)
-        shape, kind = points[0].shape, type(points[0].manifold)
-        rooms = [self._room(number, len(points), shape, points[0], kind) for number in (0, 1)]
-        x, copied = _gather(points, kind, rooms[0])
+        kind = type(points[0].manifold)
+        known = issubclass(kind, PolarStiefel)
+        rooms = [self._rooms.get(number, len(points), points[0]) if known else None for number in (0, 1)]
+        x, copied = gather(points, kind, rooms[0])
         gradient, own = stack.together, False
         if gradient is None:
-            gradient, own = _gather(stack.gradients, kind, rooms[1])
+            gradient, own = gather(stack.gradients, kind, rooms[1])
         if stack.group["maximize"]:
             gradient, own = -gradient, True
+        undo = None
+        if refused is not None:
+            gradient, own, undo = gradient.masked_fill(refused, 0), True, undoing(refused, x, kept)
         # Gradients must not change; a copy of them may be overwritten
-        spare = gradient if own else rooms[1] and rooms[1].whole
-        own_points = Points(points[0].manifold, x, stack.step, stack.group, stack.leading)
-        self._step_frames(own_points, gradient, kept, spare)
+        room = gradient if own else rooms[1] and rooms[1].whole
+        spare = None if copied or rooms[0] is None else rooms[0].whole
+        own_points = Points(points[0].manifold, x, stack.step, stack.group, stack.leading, spare)
+        self._step_frames(own_points, gradient, kept, room)
+        if undo is not None:
+            undo()
         if copied:
-            torch._foreach_copy_(list(points), rooms[0].rows if rooms[0] else list(_rows(x, points)))
+            torch._foreach_copy_(list(points), rooms[0].rows if rooms[0] else list(rows_of(x, points)))
         for name, whole in kept.items():
             if before.get(name) is not whole or (name, id(points[0])) not in self._wholes:
                 self._keep(name, stack, whole)
         for state in states:
             state["step"] = stack.step
+        if self._verdict is not None:
+            self._verdict.states += states
 
     def _state(self, name: str, stack: _Stack) -> Tensor:
         """State of several frames: as the last step left it, or gathered anew."""
@@ -173,43 +224,39 @@ class FrameStepper:
         if whole is not None and len(rows) == len(own) and all(map(is_, own, rows)):
             return whole
         self._wholes.pop((name, id(stack.points[0])), None)
-        gathered, copied = _gather(own, type(stack.points[0].manifold))
+        gathered, copied = gather(own, type(stack.points[0].manifold))
         return gathered if copied or len(own) > 1 else gathered.clone()
 
     def _keep(self, name: str, stack: _Stack, whole: Tensor) -> None:
         """Store rows contiguously, so that the next step needs no copy."""
-        rows = _rows(whole, stack.points)
+        rows = rows_of(whole, stack.points)
         for state, row in zip(stack.states, rows, strict=True):
             state[name] = row
         self._wholes[name, id(stack.points[0])] = whole, rows
 
-    def _room(self, number: int, count: int, shape: torch.Size, like: Tensor, kind: type) -> _Room | None:
-        """Scratch memory as large as the frames, shared by all that are stepped together."""
-        size = count * shape.numel()
-        if size > CACHED or not issubclass(kind, PolarStiefel):
-            return None
-        key = number, count, shape, like.dtype, like.device
-        if key not in self._rooms:
-            memory = (number, like.dtype, like.device)
-            if memory not in self._memory:
-                self._memory[memory] = torch.empty(CACHED, dtype=like.dtype, device=like.device)
-            rows = self._memory[memory][:size].view(count, *shape)
-            self._rooms[key] = _Room(rows.view(-1, *shape[1:]), rows.view(-1, *shape[-2:]), list(rows.unbind()))
-        return self._rooms[key]
-
-    def _check(self, stacks: Sequence[_Stack]) -> None:
-        """Refuse a step before anything has moved."""
+    def _check(self, stacks: Sequence[_Stack]) -> Tensor | None:
+        """Refuse a step before anything has moved, or give the flag by which it undoes itself on its device."""
         for number, group in enumerate(self.param_groups):
             if not math.isfinite(group["lr"]):
                 raise ValueError(f"the learning rate of parameter group {number} is {group['lr']}; nothing was changed")
-        plain = (parameter.grad for group in self.param_groups for parameter in self._known[id(group)].plain)
-        gradients = [gradient for gradient in plain if gradient is not None]
+        plain = [
+            (parameter.grad, group)
+            for group in self.param_groups
+            for parameter in self._known[id(group)].plain
+            if parameter.grad is not None
+        ]
+        gradients = [gradient for gradient, _ in plain]
         for stack in stacks:
             gradients += stack.gradients if stack.together is None else (stack.together,)
+        places = {gradient.device for gradient in gradients}
+        if len(places) == 1 and waits(*places) and all(group.get("fused") for _, group in plain):
+            self._verdict = Verdict(self.param_groups)
+            return self._verdict.refused
         if not all_small(gradients):
             check_gradients(self.param_groups)
+        return None
 
-    def _step_plain(self) -> None:
+    def _step_plain(self, refused: Tensor | None) -> None:
         """Let torch's optimizer step plain parameters, with our groups and our state."""
         groups = []
         for group in self.param_groups:
@@ -225,6 +272,10 @@ class FrameStepper:
                 ):
                     groups[-1]["foreach"] = True  # fewer calls for small parameters, bitwise the same result
         self._plain.state, self._plain.param_groups = self.state, groups
+        # As scalers of gradients tell fused steps
+        self._plain.found_inf = None if refused is None else refused.float()  # type: ignore[attr-defined]
+        if self._verdict is not None:
+            self._verdict.fresh += [p for own in groups for p in own["params"] if not self.state.get(p)]
         if groups:
             # Hooks on steps are called for the whole step
             step = type(self._plain).step
@@ -234,14 +285,6 @@ class FrameStepper:
 def _is_frame(parameter: Tensor) -> bool:
     # `isinstance` of a parameter class is a Python call
     return issubclass(type(parameter), geoopt.ManifoldParameter)
-
-
-class _Room(NamedTuple):
-    """Memory to gather frames in, with three views: as filled, as matrices (B, n, r), and frame by frame."""
-
-    flat: Tensor
-    whole: Tensor
-    rows: list[Tensor]
 
 
 class _Sorted(NamedTuple):
@@ -288,23 +331,3 @@ def _outer_last(point: geoopt.ManifoldParameter) -> bool:
 
 def _place(own: _Own) -> int:
     return own[1].data_ptr()
-
-
-def _gather(tensors: Sequence[Tensor], kind: type, room: _Room | None = None) -> tuple[Tensor, bool]:
-    """Matrices or batches of matrices as (B, n, r), and whether that is a copy or the tensor that they are views of."""
-    first = tensors[0].detach()
-    if not issubclass(kind, PolarStiefel):
-        return first, False
-    whole = side_by_side(tensors)
-    copied = whole is None
-    if whole is None:
-        # Concatenated along the first dimension: `stack` would first make a view of each
-        whole = torch.cat(tensors, out=room and room.flat)  # type: ignore[arg-type]
-    return whole.view(-1, *first.shape[-2:]), copied
-
-
-def _rows(whole: Tensor, points: Sequence[geoopt.ManifoldParameter]) -> Sequence[Tensor]:
-    """Undo `_gather`; if each matrix became one number, so does each row."""
-    if not isinstance(points[0].manifold, PolarStiefel):
-        return [whole]
-    return whole.view(len(points), *points[0].shape[:-2], *whole.shape[-2:]).unbind()

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sttp_riemann.frames import PolarStiefel
-from sttp_riemann.frames.polar import nearest_frame, polar
+from sttp_riemann.frames.polar import LONGEST, nearest_frame, polar, unseen_polar
 from tests.strategies import SEEDS, random_frame
 
 
@@ -110,6 +110,47 @@ def test_a_step_of_any_length_commutes_with_rotations_on_both_sides(frame_and_st
     p, q = random_frame(x.shape[1], x.shape[1], seed)[0], random_frame(x.shape[2], x.shape[2], seed + 1)[0]
     turned = _retracted(p @ x @ q, p @ u @ q)
     torch.testing.assert_close(turned, p @ _retracted(x, u) @ q, rtol=0, atol=1e-13 + 1e-14 * condition)
+
+
+def _bounded(x: torch.Tensor, u: torch.Tensor, longest: float) -> torch.Tensor:
+    """A step of a known largest length, as optimizers take it."""
+    point = x.clone()
+    PolarStiefel().move_(point, u, torch.ones((), dtype=x.dtype), longest=longest)
+    return point
+
+
+def _of_length(frame_and_step: tuple[torch.Tensor, torch.Tensor], length: float) -> tuple[torch.Tensor, torch.Tensor]:
+    x, u = frame_and_step
+    return x, u * (length / torch.linalg.matrix_norm(u, keepdim=True).clamp_min(1e-12))
+
+
+@settings(max_examples=100)
+@given(frames_and_steps(torch.float32), st.floats(0, LONGEST), st.floats(0, 1))
+def test_a_step_of_a_known_largest_length_ends_orthonormal_unseen(frame_and_step, longest: float, part: float) -> None:
+    x, u = _of_length(frame_and_step, part * longest)
+    assert _orthogonality_error(_bounded(x, u, longest)) < 5e-6
+
+
+@settings(max_examples=100)
+@given(frames_and_steps(torch.float64), st.floats(0, LONGEST), st.floats(0, 1))
+def test_a_step_of_a_known_largest_length_is_the_polar_factor(frame_and_step, longest: float, part: float) -> None:
+    x, u = _of_length(frame_and_step, part * longest)
+    torch.testing.assert_close(_bounded(x, u, longest), _polar_by_svd(x + u), rtol=0, atol=1e-12)
+
+
+@given(frames_and_steps(torch.float64), st.floats(1, 100))
+def test_a_step_longer_than_was_known_gets_to_the_same_frame_in_later_ones(frame_and_step, times: float) -> None:
+    x, u = _of_length(frame_and_step, 0.1 * times)
+    moved = x + u
+    for _ in range(12):
+        moved = unseen_polar(moved, 0.1)
+    torch.testing.assert_close(moved, _polar_by_svd(x + u), rtol=0, atol=1e-10)
+
+
+def test_a_step_of_a_known_length_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = random_frame(6, 3, 0, batch=2, dtype=torch.float32)
+    monkeypatch.setattr(torch.Tensor, "__float__", lambda _: pytest.fail("a number was read back"))
+    _bounded(x, torch.zeros_like(x), LONGEST)
 
 
 def test_a_long_step_takes_no_factorization(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""On an accelerator, reading a number back makes the processor wait: forward and backward never do."""
+"""On an accelerator, reading a number back makes the processor wait: a training step never does."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import sttp_riemann as sr
+from sttp_riemann.optim import adam, stepping
 
 ATEN = torch.ops.aten
 READING = {ATEN._local_scalar_dense.default, ATEN.nonzero.default, ATEN.equal.default, ATEN.is_nonzero.default}
@@ -48,12 +49,10 @@ def _network() -> nn.Module:
 
 def _trained(**options: Any) -> tuple[nn.Module, Any, torch.Tensor]:
     """A network after five steps: past what is looked at only in the first ones."""
-    moment = options.pop("moment", None)
+    own = {name: options.pop(name) for name in ("moment", "fused", "amsgrad", "lr") if name in options}
     model = sr.reparameterize(_network(), 8, **options)
-    riemannian = options["frames"] == "riemannian"
-    optimizer = (
-        sr.RiemannianAdam(model.parameters(), moment=moment) if riemannian else torch.optim.Adam(model.parameters())
-    )
+    kind = sr.RiemannianAdam if options["frames"] == "riemannian" else torch.optim.Adam
+    optimizer = kind(model.parameters(), **own)
     x = torch.randn(4, 3, 8, 8)
     for _ in range(5):
         optimizer.zero_grad()
@@ -78,10 +77,27 @@ def test_a_penalty_reads_nothing_back(kind: str) -> None:
         sr.spectral_penalty(model, kind).backward()
 
 
+@pytest.fixture
+def _as_if_reading_waited(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (stepping, adam):
+        monkeypatch.setattr(module, "waits", lambda device: True)
+
+
+@pytest.mark.usefixtures("_as_if_reading_waited")
+@pytest.mark.parametrize("amsgrad", [False, True])
+@pytest.mark.parametrize("method", ["svdp", "sttp"])
 @pytest.mark.parametrize("moment", ["matrix", "polar", "cores"])
-def test_a_step_reads_one_number_for_all_gradients_and_one_for_each_shape_of_frames(moment: str) -> None:
-    """The first refuses what is not finite; the others choose how many iterations retract to rounding."""
-    model, optimizer, x = _trained(frames="riemannian", moment=moment)
+def test_a_whole_step_reads_nothing_back(moment: str, method: str, amsgrad: bool) -> None:
+    model, optimizer, x = _trained(frames="riemannian", method=method, moment=moment, amsgrad=amsgrad, fused=True)
+    with _Watch(refuse=True):
+        optimizer.zero_grad()
+        model(x).square().sum().backward()
+        optimizer.step()
+
+
+def _readings(moment: str, **options: Any) -> tuple[int, int]:
+    """What a step reads back, and how many shapes of frames it steps."""
+    model, optimizer, x = _trained(frames="riemannian", moment=moment, **options)
     frames = [p for p in model.parameters() if isinstance(p, geoopt.ManifoldParameter)]
     # Which index of a core is the outer one is part of its shape to "cores"
     shapes = {(p.shape, *((p.manifold.outer, p.manifold.outer_first) if moment == "cores" else ())) for p in frames}
@@ -89,7 +105,20 @@ def test_a_step_reads_one_number_for_all_gradients_and_one_for_each_shape_of_fra
     counts = [state["step"].data_ptr() for state in optimizer.state.values() if isinstance(state["step"], torch.Tensor)]
     with _Watch(False, counts) as watch:
         optimizer.step()
-    assert sum(watch.found.values()) <= 1 + len(shapes)
+    return sum(watch.found.values()), len(shapes)
+
+
+@pytest.mark.parametrize("moment", ["matrix", "polar", "cores"])
+def test_on_the_processor_a_step_reads_one_number_for_all_gradients_and_one_for_each_shape(moment: str) -> None:
+    """The first refuses what is not finite; the others choose how many iterations retract to rounding."""
+    read, shapes = _readings(moment)
+    assert 0 < read <= 1 + shapes
+
+
+@pytest.mark.usefixtures("_as_if_reading_waited")
+@pytest.mark.parametrize("moment", ["matrix", "polar", "cores"])
+def test_steps_that_may_be_long_are_looked_at(moment: str) -> None:
+    assert _readings(moment, fused=True, lr=3.0)[0] > 0
 
 
 def test_the_watch_sees_what_reads_back() -> None:

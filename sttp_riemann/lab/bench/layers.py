@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+import geoopt
 import torch
 from torch import Tensor, nn
 
@@ -13,7 +14,7 @@ from sttp_riemann.batch.cached import cached
 from sttp_riemann.batch.frozen import frozen
 from sttp_riemann.lab.bench.contest import Contest, Contestant, Run
 from sttp_riemann.lab.bench.frames import installed
-from sttp_riemann.lab.bench.networks import DENSE, SVDP, Form, Job, chain, mean_square, noise, training_step
+from sttp_riemann.lab.bench.networks import DENSE, LR, SVDP, Form, Job, chain, mean_square, noise, training_step
 from sttp_riemann.lab.bench.settings import Settings
 from sttp_riemann.model.reparameterize import reparameterize
 
@@ -114,6 +115,7 @@ def language(settings: Settings) -> list[Contest]:
             shape = (TOKENS[settings.quick], d_in)
             job = Job(f"{d_out} x {d_in}, rank {rank}", rank, partial(nn.Linear, d_in, d_out), mean_square, shape)
             own = [Contestant("two products", partial(products, job, d_out, settings.device))]
+            own += [Contestant("retraction", partial(retraction, job, settings.device))]
             for form in SVDP:
                 of = f", {form.frames}"
                 own += [
@@ -157,6 +159,21 @@ def optimizer_step(job: Job, form: Form, device: str) -> Run:
     for seed, parameter in enumerate(layer.parameters()):
         parameter.grad = noise(parameter.shape, device, seed)
     return optimizer.step
+
+
+def retraction(job: Job, device: str) -> Run:
+    """Set up the retraction of both frames alone, along a tangent vector that a step of Adam might have."""
+    layer = SVDP[0].apply(job.built(), job.rank).to(device)
+    points = [p for p in layer.parameters() if isinstance(p, geoopt.ManifoldParameter)]
+    frames = [(p.manifold, p.detach().unsqueeze(0)) for p in points]
+    moves = [(manifold, x, manifold.proju(x, noise(x.shape, device)), torch.empty_like(x)) for manifold, x in frames]
+    scale = torch.full((), LR, device=device)
+
+    def run() -> None:
+        for manifold, x, tangent, room in moves:
+            manifold.move_(x, tangent, scale, room=room)
+
+    return run
 
 
 def stack(settings: Settings) -> list[Contest]:

@@ -59,7 +59,7 @@ class CoresMoment(Moment):
     @staticmethod
     @override
     def direct(points: Points, tangent: Tensor, kept: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor | None]:
-        manifold, x, step, group, leading = points
+        manifold, x, step, group, leading, spare = points
         indices = ("outer", "inner") if manifold.outer > 1 else ("inner",)
         beta1, beta2 = group["betas"]
         if step % SAMPLE == 1:
@@ -68,14 +68,15 @@ class CoresMoment(Moment):
         if step % REFRESH == 1:
             _refresh(kept, indices, x, leading)
         turn = _Turn.of({index: kept[f"{index}_basis"] for index in indices}, x, leading)
-        turned = turn.there(tangent)
+        # From here on the memory of `tangent` and `turned` serves what follows
+        turned = turn.there(tangent, spare)
         first = averaged(kept, turned, group)
         square = _shared(turned.square_(), kept, indices, leading)
-        root = averaged_square(kept, square, group).sqrt()
+        root = torch.sqrt(averaged_square(kept, square, group), out=tangent)
         # Adam's denominator is the root over that of this, plus eps
         unbiased = (1 - beta2**step) ** 0.5
         floor = root.amax((-2, -1), keepdim=True).mul_(FLOOR).add_(group["eps"] * unbiased)
-        back = turn.back(torch.div(first, root.add_(floor), out=root))
+        back = turn.back(torch.div(first, root.add_(floor), out=root), turned)
         direction = projected(manifold, x, back, back)
         length = (entries_in(points) / (x.shape[-2] * x.shape[-1])) ** 0.5
         rate = -group["lr"] * length * unbiased / (1 - beta1**step)
@@ -102,16 +103,16 @@ class _Turn(NamedTuple):
         others = outer[leading:].unsqueeze(1).expand(-1, x.shape[-2] // rank, -1, -1)
         return cls(outer[:leading] if leading else None, others.reshape(-1, rank, rank), inner)
 
-    def there(self, x: Tensor) -> Tensor:
-        """Cores with the transposes applied."""
+    def there(self, x: Tensor, out: Tensor | None = None) -> Tensor:
+        """Cores with the transposes applied, in other memory where that is given."""
         first, second = (None if move is None else move.mT for move in (self.first, self.second))
         x = self._outer(x, first, second)
-        return x if self.inner is None else torch.bmm(x, self.inner)
+        return x if self.inner is None else torch.bmm(x, self.inner, out=out)
 
-    def back(self, x: Tensor) -> Tensor:
-        """Cores with the matrices applied."""
+    def back(self, x: Tensor, out: Tensor | None = None) -> Tensor:
+        """Cores with the matrices applied, in other memory where that is given."""
         x = self._outer(x, self.first, self.second)
-        return x if self.inner is None else torch.bmm(x, self.inner.mT)
+        return x if self.inner is None else torch.bmm(x, self.inner.mT, out=out)
 
     def _outer(self, x: Tensor, first: Tensor | None, second: Tensor | None) -> Tensor:
         moves = [move for move in (first, second) if move is not None]

@@ -72,6 +72,32 @@ class Moment(ABC):
             (B, n, r), part of the state that is to be projected to the tangent space where the points end.
         """
 
+    @staticmethod
+    def longest(points: Points) -> float:
+        """Bound on the Frobenius norm of a step, from what is known without looking at a gradient.
+
+        Parameters
+        ----------
+        points : Points
+            Those that are stepped together.
+
+        Returns
+        -------
+        float
+
+        Notes
+        -----
+        With the weights ``w`` and ``v`` of the same gradients in both moments, ``|sum w g| <= sqrt(sum w^2 / v)
+        sqrt(sum v |g|^2)`` by the inequality of Cauchy and Schwarz. In bases that turn it holds from one turn to the
+        next; what gradients have to do to exceed it otherwise has not been seen.
+        """
+        beta1, beta2 = points.group["betas"]
+        ratio = beta1**2 / beta2 if beta2 else math.inf if beta1 else 0.0
+        total = 1.0 if points.step == 1 else (1 - ratio**points.step) / (1 - ratio) if ratio < 1 else math.inf
+        unbiased = math.sqrt(1 - beta2**points.step) / (1 - beta1**points.step)
+        growth = unbiased * (1 - beta1) * math.sqrt(total / (1 - beta2))
+        return float(points.group["lr"] * growth * math.sqrt(entries_in(points)))
+
 
 def averaged(kept: dict[str, Tensor], gradient: Tensor, group: dict[str, Any]) -> Tensor:
     """First moment, with its bias; its state is updated.
