@@ -50,10 +50,11 @@ def _network() -> nn.Module:
 def _trained(**options: Any) -> tuple[nn.Module, Any, torch.Tensor]:
     """A network after five steps: past what is looked at only in the first ones."""
     own = {name: options.pop(name) for name in ("moment", "fused", "amsgrad", "lr") if name in options}
-    model = sr.reparameterize(_network(), 8, **options)
+    device = options.pop("device", "cpu")
+    model = sr.reparameterize(_network().to(device), 8, **options)
     kind = sr.RiemannianAdam if options["frames"] == "riemannian" else torch.optim.Adam
     optimizer = kind(model.parameters(), **own)
-    x = torch.randn(4, 3, 8, 8)
+    x = torch.randn(4, 3, 8, 8, device=device)
     for _ in range(5):
         optimizer.zero_grad()
         model(x).square().sum().backward()
@@ -113,6 +114,33 @@ def test_on_the_processor_a_step_reads_one_number_for_all_gradients_and_one_for_
     """The first refuses what is not finite; the others choose how many iterations retract to rounding."""
     read, shapes = _readings(moment)
     assert 0 < read <= 1 + shapes
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("method", ["svdp", "sttp"])
+@pytest.mark.parametrize("moment", ["matrix", "polar", "cores"])
+def test_cuda_sees_no_waiting_in_a_whole_step(moment: str, method: str) -> None:
+    own = {"moment": moment, "fused": True, "device": "cuda"}
+    model, optimizer, x = _trained(frames="riemannian", method=method, **own)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        optimizer.zero_grad()
+        model(x).square().sum().backward()
+        optimizer.step()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert sr.orthogonality_error(model) < 1e-5
+
+
+@pytest.mark.gpu
+def test_a_step_refused_on_a_gpu_is_told_by_the_next() -> None:
+    model, optimizer, x = _trained(frames="riemannian", fused=True, device="cuda")
+    before = [p.detach().clone() for p in model.parameters()]
+    model(x * float("nan")).square().sum().backward()
+    optimizer.step()
+    with pytest.raises(ValueError, match="in the step before"):
+        optimizer.step()
+    assert all(map(torch.equal, before, model.parameters()))
 
 
 @pytest.mark.usefixtures("_as_if_reading_waited")
