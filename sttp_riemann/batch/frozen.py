@@ -65,11 +65,13 @@ class Kept:
         modules = layer._modules
         if modules["left"] is not self._left or modules["right"] is not self._right:
             return False
-        for holder, name, tensor, address, version in self._slots:
-            if holder.get(name) is not tensor or tensor.data_ptr() != address:
-                return False
-            if version is not None and tensor._version != version:
-                return False
+        # The tensor subclass of geoopt's parameters would only cost time
+        with torch._C.DisableTorchFunctionSubclass():
+            for holder, name, tensor, address, version in self._slots:
+                if holder.get(name) is not tensor or tensor.data_ptr() != address:
+                    return False
+                if version is not None and tensor._version != version:
+                    return False
         own = layer.__dict__
         same = own["shape"] is self._shape and own["weight_dtype"] is self._dtype
         return same and own.get("options") is self._options

@@ -220,7 +220,8 @@ class SpectralLayer(Weighted):  # type: ignore[override, misc]
         return self._applied(self.choose(sized), *inputs)
 
     def _applied(self, application: Application, *inputs: Any) -> Tensor:
-        bias = self._parameters["bias"] if "bias" in self._parameters else getattr(self, "bias", None)
+        known = self._parameters
+        bias = known["bias"] if "bias" in known else getattr(self, "bias", None)
         if application == "weight":
             return self.by_weight(self.built_weight(), bias, *inputs)
         return self.by_factors(application, bias, *inputs)

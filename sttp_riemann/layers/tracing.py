@@ -29,7 +29,7 @@ def opaque(forward: Callable[..., Any]) -> Callable[..., Any]:
     def traced(self: Any, *args: Any, **kwargs: Any) -> Any:
         # Most calls are of one tensor
         if len(args) == 1 and not kwargs and type(args[0]) is Tensor:
-            return forward(self, *args, **kwargs)
+            return forward(self, args[0])
         first = next((value for value in (*args, *kwargs.values()) if isinstance(value, Proxy)), None)
         if first is not None:
             tracer = first.tracer
