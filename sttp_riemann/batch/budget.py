@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-SAFE = 0.985
+SAFE = 0.995
 """Share of what is allowed that is used up: what optimizers and allocators hold for a while is not seen."""
 
 

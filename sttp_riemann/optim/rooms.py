@@ -13,7 +13,9 @@ from sttp_riemann.frames import PolarStiefel
 from sttp_riemann.trains.memory import side_by_side
 
 CACHED = 2**19
-"""Largest total size of frames that are stepped together, and of memory that is kept from step to step."""
+"""Largest total size of frames that are stepped together."""
+KEPT = 2**16
+"""Largest memory that is kept from step to step: the backward between them needs what is larger itself."""
 
 
 class Room(NamedTuple):
@@ -27,8 +29,7 @@ class Room(NamedTuple):
 class Rooms:
     """Rooms by number: those of equal number share memory, so that one is in use at a time.
 
-    Memory for larger frames lasts for a step: new pages for every intermediate result would cost as much time as a
-    product.
+    Larger memory lasts for a step: new pages for every intermediate result would cost as much time as a product.
     """
 
     def __init__(self) -> None:
@@ -43,14 +44,14 @@ class Rooms:
             memory, size = (number, like.dtype, like.device), count * shape.numel()
             if memory not in self._memory or self._memory[memory].numel() < size:
                 self._forget(memory)
-                self._memory[memory] = torch.empty(max(CACHED, size), dtype=like.dtype, device=like.device)
+                self._memory[memory] = torch.empty(size, dtype=like.dtype, device=like.device)
             rows = self._memory[memory][:size].view(count, *shape)
             self._rooms[key] = Room(rows.view(-1, *shape[1:]), rows.view(-1, *shape[-2:]), list(rows.unbind()))
         return self._rooms[key]
 
     def end_step(self) -> None:
-        """Give back what is larger than is kept."""
-        for memory in [key for key, kept in self._memory.items() if kept.numel() > CACHED]:
+        """Give back what is not kept."""
+        for memory in [key for key, own in self._memory.items() if own.numel() > KEPT]:
             self._forget(memory)
 
     def _forget(self, memory: tuple[int, torch.dtype, torch.device]) -> None:

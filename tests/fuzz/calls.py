@@ -175,6 +175,7 @@ METHODS: dict[str, dict[str, dict[str, Kind]]] = {
         "step": {"closure": o.CLOSURE},
         "add_param_group": {"param_group": o.GROUP},
         "load_state_dict": {"state_dict": o.STATE},
+        "state_dict": {},
     },
     "layer": {
         "freeze": {"frozen": v.FLAG},
