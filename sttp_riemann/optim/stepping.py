@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from sttp_riemann.checks import check_kind
+from sttp_riemann.compat import PLAIN
 from sttp_riemann.frames import PolarStiefel
 from sttp_riemann.optim.gradients import GradientError, all_small, check_gradients
 from sttp_riemann.optim.points import Points
@@ -249,7 +250,9 @@ class FrameStepper:
         for stack in stacks:
             gradients += stack.gradients if stack.together is None else (stack.together,)
         places = {gradient.device for gradient in gradients}
-        if len(places) == 1 and waits(*places) and all(group.get("fused") for _, group in plain):
+        # Sharded gradients are not, and other than fused steps cannot be undone
+        alike = len(places) == 1 and PLAIN.issuperset(map(type, gradients))
+        if alike and waits(*places) and all(group.get("fused") for _, group in plain):
             self._verdict = Verdict(self.param_groups)
             return self._verdict.refused
         if not all_small(gradients):

@@ -12,7 +12,7 @@ from sttp_riemann.optim.gradients import GradientError, are_small, name_of, plac
 
 
 def waits(device: torch.device) -> bool:
-    """Whether reading a number from a device waits until it has done all that it was given.
+    """Whether reading a number from a device waits until it has done all that it was given, and can be put off.
 
     Parameters
     ----------
@@ -23,7 +23,7 @@ def waits(device: torch.device) -> bool:
     -------
     bool
     """
-    return device.type != "cpu"
+    return device.type in ("cuda", "xpu")
 
 
 class Verdict:

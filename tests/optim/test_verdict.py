@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 import sttp_riemann as sr
-from sttp_riemann.optim import adam, stepping
+from sttp_riemann.optim import adam, stepping, verdict
 from sttp_riemann.optim.gradients import GradientError, all_small, are_small
 from tests.workflows.common import Net, spectral, train
 from tests.workflows.test_nan_gradient import poison, tensors
@@ -97,6 +97,24 @@ def test_plain_parameters_that_cannot_undo_their_step_are_looked_at_before_it() 
     poison(model, "head.bias", float("nan"))
     with pytest.raises(GradientError, match="nothing was changed: leave this step out"):
         optimizer.step()
+
+
+class Sharded(torch.Tensor):
+    """Stands for a gradient that is spread over processes."""
+
+
+def test_gradients_that_are_not_plain_tensors_are_looked_at_before_the_step() -> None:
+    model, optimizer = _trained(OPTIMIZERS["cores"], 1)
+    poison(model, "head.bias", float("nan"))
+    bias = model.get_parameter("head.bias")
+    bias.grad = bias.grad.as_subclass(Sharded)
+    with pytest.raises(GradientError, match="nothing was changed: leave this step out"):
+        optimizer.step()
+
+
+@pytest.mark.parametrize(("kind", "expected"), [("cpu", False), ("cuda", True), ("mps", False), ("meta", False)])
+def test_only_devices_that_can_tell_later_are_asked_later(kind: str, expected: bool) -> None:
+    assert verdict.waits(torch.device(kind)) is expected
 
 
 def test_a_learning_rate_that_is_no_number_is_told_at_once() -> None:
