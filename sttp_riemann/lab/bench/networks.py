@@ -103,7 +103,7 @@ def chain(depth: int, width: int) -> nn.Sequential:
     return nn.Sequential(*(layer for _ in range(depth) for layer in (nn.Linear(width, width), nn.ReLU())))
 
 
-SNGAN, WRN = (partial(build_model, name) for name in ("sngan32_discriminator", "wide_resnet"))
+SNGAN, WRN, DIGITS = (partial(build_model, name) for name in ("sngan32_discriminator", "wide_resnet", "digits_resnet"))
 # In full and, to see that everything runs, tiny
 PAPER = {
     False: (
@@ -114,6 +114,11 @@ PAPER = {
         Job("SNGAN-32 discriminator, width 8, rank 2", 2, partial(SNGAN, width=8), hinge, (2, 3, 32, 32)),
         Job("WRN-10-1, rank 2", 2, partial(WRN, depth=10, widen_factor=1), cross_entropy, (2, 3, 32, 32)),
     ),
+}
+# As the recipe of the digits trains it
+SMALL = {
+    False: Job("digits, rank 16", 16, DIGITS, cross_entropy, (64, 1, 8, 8)),
+    True: Job("digits, width 8, rank 2", 2, partial(DIGITS, width=8, depth=1), cross_entropy, (2, 1, 8, 8)),
 }
 CHAIN = {
     False: {"depth": 4, "width": 256, "rank": 32, "batch": 256},
@@ -126,8 +131,18 @@ ALONG: dict[bool, dict[str, tuple[int, ...]]] = {
 
 
 def training(settings: Settings) -> list[Contest]:
+    """List one contest a network, all forms in it: those of the paper, and a small one."""
+    job = SMALL[settings.quick]
+    return [*papers(settings), _contest(_case(job), job, (DENSE, *SVDP, *STTP), settings)]
+
+
+def papers(settings: Settings) -> list[Contest]:
     """List one contest a network of the paper, all forms in it."""
-    return [_contest(f"{job.title}, batch {job.shape[0]}", job, FORMS, settings) for job in PAPER[settings.quick]]
+    return [_contest(_case(job), job, FORMS, settings) for job in PAPER[settings.quick]]
+
+
+def _case(job: Job) -> str:
+    return f"{job.title}, batch {job.shape[0]}"
 
 
 def growth(settings: Settings) -> list[Contest]:

@@ -52,7 +52,7 @@ PARTS = {
     "optimizer": Part(cores.optimizer),
     "weights": Part(cores.weights),
     "training": Part(networks.training, race, bars),
-    "memory": Part(networks.training, peak_memory, bars),
+    "memory": Part(networks.papers, peak_memory, bars),
     "growth": Part(networks.growth, race, curves),
     "serving": Part(layers.serving),
     "language": Part(layers.language),

@@ -31,7 +31,7 @@ def test_every_part_measures_every_contestant(key):
 
 
 def test_peak_memory_is_measured_in_processes_of_their_own():
-    contest = networks.training(QUICK)[1]
+    contest = networks.papers(QUICK)[1]
     rows = peak_memory(Contest(contest.case, contest.contestants[:2]), QUICK)
     dense, low_rank = summarize(pd.DataFrame(rows)).itertuples()
     assert dense.value > 0
@@ -52,8 +52,9 @@ def test_a_training_step_changes_the_network_and_can_be_repeated(form):
 
 
 def test_the_full_contests_are_the_issues():
-    cases = [c.case for c in networks.training(Settings())]
-    assert cases == ["SNGAN-32 discriminator, rank 64, batch 64", "WRN-28-10, rank 64, batch 16"]
+    papers = ["SNGAN-32 discriminator, rank 64, batch 64", "WRN-28-10, rank 64, batch 16"]
+    assert [c.case for c in networks.papers(Settings())] == papers
+    assert [c.case for c in networks.training(Settings())] == [*papers, "digits, rank 16, batch 64"]
     assert [c.case for c in cores.optimizer(Settings())] == ["all STTP cores of WRN-28-10, rank 64"]
     assert [c.case for c in cores.weights(Settings())] == ["all W of WRN-28-10, rank 64, STTP"]
     depths = [c.case for c in networks.growth(Settings()) if c.case.startswith("depth")]
