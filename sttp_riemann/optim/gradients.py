@@ -42,12 +42,11 @@ class GradientError(ValueError):
 
 
 class Place(NamedTuple):
-    """A parameter with a gradient, and where it is: number of its group, place in it."""
+    """Where a parameter is: number of its group, place in it."""
 
     group: int
     place: int
     parameter: Tensor
-    gradient: Tensor
 
 
 def check_gradients(param_groups: Sequence[dict[str, Any]]) -> None:
@@ -63,22 +62,23 @@ def check_gradients(param_groups: Sequence[dict[str, Any]]) -> None:
     GradientError
         The message names the first such parameter, by its name if the optimizer has names.
     """
-    places = places_of(param_groups)
-    if all_small([place.gradient for place in places]):
+    places, gradients = gradients_of(param_groups)
+    if all_small(gradients):
         return
-    for place in places:
-        if not all_small([place.gradient]):
+    for place, gradient in zip(places, gradients, strict=True):
+        if not all_small([gradient]):
             raise GradientError(place.parameter, name_of(place, param_groups))
 
 
-def places_of(param_groups: Sequence[dict[str, Any]]) -> list[Place]:
-    """All parameters with gradients, in order."""
-    return [
-        Place(number, place, parameter, parameter.grad)
+def gradients_of(param_groups: Sequence[dict[str, Any]]) -> tuple[list[Place], list[Tensor]]:
+    """All gradients in order, and where their parameters are."""
+    places = [
+        Place(number, place, parameter)
         for number, group in enumerate(param_groups)
         for place, parameter in enumerate(group["params"])
         if parameter.grad is not None
     ]
+    return places, [place.parameter.grad for place in places]  # type: ignore[misc]
 
 
 def name_of(place: Place, param_groups: Sequence[dict[str, Any]]) -> str:

@@ -137,6 +137,8 @@ class FrameStepper:
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Load a state; torch turns the step counts of frames, which are integers, into tensors."""
         super().__setstate__(state)  # type: ignore[misc]
+        # What is still to be heard is of another state
+        self._verdict = None
         for parameter, own in self.state.items():
             if isinstance(parameter, Tensor) and _is_frame(parameter) and "step" in own:
                 own["step"] = int(own["step"])

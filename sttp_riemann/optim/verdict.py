@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sttp_riemann.optim.gradients import GradientError, are_small, name_of, places_of
+from sttp_riemann.optim.gradients import GradientError, are_small, gradients_of, name_of
 
 
 def waits(device: torch.device) -> bool:
@@ -45,10 +45,8 @@ class Verdict:
     """
 
     def __init__(self, param_groups: Sequence[dict[str, Any]]) -> None:
-        places = places_of(param_groups)
-        # Not the gradients: they may be freed before anybody asks
-        self._places = [place._replace(gradient=place.parameter) for place in places]
-        self._fit = are_small([place.gradient for place in places])
+        self._places, gradients = gradients_of(param_groups)
+        self._fit = are_small(gradients)
         self.refused = self._fit.all().logical_not()
         self.states: list[dict[str, Any]] = []
         self.fresh: list[Tensor] = []

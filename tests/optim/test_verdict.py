@@ -91,6 +91,16 @@ def test_a_state_that_is_taken_does_not_count_a_refused_step(take: Callable[[Any
         take(optimizer)
 
 
+def test_a_state_that_is_loaded_knows_of_no_step_before() -> None:
+    model, optimizer = _trained(OPTIMIZERS["cores"], 3)
+    state = copy.deepcopy(optimizer.state_dict())
+    poison(model, "backbone.0.left.0", float("nan"))
+    optimizer.step()
+    optimizer.load_state_dict(state)
+    assert len(train(model, optimizer, 2)) == 2
+    assert {own["step"] for own in optimizer.state.values() if isinstance(own["step"], int)} == {5}
+
+
 def test_plain_parameters_that_cannot_undo_their_step_are_looked_at_before_it() -> None:
     model = spectral(Net(), "riemannian")
     optimizer = sr.RiemannianAdam(model.parameters(), fused=False)

@@ -51,6 +51,12 @@ def test_a_training_step_changes_the_network_and_can_be_repeated(form):
     assert any(not torch.equal(after[name], value) for name, value in before.items())
 
 
+@pytest.mark.parametrize("quick", [True, False])
+def test_the_small_network_takes_its_step_in_every_form(quick):
+    for contestant in networks.training(Settings(quick=quick))[-1].contestants:
+        contestant.build()()
+
+
 def test_the_full_contests_are_the_issues():
     papers = ["SNGAN-32 discriminator, rank 64, batch 64", "WRN-28-10, rank 64, batch 16"]
     assert [c.case for c in networks.papers(Settings())] == papers
