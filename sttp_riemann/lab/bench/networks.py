@@ -103,7 +103,8 @@ def chain(depth: int, width: int) -> nn.Sequential:
     return nn.Sequential(*(layer for _ in range(depth) for layer in (nn.Linear(width, width), nn.ReLU())))
 
 
-SNGAN, WRN, DIGITS = (partial(build_model, name) for name in ("sngan32_discriminator", "wide_resnet", "digits_resnet"))
+SNGAN, WRN = (partial(build_model, name) for name in ("sngan32_discriminator", "wide_resnet"))
+DIGITS = partial(build_model, "digits_resnet", in_channels=1)
 # In full and, to see that everything runs, tiny
 PAPER = {
     False: (
