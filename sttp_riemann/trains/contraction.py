@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -11,6 +12,8 @@ from sttp_riemann.trains.shape import Core, Train
 
 Pull = Callable[[Tensor], Sequence[Tensor | None]]
 """From the gradient of a result to the gradients of its inputs."""
+KEPT = 2**20
+"""Bytes of partial products up to which the backward keeps them: more is cheaper to compute again than to hold."""
 
 
 def contract(train: Train, cores: Sequence[Tensor], like: Tensor) -> Tensor:
@@ -37,10 +40,17 @@ def contract(train: Train, cores: Sequence[Tensor], like: Tensor) -> Tensor:
     """
     if not cores:
         return torch.eye(train.dim, train.rank, dtype=like.dtype, device=like.device).unsqueeze(0)
+    # Only the last is kept
+    return deque(_products(train, cores), maxlen=1).pop()
+
+
+def _products(train: Train, cores: Sequence[Tensor]) -> Iterator[Tensor]:
+    """The train up to each of the given cores; the first product is the first core itself."""
     frame = cores[0]
-    for core, matrix in zip(train.cores[1:], cores[1:], strict=True):
+    yield frame
+    for core, matrix in zip(train.cores[1:], cores[1:], strict=False):
         frame = _extend(train, core, frame, matrix)
-    return frame
+        yield frame
 
 
 def _extend(train: Train, core: Core, frame: Tensor, matrix: Tensor) -> Tensor:
@@ -70,13 +80,14 @@ def trace_contract(train: Train, cores: Sequence[Tensor], like: Tensor) -> tuple
     """
     if not cores:
         return contract(train, cores, like), lambda grad: ()
-    partial = [cores[0]]
-    for core, matrix in zip(train.cores[1:], cores[1:], strict=True):
-        partial.append(_extend(train, core, partial[-1], matrix))
+    *before, frames = _products(train, cores)
+    size = sum(product.numel() * product.element_size() for product in before[1:])
+    kept = before if size <= KEPT else None
 
     def pull(grad: Tensor) -> list[Tensor | None]:
+        partial = list(_products(train, cores[:-1])) if kept is None else kept
         found: list[Tensor | None] = []
-        for core, matrix, frame in zip(train.cores[:0:-1], cores[:0:-1], partial[-2::-1], strict=True):
+        for core, matrix, frame in zip(train.cores[:0:-1], cores[:0:-1], partial[::-1], strict=True):
             batch = len(matrix)
             if train.side == "left":
                 flat = grad.reshape(batch, -1, core.mode * core.inner)
@@ -88,4 +99,4 @@ def trace_contract(train: Train, cores: Sequence[Tensor], like: Tensor) -> tuple
                 grad = (split @ matrix.view(batch, core.mode, core.outer, core.inner).mT).sum(1)
         return [grad, *found[::-1]]
 
-    return partial[-1], pull
+    return frames, pull

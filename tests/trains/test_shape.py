@@ -9,8 +9,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sttp_riemann.trains import contraction
 from sttp_riemann.trains.contraction import contract, trace_contract
-from sttp_riemann.trains.shape import bond_ranks, layer_shape, prime_factors
+from sttp_riemann.trains.shape import LayerShape, bond_ranks, layer_shape, prime_factors
 from tests.strategies import METHODS, SEEDS, layer_dimensions, random_frame
 
 
@@ -142,11 +143,17 @@ def test_unknown_kernel_modes_are_refused() -> None:
         layer_shape(4, (4,), 2, kernel_modes="square")
 
 
-@given(layer_dimensions(), st.sampled_from(["sttp", "svdp"]))
-def test_the_written_way_back_of_a_contraction_is_autograds(
-    dimensions: tuple[int, tuple[int, ...], int], method: str
+@given(layer_dimensions(), st.sampled_from(["sttp", "svdp"]), st.sampled_from([0, contraction.KEPT]))
+def test_the_written_way_back_of_a_contraction_is_autograds_whether_it_keeps_partial_products_or_not(
+    dimensions: tuple[int, tuple[int, ...], int], method: str, kept: int
 ) -> None:
     shape = layer_shape(*dimensions, method)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(contraction, "KEPT", kept)
+        _compare_ways_back(shape)
+
+
+def _compare_ways_back(shape: LayerShape) -> None:
     for train in (shape.left, shape.right):
         cores = [torch.randn(2, c.rows, c.inner, dtype=torch.float64, requires_grad=True) for c in train.cores]
         like = torch.zeros((), dtype=torch.float64)
