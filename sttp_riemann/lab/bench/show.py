@@ -105,7 +105,9 @@ def bars(name: str, title: str, summary: pd.DataFrame) -> Drawing:
     caption = f"{title}: times {reference}, on a log axis.{stopped}"
     drawing, found = Drawing(name, caption, figure), _looks(names)
     for axes, case in zip(grid, cases, strict=True):
+        # Of contestants that take no part in a case, nothing is drawn
         rows = summary[summary.case == case].set_index("contestant").reindex(names)
+        rows = rows.fillna({"note": "", "capped": False})
         lengths = (rows.ratio.fillna(1) - 1).tolist()
         fills = [found[contestant]["markerfacecolor"] for contestant in names]
         edges = [found[contestant]["color"] for contestant in names]

@@ -82,6 +82,15 @@ def test_a_bar_ends_where_its_contestant_was_stopped_and_is_hatched():
     assert [bar.get_width() for bar in small.patches] == pytest.approx([1.5, 0])
 
 
+def test_who_takes_no_part_in_a_case_has_neither_bar_nor_words_there():
+    part = table(
+        ("a", "ours", 1.0, 0), ("a", "x", 2.0, 0), ("a", "y", 3.0, 0), ("b", "ours", 1.0, 0), ("b", "x", 2.0, 0)
+    )
+    _, second = bars("training", "Training", summarize(part)).figure.axes
+    assert [text.get_text() for text in second.texts] == ["2.00", ""]
+    assert second.patches[1].get_width() == 0
+
+
 def test_curves_have_a_panel_a_dimension_and_a_line_a_contestant():
     part = table(*((f"{d} {n}", name, n * 0.01, 0) for d in ("depth", "rank") for n in (1, 2, 4) for name in "ab"))
     depth, rank = curves("growth", "Growth", summarize(part)).figure.axes
