@@ -47,15 +47,15 @@ def largest_difference(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor
     return max((one[name].double() - two[name].double()).abs().max().item() for name in one)
 
 
-# Adam divides by the size of the gradient, and that of a learned spectrum is a difference of nearly equal numbers, in
-# which rounding shows; so that one takes smaller steps.
+# Adam divides by the size of the gradient, where rounding shows if that is a difference of nearly equal numbers, as of a
+# learned spectrum; so that such rows take smaller steps.
 @pytest.mark.slow
 @pytest.mark.parametrize("frames", ["riemannian", "householder"])
 @pytest.mark.parametrize(
     ("method", "optimizer", "spectrum", "lr"),
     [
         ("sttp", "adam", "free", 1e-3),
-        ("sttp", "adam", "identity", 1e-3),
+        ("sttp", "adam", "identity", 3e-4),
         ("sttp", "adam", "learned", 3e-4),
         ("sttp", "sgd", "learned", 1e-2),
         ("svdp", "sgd", "free", 1e-3),
