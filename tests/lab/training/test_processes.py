@@ -47,8 +47,8 @@ def largest_difference(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor
     return max((one[name].double() - two[name].double()).abs().max().item() for name in one)
 
 
-# Adam divides by the size of the gradient, where rounding shows: a thirtieth of one step in 50 of them. The gradient of a
-# learned spectrum is a difference of nearly equal numbers, so that one takes smaller steps.
+# Adam divides by the size of the gradient, where rounding shows: a thirtieth of one step in 50 of them. The gradient of
+# a learned spectrum is a difference of nearly equal numbers, so that one takes smaller steps.
 ROUNDING = {"adam": 3e-5, "sgd": 1e-5}
 
 
