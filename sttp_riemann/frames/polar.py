@@ -41,7 +41,7 @@ def short_polar(x: Tensor, out: Tensor | None = None) -> Tensor | None:
     return None if rest is None else _add_product(x, x, rest, out=out)
 
 
-def unseen_polar(x: Tensor, longest: float, out: Tensor | None = None) -> Tensor:
+def bounded_polar(x: Tensor, longest: float, out: Tensor | None = None) -> Tensor:
     """Polar factor of a frame moved along a tangent vector of a known length; reads nothing back.
 
     Parameters
@@ -56,7 +56,7 @@ def unseen_polar(x: Tensor, longest: float, out: Tensor | None = None) -> Tensor
     Returns
     -------
     Tensor
-        (..., n, r). What was moved further is nearer to its polar factor, which stays the same, but not yet there.
+        (..., n, r). Of an X that was moved further: a matrix closer to orthonormal, with the same polar factor.
     """
     rest = _from_afar(_half_distance(x), _orders(_lowest(longest**2 + _DRIFT), x.dtype))
     return _add_product(x, x, rest, out=out)

@@ -12,7 +12,7 @@ from typing_extensions import override
 
 from sttp_riemann.checks import check_flag, check_whole, shown
 from sttp_riemann.frames.frame import Frames
-from sttp_riemann.frames.polar import LONGEST, long_polar, nearest_frame, short_polar, unseen_polar
+from sttp_riemann.frames.polar import LONGEST, bounded_polar, long_polar, nearest_frame, short_polar
 from sttp_riemann.trains.contraction import Pull
 from sttp_riemann.trains.shape import Core
 
@@ -131,7 +131,7 @@ class PolarStiefel(EuclideanStiefel):
         """
         moved = torch.addcmul(x, direction, scale, out=room)
         if longest <= LONGEST:
-            unseen_polar(moved, longest, out=x)
+            bounded_polar(moved, longest, out=x)
         elif short_polar(moved, out=x) is None:
             x.copy_(long_polar(x.double().addcmul(direction.double(), scale.double()), x.dtype))
         if carried is not None:

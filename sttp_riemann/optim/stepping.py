@@ -67,8 +67,8 @@ class FrameStepper:
             The closure is not callable.
         ValueError
             A gradient or a learning rate is not finite, or a gradient is beyond 1e15; parameters and state are then as
-            they were. Of gradients on one accelerator, where plain parameters are stepped with ``fused=True``, the next
-            step tells it, so that none waits for the device.
+            they were. With gradients on one accelerator and ``fused=True``, a bad gradient is reported by the next step
+            instead, so that no step waits for the device.
         """
         self._settle()
         self._hear()
@@ -252,7 +252,7 @@ class FrameStepper:
         for stack in stacks:
             gradients += stack.gradients if stack.together is None else (stack.together,)
         places = {gradient.device for gradient in gradients}
-        # Sharded gradients are not, and other than fused steps cannot be undone
+        # A sharded gradient is no plain tensor, and of plain parameters only fused steps can be undone
         alike = len(places) == 1 and PLAIN.issuperset(map(type, gradients))
         if alike and waits(*places) and all(group.get("fused") for _, group in plain):
             self._verdict = Verdict(self.param_groups)
@@ -277,7 +277,7 @@ class FrameStepper:
                 ):
                     groups[-1]["foreach"] = True  # fewer calls for small parameters, bitwise the same result
         self._plain.state, self._plain.param_groups = self.state, groups
-        # As scalers of gradients tell fused steps
+        # Gradient scalers tell fused steps in the same way to do nothing
         self._plain.found_inf = None if refused is None else refused.float()  # type: ignore[attr-defined]
         if self._verdict is not None:
             self._verdict.fresh += [p for own in groups for p in own["params"] if not self.state.get(p)]

@@ -1,4 +1,4 @@
-"""Whether the gradients of a step are fit: found out on their device, and told later, as to ask would wait for it."""
+"""Whether the gradients of a step are fit: decided on their device, and reported one step later, without waiting."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sttp_riemann.optim.gradients import GradientError, are_small, gradients_of,
 
 
 def waits(device: torch.device) -> bool:
-    """Whether reading a number from a device waits until it has done all that it was given, and can be put off.
+    """Whether reading a number waits for all work queued on a device, and can be put off there.
 
     Parameters
     ----------

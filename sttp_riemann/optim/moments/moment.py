@@ -88,8 +88,9 @@ class Moment(ABC):
         Notes
         -----
         With the weights ``w`` and ``v`` of the same gradients in both moments, ``|sum w g| <= sqrt(sum w^2 / v)
-        sqrt(sum v |g|^2)`` by the inequality of Cauchy and Schwarz. In bases that turn it holds from one turn to the
-        next; what gradients have to do to exceed it otherwise has not been seen.
+        sqrt(sum v |g|^2)`` by the inequality of Cauchy and Schwarz. It assumes that the betas stay the same. In bases
+        that turn it is proven only from one turn to the next; a step that exceeds it leaves its frames off the manifold
+        until the next step.
         """
         beta1, beta2 = points.group["betas"]
         ratio = beta1**2 / beta2 if beta2 else math.inf if beta1 else 0.0
